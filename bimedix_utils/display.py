@@ -1,0 +1,124 @@
+"""Tables, records and figures for two scripts: plain data in, HTML or a figure out. Knows no model and no file format.
+
+Arabic cells are marked right-to-left; matplotlib 3.11 shapes Arabic itself, so no reshaping library is used (it would reverse it).
+"""
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .text import is_arabic, isolate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NOTICE = {
+    "en": "Research only. Not medical advice: never use it for a real person; see a clinician.",
+    "ar": "للأبحاث فقط. ليست مشورة طبية: لا تستعمل لشخص حقيقي، ويجب مراجعة طبيب.",
+}
+COLOURS = {"en": "#0072B2", "ar": "#D55E00", "both": "#009E73", "grey": "#777777"}  # Okabe-Ito: distinct for colour-blind readers
+
+
+class Shown:
+    """An object Jupyter shows as HTML and everything else shows as text."""
+
+    def __init__(self, as_html: str, as_text: str):
+        self._html, self._text = as_html, as_text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def span(text: str, tag: str = "span") -> str:
+    """Escaped text in a tag that tells its language and direction."""
+    if is_arabic(text):
+        return f'<{tag} dir="rtl" lang="ar" style="text-align:right">{html.escape(isolate(text))}</{tag}>'
+    return f'<{tag} dir="ltr" style="text-align:left">{html.escape(text)}</{tag}>'
+
+
+def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], caption: str = "") -> Shown:
+    """A table; each cell takes the direction of its own text. Integers get thousands commas."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+    body = "".join("<tr>" + "".join(span(cell, "td") for cell in row) + "</tr>" for row in cells)
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    widths = [max(len(str(name)), *(len(row[i]) for row in cells)) if cells else len(name) for i, name in enumerate(columns)]
+    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [list(columns), *cells]]
+    return Shown(f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "\n".join(lines))
+
+
+def counts(values: dict[str, int], name: str = "status") -> Shown:
+    """A table of counts with their sum: the shape of every stage's row accounting."""
+    return table([*values.items(), ("sum", sum(values.values()))], [name, "rows"])
+
+
+def record(row: Any, heading: str = "") -> Shown:
+    """One record as a reader sees it: question, lettered options with the key marked, or the turns of a chat."""
+    from .templates import labels
+
+    lines: list[tuple[str, str]] = []
+    if row.kind == "chat":
+        lines += [(turn.role, turn.text) for turn in row.turns]
+    else:
+        lines += [("context", row.context)] if row.context else []
+        lines.append(("question", row.question))
+        for index, (letter, option) in enumerate(zip(labels(row.lang), row.options, strict=False)):
+            lines.append((f"{letter}{' ✓' if index == row.answer_index else ''}", option))
+        lines += [("answer" if row.kind == "qa" else "explanation", row.answer)] if row.answer else []
+    title = heading or row.id
+    body = "".join(f'<tr><th scope="row">{html.escape(label)}</th>{span(text, "td")}</tr>' for label, text in lines)
+    text = "\n".join(f"{label:>12}  {text}" for label, text in [("", title), *lines])
+    return Shown(f"<table><caption>{html.escape(title)}</caption><tbody>{body}</tbody></table>", text)
+
+
+def side_by_side(left: Any, right: Any) -> Shown:
+    """Two records beside each other, such as an original and its translation."""
+    pair, text = (record(left), record(right)), f"{record(left)!r}\n\n{record(right)!r}"
+    columns = "".join(f'<div style="flex:1;min-width:20em">{part._repr_html_()}</div>' for part in pair)
+    return Shown(f'<div style="display:flex;gap:2em;flex-wrap:wrap">{columns}</div>', text)
+
+
+def notice() -> Shown:
+    """The research-only notice that stands beside every answer a model gives."""
+    box = "border:2px solid #b00;padding:.5em 1em;margin:.5em 0"
+    return Shown(f'<div role="note" style="{box}">{"".join(span(text, "p") for text in NOTICE.values())}</div>', "\n".join(NOTICE.values()))
+
+
+def axes(title: str, xlabel: str = "", ylabel: str = "", size: tuple[float, float] = (8.0, 4.0)) -> "Axes":
+    """A labelled seaborn axes readable on a projector in both scripts (DejaVu Sans holds Arabic and Latin)."""
+    import matplotlib.pyplot as plt
+    import seaborn
+
+    seaborn.set_theme(context="notebook", style="whitegrid", font="DejaVu Sans")
+    _, axis = plt.subplots(figsize=size, layout="constrained")
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return axis
+
+
+def bars(values: dict[str, float], title: str, ylabel: str, colours: Sequence[str] | None = None) -> "Axes":
+    """Bars with their values printed on them."""
+    axis = axes(title, ylabel=ylabel)
+    drawn = axis.bar(list(values), list(values.values()), color=colours or COLOURS["en"])
+    axis.bar_label(drawn, fmt=lambda v: f"{v:,.2f}".rstrip("0").rstrip("."))
+    if len(values) > 6:
+        axis.tick_params(axis="x", rotation=30)
+    return axis
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str, chance: float | None = None) -> "Axes":
+    """A dot and an interval for each (name, value, low, high), top to bottom, with the chance level as a dashed line."""
+    axis = axes(title, xlabel, size=(8.0, 0.9 + 0.38 * len(rows)))
+    for place, (_, value, low, high) in enumerate(rows):
+        axis.errorbar(value, -place, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=COLOURS["en"])
+    axis.set_yticks([-place for place in range(len(rows))], [row[0] for row in rows])
+    if chance is not None:
+        axis.axvline(chance, linestyle="--", color=COLOURS["grey"], label=f"chance {chance:g}")
+        axis.legend(loc="lower right")
+    return axis

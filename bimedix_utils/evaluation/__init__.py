@@ -1,0 +1,1 @@
+"""Scoring, statistics and comparison with the paper."""

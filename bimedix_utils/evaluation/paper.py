@@ -1,0 +1,48 @@
+"""The paper's tables, read from `data/paper` and recomputed from their own cells."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..tasks import NINE
+
+TABLES = {"en": "english", "ar": "arabic", "both": "bilingual"}
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One printed row: accuracy in percent for each of the nine tasks, the printed mean, and where it stands."""
+
+    model: str
+    cells: dict[str, float]  # the paper's column -> percent
+    printed_mean: float
+    source: str
+
+    @property
+    def mean(self) -> float:
+        """The plain mean of the nine cells."""
+        return sum(self.cells.values()) / len(self.cells)
+
+
+def table(folder: Path, lang: str) -> list[PaperRow]:
+    """The paper's table for `en`, `ar` or `both` (bilingual: mean of the two languages' accuracies per task)."""
+    with open(folder / f"{TABLES[lang]}.csv", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    columns = [column for column, _ in NINE.values()]
+    return [PaperRow(r["model"], {c: float(r[c]) for c in columns}, float(r["AVG_reported"]), r["source"]) for r in rows]
+
+
+def misprinted(rows: list[PaperRow], tolerance: float = 0.051) -> list[PaperRow]:
+    """Rows whose printed mean is not the mean of their cells (both printed to one decimal)."""
+    return [row for row in rows if abs(row.mean - row.printed_mean) > tolerance]
+
+
+def impossible_cells(rows: list[PaperRow]) -> list[tuple[str, str, float]]:
+    """(model, column, percent) of cells that no count of right answers out of the test set's size rounds to."""
+    found = []
+    for row in rows:
+        for column, size in NINE.values():
+            near = round(row.cells[column] * size / 100)
+            if all(round(100 * count / size, 1) != row.cells[column] for count in (near - 1, near, near + 1)):
+                found.append((row.model, column, row.cells[column]))
+    return found

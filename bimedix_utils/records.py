@@ -1,0 +1,196 @@
+"""The row: one typed record for multiple choice, open question and chat, in any language.
+
+Records are the only thing that flows between stages. They are immutable; a stage makes new ones with `replace`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import InputError
+from .provenance import write_text
+from .text import digest
+
+if TYPE_CHECKING:
+    import datasets
+
+Kind = Literal["mcqa", "qa", "chat"]
+Split = Literal["train", "validation", "test"]
+STATUSES = (
+    "ok",  # usable by the next stage
+    "parse_failed",  # the teacher answered something that is not the wanted structure
+    "refused",  # the teacher declined
+    "truncated",  # the teacher's answer was cut at the token limit
+    "rejected",  # a check or a reviewer said no
+    "held",  # waits: no recording, no reviewer's decision, or kept for testing
+    "duplicate",  # another row with the same content was kept
+    "leaked",  # a test question: must not be trained on
+    "surplus",  # usable, but the mix had no room for it
+    "failed",  # the teacher could not be reached
+)
+LABELS = "ABCDEFGHIJ"
+
+
+class Turn(BaseModel):
+    """One turn of a chat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: Literal["patient", "doctor"]
+    text: str = Field(min_length=1)
+
+
+class Record(BaseModel):
+    """One row. `question` is the stem or the open question, `context` what must be read first (an abstract).
+
+    * `mcqa`: two or more `options`, `answer_index` counts from 0, `answer` explains the key (may be empty).
+    * `qa`: `answer` is the reference answer.
+    * `chat`: `turns`, the patient first.
+
+    `parent_id` names the record this one was made from (a chat's question, a translation's English original).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str = Field(min_length=1)
+    kind: Kind
+    lang: str = Field(pattern="^[a-z]{2}$")
+    source: str
+    licence: str
+    split: Split
+    question: str = ""
+    context: str = ""
+    options: tuple[str, ...] = ()
+    answer_index: int | None = None
+    answer: str = ""
+    turns: tuple[Turn, ...] = ()
+    topic: str = ""
+    parent_id: str | None = None
+    status: str = "ok"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Record":
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r} is not one of {', '.join(STATUSES)}")
+        if self.kind == "chat":
+            if not self.turns:
+                raise ValueError("a chat needs turns")
+            return self
+        if not self.question.strip():
+            raise ValueError("the question is empty")
+        if self.kind == "qa" and not self.answer.strip():
+            raise ValueError("an open question needs an answer")
+        if self.kind == "mcqa":
+            if len(self.options) < 2 or any(not option.strip() for option in self.options):
+                raise ValueError("a multiple-choice row needs at least two options, none empty")
+            if self.answer_index is None or not 0 <= self.answer_index < len(self.options):
+                raise ValueError(f"answer_index {self.answer_index} does not point at one of {len(self.options)} options")
+        return self
+
+    def replace(self, **changes: object) -> "Record":
+        """A validated copy with some fields changed."""
+        return Record(**{**self.model_dump(), **changes})
+
+    def key(self) -> str:
+        """The answer's letter, counted from A; only for `mcqa`."""
+        return LABELS[self.answer_index]
+
+    def content_hash(self) -> str:
+        """Hash of what a reader would see, whatever its id, source or status: equal rows are duplicates."""
+        return digest(
+            [
+                self.kind,
+                self.lang,
+                self.question,
+                self.context,
+                self.options,
+                self.answer_index,
+                self.answer,
+                [(turn.role, turn.text) for turn in self.turns],
+            ]
+        )
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as one short sentence without links or input dumps."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
+
+
+def write_jsonl(path: Path, records: Iterable[Record]) -> None:
+    """Write one record a line, atomically: a reader sees the old file or the new one, never half."""
+    write_text(path, (record.model_dump_json() + "\n" for record in records))
+
+
+def iter_jsonl(path: Path) -> Iterator[Record]:
+    """Read records one by one. Raises `InputError` naming file and line for a broken row."""
+    for number, value in iter_json_lines(path):
+        try:
+            yield Record(**value)
+        except (ValidationError, TypeError) as error:
+            reason = explain(error) if isinstance(error, ValidationError) else str(error)
+            raise InputError(f"{path.name}, line {number}: not a record: {reason}") from None
+
+
+def read_jsonl(path: Path) -> list[Record]:
+    """All records of a file; see `iter_jsonl`."""
+    return list(iter_jsonl(path))
+
+
+def read_utf8(path: Path) -> str:
+    """A file's text, or an `InputError` that names the byte which is not UTF-8 and the usual cause."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path.name}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}). Arabic files saved on Windows are often "
+            f"Windows-1256; convert with: iconv -f WINDOWS-1256 -t UTF-8 '{path.name}' > fixed"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
+
+
+def iter_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of a JSON Lines file; blank lines are skipped; a broken or non-object line raises `InputError`."""
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path.name}, line {number}, column {error.colno}: not valid JSON ({error.msg}). If the line is cut short the file "
+                "was not copied whole: fetch it again"
+            ) from None
+        if not isinstance(value, dict):
+            raise InputError(f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}")
+        yield number, value
+
+
+def to_dataset(records: Iterable[Record]) -> "datasets.Dataset":
+    """Records as a Hugging Face data set with fixed column types (empty lists keep their type).
+
+    `Dataset.to_parquet` and `Dataset.to_json` then write what `datasets.load_dataset` reads back.
+    """
+    import datasets
+
+    string = datasets.Value("string")
+    turn = {"role": string, "text": string}
+    special = {"options": datasets.List(string), "answer_index": datasets.Value("int64"), "turns": datasets.List(turn)}
+    features = datasets.Features({name: special.get(name, string) for name in Record.model_fields})
+    rows = [record.model_dump(mode="json") for record in records]
+    columns = {name: [row[name] for row in rows] for name in features}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def from_dataset(dataset: "datasets.Dataset") -> list[Record]:
+    """The inverse of `to_dataset`; raises `InputError` naming the row that is not a record."""
+    result = []
+    for number, row in enumerate(dataset):
+        try:
+            result.append(Record(**row))
+        except ValidationError as error:
+            raise InputError(f"row {number}: not a record: {explain(error)}") from None
+    return result

@@ -1,0 +1,54 @@
+"""The nine benchmark tasks as data: name, the paper's column, sizes, and a hash of every sample."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .records import Record
+from .text import digest
+
+# Raise a task's version whenever anything that can move a score changes: prompt, labels, rows, order of options.
+VERSION = 1
+# name -> (column of the paper's tables, items of the full test set; sources: data/paper/benchmark_sizes.csv)
+NINE = {
+    "mmlu_clinical_knowledge": ("CKG", 265),
+    "mmlu_college_biology": ("CBio", 144),
+    "mmlu_college_medicine": ("CMed", 173),
+    "mmlu_medical_genetics": ("MedGen", 100),
+    "mmlu_professional_medicine": ("ProMed", 272),
+    "mmlu_anatomy": ("Ana", 135),
+    "medmcqa": ("MedMCQA", 4183),
+    "medqa": ("MedQA", 1273),
+    "pubmedqa": ("PubMedQA", 500),
+}
+# MedMCQA's test labels are not public: the paper, like everyone, scores its validation split.
+SPLITS = {name: ("validation",) if name == "medmcqa" else ("test",) for name in NINE}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task in one language. `hash` changes when any sample does."""
+
+    name: str
+    lang: str
+    records: tuple[Record, ...]
+    version: int = VERSION
+
+    @property
+    def column(self) -> str:
+        """The paper's name for the task."""
+        return NINE[self.name][0]
+
+    @property
+    def hash(self) -> str:
+        """Hash of version and samples."""
+        return digest([self.name, self.lang, self.version, [record.content_hash() for record in self.records]])
+
+
+def group(records: Iterable[Record], rows: int | None = None) -> dict[tuple[str, str], Task]:
+    """{(task, language): Task} of the test rows among `records`, at most the first `rows` of each, in their order."""
+    table: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.kind == "mcqa" and record.source in NINE and record.split in SPLITS[record.source]:
+            table.setdefault((record.source, record.lang), []).append(record)
+    ordered = [(name, lang) for name in NINE for lang in ("en", "ar") if (name, lang) in table]
+    return {place: Task(*place, tuple(table[place][:rows])) for place in ordered}

@@ -1,0 +1,1 @@
+"""The teacher LLM behind one interface: requests, an answer store, executors (`replay`, `http`) and tolerant reading of answers."""

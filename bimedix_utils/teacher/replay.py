@@ -1,0 +1,52 @@
+"""Replay: recorded answers stand in for a teacher, so that the default run needs no account and no network.
+
+A recording is stored under (stage, row id, round, sample) with the prompt version it answers. Were it stored under the request
+id, every change of a comma in a prompt would orphan it.
+"""
+
+from pathlib import Path
+
+from ..errors import TeacherError
+from ..records import iter_json_lines
+from .requests import Request
+from .store import Answer
+
+FIELDS = ("stage", "row_id", "round", "sample", "prompt_version", "finish_reason", "text")
+
+
+def load(folder: Path) -> dict[tuple[str, str, int, int], dict]:
+    """All recordings of a folder by place. Raises `TeacherError` for a missing field or two recordings of one place."""
+    recordings: dict[tuple[str, str, int, int], dict] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, row in iter_json_lines(path):
+            missing = [name for name in FIELDS if name not in row]
+            if missing:
+                raise TeacherError(f"{path.name}, line {number}: a recording needs {', '.join(missing)}")
+            place = (row["stage"], row["row_id"], row["round"], row["sample"])
+            if place in recordings:
+                raise TeacherError(f"{path.name}, line {number}: a second recording of {place}")
+            recordings[place] = row
+    if not recordings:
+        raise TeacherError(f'{folder.name}: no recordings; use TEACHER = "http" with an endpoint, or restore data/recordings')
+    return recordings
+
+
+def answers(requests: list[Request], folder: Path) -> list[Answer]:
+    """The recorded answer of each request, in order; one without a recording gets text None and the error `no recording`.
+
+    Raises `TeacherError` when a recording answers another version of its prompt: such answers would pass for what they are not.
+    """
+    recordings = load(folder)
+    result = []
+    for request in requests:
+        row = recordings.get(request.place)
+        if row is None:
+            result.append(Answer(request.id, None, error="no recording"))
+            continue
+        if row["prompt_version"] != request.prompt_version:
+            raise TeacherError(
+                f"{request.stage}, {request.row_id}: the recording answers prompt {row['prompt_version']}, "
+                f"the prompt is {request.prompt_version}"
+            )
+        result.append(Answer(request.id, row["text"], row["finish_reason"]))
+    return result

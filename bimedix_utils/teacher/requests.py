@@ -1,0 +1,51 @@
+"""A request to the teacher: one line of the OpenAI Batch format, named by what it asks and by nothing else."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..text import digest
+
+PROMPTS = Path(__file__).resolve().parents[1] / "prompts"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to the teacher. Two requests with the same `id` are the same question and are paid for once.
+
+    `row_id`, `round` and `sample` say whose answer it is; `parameters` are those of the chat-completions API (temperature ...).
+    """
+
+    stage: str
+    row_id: str
+    round: int
+    sample: int
+    prompt_version: str
+    model: str
+    messages: tuple[tuple[str, str], ...]  # (role, content)
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of stage, prompt version, model, parameters, messages and sample index; never of code, time or backend."""
+        return digest([self.stage, self.prompt_version, self.model, self.parameters, self.messages, self.sample], 32)
+
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """(stage, row id, round, sample): where a recording of the answer is stored."""
+        return self.stage, self.row_id, self.round, self.sample
+
+    def body(self) -> dict[str, Any]:
+        """The chat-completions request body."""
+        messages = [{"role": role, "content": content} for role, content in self.messages]
+        return {"model": self.model, "messages": messages, **dict(self.parameters)}
+
+    def line(self) -> dict[str, Any]:
+        """One line of an OpenAI Batch file."""
+        return {"custom_id": self.id, "method": "POST", "url": "/v1/chat/completions", "body": self.body()}
+
+
+def prompt(stage: str, version: str, **values: str) -> str:
+    """The text of a versioned prompt file with its places filled in. Raises `FileNotFoundError` for an unknown version."""
+    return (PROMPTS / f"{stage}.{version}.txt").read_text(encoding="utf-8").format(**values)

@@ -1,0 +1,57 @@
+"""Text rules every stage shares: normalising, script counting, bidirectional isolation for display, hashing."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from typing import Any
+
+ARABIC_INDIC = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹")}
+_ARABIC_LETTER = re.compile(r"[\u0620-\u064A\u066E-\u06D3\u06FA-\u06FF]")
+_LATIN_LETTER = re.compile(r"[A-Za-z]")
+_DIACRITICS = re.compile(r"[\u064B-\u0652\u0670\u0640]")
+# A run of Latin letters, digits and the signs between them: "500 mg", "CA-125", "pH 7.4".
+_LATIN_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,/%+\-–]*[A-Za-z0-9%]|[A-Za-z0-9]")
+_LRI, _PDI = "\u2066", "\u2069"
+
+
+def nfc(text: str) -> str:
+    """Unicode NFC with runs of white space folded to one space and the ends trimmed."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def match_key(text: str) -> str:
+    """A form for comparing, never for storing: folded case, digits, hamza seats, diacritics and punctuation removed."""
+    text = unicodedata.normalize("NFKC", text).translate(ARABIC_INDIC).casefold()
+    text = _DIACRITICS.sub("", text).translate(str.maketrans("أإآٱىةئؤ", "اااايةيو"))
+    return re.sub(r"[^\w%]+", " ", text).strip()
+
+
+def arabic_share(text: str) -> float:
+    """Arabic letters / (Arabic + Latin letters), between 0 and 1; 0.0 when the text has neither."""
+    arabic, latin = len(_ARABIC_LETTER.findall(text)), len(_LATIN_LETTER.findall(text))
+    return arabic / (arabic + latin) if arabic + latin else 0.0
+
+
+def is_arabic(text: str) -> bool:
+    """True when at least half of the letters are Arabic."""
+    return arabic_share(text) >= 0.5
+
+
+def isolate(text: str) -> str:
+    """Wrap left-to-right runs of an Arabic text in Unicode isolates, **for display only** (UAX #9, LRI/PDI).
+
+    Without them "(500 mg)" inside Arabic is displayed as "(mg 500)". Stored text never carries isolates.
+    """
+    return _LATIN_RUN.sub(lambda m: f"{_LRI}{m.group()}{_PDI}", text) if _ARABIC_LETTER.search(text) else text
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content gives equal text, so it can be hashed."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """First `length` hex digits of the SHA-256 of a string, or of the canonical JSON of any other value."""
+    text = value if isinstance(value, str) else canonical_json(value)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:length]

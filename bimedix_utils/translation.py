@@ -1,0 +1,181 @@
+"""English to Arabic in rounds over a state table: translate, check, score, refine; the best version is kept, never just the last.
+
+The pipeline's shape is the paper's (its figure); threshold, number of rounds, prompts and the teacher's version were not found,
+so they are parameters. A row's state is data: a killed run starts again from the answer store and asks nothing twice.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from .checks import Flag, run_all
+from .records import Record, Turn
+from .teacher.engine import Teacher, ask
+from .teacher.parsing import read
+from .teacher.requests import Request, prompt
+from .text import digest, nfc
+
+VERSION = "v1"
+LANGUAGES = {"en": "English", "ar": "Modern Standard Arabic"}
+_RANK = {"reject": 2, "human": 1}
+
+
+class ErrorSpan(BaseModel):
+    """One error the scorer found."""
+
+    model_config = ConfigDict(extra="ignore")
+    category: Literal["accuracy", "terminology", "omission", "addition", "number_unit", "negation", "fluency"]
+    severity: Literal["minor", "major", "critical"]
+    source: str = ""
+    target: str = ""
+    explanation: str = ""
+
+
+class Score(BaseModel):
+    """The scorer's answer: error spans first, then 0-100."""
+
+    model_config = ConfigDict(extra="forbid")
+    errors: list[ErrorSpan]
+    score: int = Field(ge=0, le=100)
+
+
+def fields(record: Record) -> dict:
+    """The translatable values of a record, under the keys the teacher sees. Ids, keys and origins stay behind."""
+    if record.kind == "chat":
+        return {"turns": [{"role": turn.role, "text": turn.text} for turn in record.turns]}
+    values = {"context": record.context, "question": record.question, "options": list(record.options), "answer": record.answer}
+    return {key: value for key, value in values.items() if value}
+
+
+def parts(values: dict) -> list[str]:
+    """The texts of `fields`, flat and in order: what the checks compare one by one."""
+    flat: list[str] = []
+    for value in values.values():
+        flat += [value] if isinstance(value, str) else [item["text"] if isinstance(item, dict) else item for item in value]
+    return flat
+
+
+def answer_schema(values: dict) -> type[BaseModel]:
+    """A schema that accepts exactly the keys of `values`; counts are left to the checks, which can say what is wrong."""
+
+    class Part(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        role: Literal["patient", "doctor"]
+        text: str
+
+    types = {"options": list[str], "turns": list[Part]}
+    return create_model("Translation", __config__=ConfigDict(extra="forbid"), **{key: (types.get(key, str), ...) for key in values})
+
+
+@dataclass
+class Version:
+    """One candidate translation with what was found about it. `score` is None until it is scored."""
+
+    round: int
+    values: dict
+    flags: list[Flag]
+    score: int | None = None
+    errors: list[ErrorSpan] = field(default_factory=list)
+
+    def quality(self) -> tuple[int, int, int]:
+        """Sorts versions: the fewest severe flags first, then the score; of equals the earlier one."""
+        worst = max((_RANK[flag.severity] for flag in self.flags), default=0)
+        return -worst, self.score if self.score is not None else -1, -self.round
+
+
+@dataclass
+class State:
+    """One row on its way: `state` goes pending -> translated -> scored -> refine | accept | human, or ends in a record status."""
+
+    record: Record
+    state: str = "pending"
+    note: str = ""
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """True when no more questions to the teacher follow."""
+        return self.state not in ("pending", "translated", "refine")
+
+    @property
+    def best(self) -> Version | None:
+        """The best version so far."""
+        return max(self.versions, key=Version.quality, default=None)
+
+
+def compact(values: dict) -> str:
+    """The JSON a prompt shows."""
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _request(state: State, stage: str, round: int, teacher: Teacher, target: str) -> Request:
+    source = compact(fields(state.record))
+    texts = {"source_language": LANGUAGES[state.record.lang], "target_language": LANGUAGES[target], "fields": source}
+    if stage != "translate":
+        last = state.versions[-1]
+        texts["candidate"] = compact(last.values)
+        found = [error.model_dump() for error in last.errors] + [{"check": flag.check, "explanation": flag.reason} for flag in last.flags]
+        texts["errors"] = json.dumps(found, ensure_ascii=False)
+    return teacher.request(stage, state.record.id, VERSION, prompt(stage, VERSION, **texts), round=round)
+
+
+def _ask(states: list[State], stage: str, round: int, teacher: Teacher, target: str) -> list[tuple[State, str, BaseModel | None, str]]:
+    requests = [_request(state, stage, round, teacher, target) for state in states]
+    answers = ask(teacher, requests)
+    return [
+        (state, *read(answers[request.id], Score if stage == "score" else answer_schema(fields(state.record))))
+        for state, request in zip(states, requests, strict=True)
+    ]
+
+
+def run_rounds(records: list[Record], teacher: Teacher, threshold: int, rounds: int, knowledge: Path, target: str = "ar") -> list[State]:
+    """Translate every record: one translation, then up to `rounds` refinements of what is not good enough.
+
+    A version is accepted when no check flags it and its score is at least `threshold`. A row whose best version is not goes to a
+    human; one whose very first answer failed ends in that answer's status. Order of the result = order of `records`.
+    """
+    table = [State(record) for record in records]
+    for round in range(rounds + 1):
+        stage, wanted = ("translate", "pending") if round == 0 else ("refine", "refine")
+        for state, status, value, note in _ask([s for s in table if s.state == wanted], stage, round, teacher, target):
+            if value is None:
+                # A failed refinement leaves the versions made so far: a person decides on the best of them.
+                state.state, state.note = (status, note) if round == 0 else ("human", f"refinement {status}")
+                continue
+            values = value.model_dump()
+            state.versions.append(Version(round, values, run_all(parts(fields(state.record)), parts(values), knowledge)))
+            state.state = "translated"
+        for state, status, value, note in _ask([s for s in table if s.state == "translated"], "score", round, teacher, target):
+            version = state.versions[-1]
+            if value is None:
+                state.state, state.note = "human", f"score {status}: {note}"
+                continue
+            version.score, version.errors = value.score, value.errors
+            if not version.flags and version.score >= threshold:
+                state.state = "accept"
+            else:
+                state.state, state.note = ("refine", "") if round < rounds else ("human", reason(state.best, threshold))
+    return table
+
+
+def reason(version: Version, threshold: int) -> str:
+    """Why a version is not accepted, in words."""
+    flags = "; ".join(f"{flag.check}: {flag.reason}" for flag in version.flags)
+    return flags or f"score {version.score} is below {threshold}"
+
+
+def apply(record: Record, values: dict, target: str, status: str = "ok", note: str = "") -> Record:
+    """The record in the target language: same kind, key, split and licence; the English one is its parent."""
+    changes: dict = {"turns": tuple(Turn(role=t["role"], text=nfc(t["text"])) for t in values["turns"])} if "turns" in values else {}
+    changes |= {key: nfc(values[key]) for key in ("context", "question", "answer") if key in values}
+    if "options" in values:
+        changes["options"] = tuple(nfc(option) for option in values["options"])
+    return record.replace(id=f"{record.id}:{target}", lang=target, parent_id=record.id, status=status, note=note, **changes)
+
+
+def text_hash(values: dict) -> str:
+    """Names the text a reviewer saw: a changed text voids an old decision."""
+    return digest(values, 16)
