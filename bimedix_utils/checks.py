@@ -17,9 +17,10 @@ from .text import ARABIC_INDIC, arabic_share, match_key
 # Digits are compared as written: a thousands comma is dropped, Arabic-Indic digits and decimal signs are made Western.
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _EN_NEGATION = re.compile(r"\b(?:not|no|never|without|except|neither|nor|cannot|\w+n't|denies|denied|none)\b", re.IGNORECASE)
-# Arabic denies with particles, with nouns of absence and with verbs of doing without; particles may carry و، ف، ب، ل، أ in front.
+# Arabic denies with particles, with nouns of absence and with verbs of doing without. Bare "ما" is left out: it also asks "what",
+# and most questions begin with it.
 _AR_NEGATION = re.compile(
-    r"(?<!\w)[وفبلأ]?(?:لا|ليس\w*|لم|لن|لولا|ما|غير\w*|عدا|ماعدا|باستثناء|إلا|ألا|ليست|دون\w{0,3}|بدون\w{0,3}|عدم|بلا|سوى|لست|لسنا|"
+    r"(?<!\w)[وفب]?(?:لا|ليس\w*|لم|لن|لولا|ما (?:عدا|لم)|غير\w*|عدا|ماعدا|باستثناء|إلا|ألا|دون\w{0,3}|بدون\w{0,3}|عدم|بلا|سوى|لست|لسنا|"
     r"[ينتأ]نفي|نفى|نفت|[يت]نكر|أنكر\w*|انعدام|غياب|غائب\w*|خلو|[يت]خلو|\w{0,2}استغن\w*|[يتن]ستغن\w*)(?!\w)"
 )
 _REFUSAL = re.compile(r"as an ai|i'?m sorry|i cannot|here is the translation|sure[,!]|بصفتي نموذج|إليك الترجمة", re.IGNORECASE)

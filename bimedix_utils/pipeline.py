@@ -92,6 +92,7 @@ def execute(path: Path, values: dict[str, Any], folder: Path) -> None:
     import logging
 
     import papermill
+    from traitlets.config import Config
 
     executed, log = folder / "notebooks" / path.name, folder / "logs" / f"{path.stem}.log"
     for target in (executed, log):
@@ -103,10 +104,12 @@ def execute(path: Path, values: dict[str, Any], folder: Path) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    os.environ["BIMEDIX_BATCH"] = "1"  # tells notebook 09 that nobody is there to type
+    options = {"kernel_name": "python3", "cwd": NOTEBOOKS, "progress_bar": False, "log_output": True, "autosave_cell_every": 30}
+    # Without this the kernel warns on every start that what it sends over the loopback device is not encrypted.
+    options["config"] = Config({"KernelManager": {"transport_encryption": "auto"}})
     try:
-        papermill.execute_notebook(
-            path, executed, values, kernel_name="python3", cwd=NOTEBOOKS, progress_bar=False, log_output=True, autosave_cell_every=30
-        )
+        papermill.execute_notebook(path, executed, values, **options)
     except papermill.PapermillExecutionError as error:
         trace = [_ANSI.sub("", line) for line in error.traceback]
         log.write_text(log.read_text(encoding="utf-8") + "\n".join(trace) + "\n", encoding="utf-8")

@@ -31,6 +31,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("BIMEDIX_RUNS") or ROOT / "runs").resolve()
 
 
+def answers_file() -> Path:
+    """The one store of teacher answers: paid work, outside every run. BIMEDIX_ANSWERS names another file (tests, a shared disk)."""
+    return Path(os.environ.get("BIMEDIX_ANSWERS") or ROOT / "data" / "answers" / "answers.sqlite").resolve()
+
+
 def run_folder(mode: str, run: str) -> Path:
     """`runs/<mode>` or `runs/<mode>-<run>`. A run name is letters, digits, dot, dash and underscore."""
     if run and not re.fullmatch(r"[\w][\w.-]*", run):
@@ -102,6 +107,10 @@ def imported_modules(source: str) -> list[Path]:
 
     def visit(tree: ast.AST, folder: Path | None) -> None:
         for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                dotted = [alias.name.split(".") for alias in node.names if alias.name.startswith("bimedix_utils.")]
+                for parts in dotted:
+                    visit(ast.parse(f"from {'.'.join(parts[:-1])} import {parts[-1]}"), None)
             if not isinstance(node, ast.ImportFrom):
                 continue
             if node.level:  # relative: only inside the package

@@ -39,7 +39,7 @@ class Turn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     role: Literal["patient", "doctor"]
-    text: str = Field(min_length=1)
+    text: str = Field(pattern=r"\S")
 
 
 class Record(BaseModel):
@@ -83,8 +83,8 @@ class Record(BaseModel):
         if self.kind == "qa" and not self.answer.strip():
             raise ValueError("an open question needs an answer")
         if self.kind == "mcqa":
-            if len(self.options) < 2 or any(not option.strip() for option in self.options):
-                raise ValueError("a multiple-choice row needs at least two options, none empty")
+            if not 2 <= len(self.options) <= len(LABELS) or any(not option.strip() for option in self.options):
+                raise ValueError(f"a multiple-choice row needs 2 to {len(LABELS)} options, none empty")
             if self.answer_index is None or not 0 <= self.answer_index < len(self.options):
                 raise ValueError(f"answer_index {self.answer_index} does not point at one of {len(self.options)} options")
         return self
@@ -144,6 +144,8 @@ def read_utf8(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
+        if error.end == len(error.object) and error.reason == "unexpected end of data":
+            raise InputError(f"{path.name}, line {line}: the file is cut short inside a letter; fetch it again") from None
         raise InputError(
             f"{path.name}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}). Arabic files saved on Windows are often "
             f"Windows-1256; convert with: iconv -f WINDOWS-1256 -t UTF-8 '{path.name}' > fixed"

@@ -60,6 +60,8 @@ class Run:
             raise KitError(f"{shown(self.folder)} is in use by another process: wait for it, or give this run a name (RUN=...)") from None
         for stale in ("run.json", "results.json"):
             (self.folder / stale).unlink(missing_ok=True)
+        # Taken now: code edited while this stage runs is not the code that ran.
+        self._fingerprint = fingerprint(notebook, values)
         self._begin, self._inputs, self._outputs = time.time(), {}, []
         self._counts: dict[str, dict[str, int]] = {}
         self._results: dict[str, Any] = {}
@@ -143,7 +145,7 @@ class Run:
         manifest = {
             "notebook": self.notebook,
             "parameters": self.params,
-            "fingerprint": fingerprint(self.notebook, self.params),
+            "fingerprint": self._fingerprint,
             "inputs": self._inputs,
             "outputs": outputs,
             "counts": self._counts,

@@ -69,10 +69,14 @@ def _record(where: str, **fields: object) -> Record:
         raise InputError(f"{where}: {explain(error)}") from None
 
 
-def _text(row: dict, name: str, where: str) -> str:
-    if not isinstance(row[name], str):
-        raise InputError(f"{where}: column {name}: text wanted, found {type(row[name]).__name__} {row[name]!r}")
-    return nfc(row[name])
+def _text(row: dict, name: str, where: str, optional: bool = False) -> str:
+    """A column's text; an `optional` one may be absent or null."""
+    value = row.get(name)
+    if value is None and optional:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{where}: column {name}: text wanted, found {type(value).__name__} {value!r}")
+    return nfc(value)
 
 
 def _medmcqa(path: Path, lang: str, split: str) -> Iterator[Record]:
@@ -96,9 +100,9 @@ def _medmcqa(path: Path, lang: str, split: str) -> Iterator[Record]:
             kind="mcqa",
             question=_text(row, "question", where),
             answer_index=row["cop"] - first,
-            options=[nfc(str(row[f"op{letter}"])) for letter in "abcd"],
-            answer=nfc(row.get("exp") or ""),
-            topic=nfc(row.get("subject_name") or ""),
+            options=[_text(row, f"op{letter}", where) for letter in "abcd"],
+            answer=_text(row, "exp", where, optional=True),
+            topic=_text(row, "subject_name", where, optional=True),
             **_origin("medmcqa", lang, split),
         )
 
@@ -108,29 +112,40 @@ def _medqa(path: Path, lang: str, split: str) -> Iterator[Record]:
         where = f"{path.name}, line {number}"
         _need(row, ("question", "options", "answer_idx"), where)
         letters = sorted(row["options"]) if isinstance(row["options"], dict) else []
-        if letters != list(LABELS[: len(letters)]) or row["answer_idx"] not in letters:
+        if not letters or letters != list(LABELS[: len(letters)]) or row["answer_idx"] not in letters:
             raise InputError(
                 f"{where}: options {letters} with answer_idx {row['answer_idx']!r}; wanted letters A-D and one of them as the key"
             )
         # The owner gives no id: the question's own hash is one that survives any re-ordering of the file.
-        owner_id = row.get("id") or digest(nfc(row["question"]))
+        owner_id = row.get("id") or digest(_text(row, "question", where))
         yield _record(
             where,
             id=f"medqa:{owner_id}",
             kind="mcqa",
             question=_text(row, "question", where),
-            topic=row.get("meta_info", ""),
-            options=[nfc(row["options"][letter]) for letter in letters],
+            topic=_text(row, "meta_info", where, optional=True),
+            options=[_text(row["options"], letter, where) for letter in letters],
             answer_index=letters.index(row["answer_idx"]),
             **_origin("medqa", lang, split),
         )
 
 
+def _distinct(pairs: list[tuple[str, object]]) -> dict:
+    """JSON keeps the last of two equal keys without a word; a doubled id must be seen."""
+    keys = [key for key, _ in pairs]
+    doubled = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else set()
+    if doubled:
+        raise ValueError(f"the key {sorted(doubled)[0]} stands twice")
+    return dict(pairs)
+
+
 def _pubmedqa(path: Path, lang: str, split: str) -> Iterator[Record]:
     try:
-        table = json.loads(read_utf8(path))
+        table = json.loads(read_utf8(path), object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
         raise InputError(f"{path.name}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    except ValueError as error:
+        raise InputError(f"{path.name}: {error}") from None
     if not isinstance(table, dict):
         raise InputError(f"{path.name}: a JSON object keyed by PubMed id was expected, found {type(table).__name__}")
     if lang not in PUBMEDQA_OPTIONS:
@@ -138,18 +153,22 @@ def _pubmedqa(path: Path, lang: str, split: str) -> Iterator[Record]:
     decisions = PUBMEDQA_OPTIONS["en"]
     for owner_id, row in table.items():
         where = f"{path.name}, entry {owner_id}"
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: a JSON object was expected, found {type(row).__name__}")
         _need(row, ("QUESTION", "CONTEXTS", "final_decision"), where)
         if row["final_decision"] not in decisions:
             raise InputError(f"{where}: final_decision is {row['final_decision']!r}; wanted yes, no or maybe")
+        if not isinstance(row["CONTEXTS"], list) or not all(isinstance(part, str) for part in row["CONTEXTS"]):
+            raise InputError(f"{where}: CONTEXTS: a list of texts wanted, found {type(row['CONTEXTS']).__name__}")
         yield _record(
             where,
             id=f"pubmedqa:{owner_id}",
             kind="mcqa",
-            question=nfc(row["QUESTION"]),
+            question=_text(row, "QUESTION", where),
             context=nfc(" ".join(row["CONTEXTS"])),
             options=PUBMEDQA_OPTIONS[lang],
             answer_index=decisions.index(row["final_decision"]),
-            answer=nfc(row.get("LONG_ANSWER") or ""),
+            answer=_text(row, "LONG_ANSWER", where, optional=True),
             **_origin("pubmedqa", lang, split),
         )
 
@@ -163,7 +182,7 @@ def _mmlu(path: Path, lang: str, split: str) -> Iterator[Record]:
         # The owner gives no id, and the twin in another language is known by position only: the row number is the id.
         for index, row in enumerate(reader):
             where = f"{path.name}, line {reader.line_num}"
-            if len(row) != 6 or row[5] not in "ABCD" or not row[5]:
+            if len(row) != 6 or row[5] not in tuple("ABCD"):
                 raise InputError(
                     f"{where}: wanted 6 columns (question, A, B, C, D, letter) without a header; seen {len(row)} ending in {row[-1:]!r}"
                 )
@@ -185,35 +204,41 @@ def _open_qa(path: Path, lang: str, split: str) -> Iterator[Record]:
     for number, row in iter_json_lines(path):
         where = f"{path.name}, line {number}"
         _need(row, ("instruction", "input", "output"), where)
-        owner_id = row.get("id") or digest(nfc(row["input"] or row["instruction"]))
+        asked = _text(row, "input", where, optional=True) or _text(row, "instruction", where)
+        owner_id = row.get("id") or digest(asked)
         yield _record(
             where,
             id=f"open_qa:{owner_id}",
             kind="qa",
-            question=nfc(row["input"] or row["instruction"]),
+            question=asked,
             answer=_text(row, "output", where),
             **_origin("open_qa", lang, split),
         )
 
 
 def split_speakers(dialogue: str, where: str) -> list[Turn]:
-    """Lines such as `Doctor: ...` as turns; neighbours of one speaker are joined; a leading unmarked line is an error."""
-    turns: list[Turn] = []
+    """Lines such as `Doctor: ...` as turns; a line without a speaker belongs to the one before, neighbours of one speaker are joined.
+
+    Raises `InputError` when the first line names no known speaker.
+    """
+    said: list[tuple[str, list[str]]] = []
     for line in dialogue.replace("\r", "\n").split("\n"):
         if not line.strip():
             continue
         match = re.match(r"\s*([\w ]{2,20}?)\s*:\s*(.*)", line)
         role = SPEAKERS.get(match.group(1).strip().casefold()) if match else None
-        if role is None and not turns:
+        if role is None and not said:
             raise InputError(f"{where}: a dialogue line starts without a known speaker ({', '.join(SPEAKERS)}): {line[:60]!r}")
-        said = nfc(match.group(2)) if role else nfc(line)
-        role = role or turns[-1].role
-        if not said:
-            continue
-        if turns and turns[-1].role == role:
-            turns[-1] = Turn(role=role, text=f"{turns[-1].text} {said}")
-        else:
-            turns.append(Turn(role=role, text=said))
+        if role and (not said or said[-1][0] != role):
+            said.append((role, []))
+        said[-1][1].append(match.group(2) if role else line)
+    turns: list[Turn] = []
+    for role, lines in said:
+        text = nfc(" ".join(lines))
+        if text and turns and turns[-1].role == role:  # a speaker who said nothing stood between
+            turns[-1] = Turn(role=role, text=f"{turns[-1].text} {text}")
+        elif text:
+            turns.append(Turn(role=role, text=text))
     return turns
 
 
@@ -221,6 +246,7 @@ def _dialogues(path: Path, lang: str, split: str) -> Iterator[Record]:
     for number, row in iter_json_lines(path):
         where = f"{path.name}, line {number}"
         _need(row, ("ID", "dialogue"), where)
+        _text(row, "dialogue", where)  # refuses another type; the text itself must keep its lines
         turns = split_speakers(row["dialogue"], where)
         # Published files hold a few monologues: kept and shown, but they cannot teach an exchange.
         verdict = {"status": "rejected", "note": "only one speaker"} if len(turns) < 2 else {}
@@ -229,7 +255,7 @@ def _dialogues(path: Path, lang: str, split: str) -> Iterator[Record]:
             id=f"dialogue:{row['ID']}",
             kind="chat",
             turns=turns,
-            topic=nfc(row.get("section_header") or ""),
+            topic=_text(row, "section_header", where, optional=True),
             **verdict,
             **_origin("dialogue", lang, split),
         )

@@ -5,6 +5,7 @@ The paper's prompt, model version, filters and turn count were not found; everyt
 
 import random
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
@@ -30,10 +31,11 @@ PERSONAS = (
     "a pregnant woman at a routine visit",
     "a patient afraid of hospitals",
 )
+# Capital letters count here: "option B" names a choice, "an option a doctor has" does not.
 _EXAM = re.compile(
-    r"\b(?:exam|multiple.choice|answer key|options?\s+[A-E]\b|(?:the )?answer is [A-E]\b|choices?\s+[A-E]\b|option [A-E]\b)", re.IGNORECASE
+    r"\b(?:[Ee]xams?|[Mm]ultiple[ -][Cc]hoice|[Aa]nswer [Kk]ey|[Oo]ptions?:?\s+\(?[A-E]\b|[Cc]hoices?\s+\(?[A-E]\b|"
+    r"[Aa]nswer (?:is|was|would be)\s+\(?[A-E]\b(?!\w))|\([A-E]\)"
 )
-_LETTER = re.compile(r"\b[Oo]ption\b|\b(?:answer|choice)\s+(?:is\s+)?\(?[A-E]\)?(?=[\s.,;:!?]|$)|\([A-E]\)")
 _STOP = set("the a an of in to and or is are was were be by with for on at from that this it as which most likely due than not no".split())
 
 
@@ -87,9 +89,10 @@ def problems(chat: list[ChatTurn], question: Record, min_exchanges: int, max_exc
     if not any("?" in text for text in said[:-1]):
         found.append("no_question_asked")
     whole = " ".join(turn.text for turn in chat)
-    if _EXAM.search(whole) or _LETTER.search(whole):
+    if _EXAM.search(whole):
         found.append("mentions_exam")
-    if not all(ord(character) < 0x0590 or ord(character) > 0x08FF for character in whole):
+    # Greek letters stay: alpha blockers are written with them.
+    if not all(unicodedata.name(letter, "").startswith(("LATIN", "GREEK", "MICRO")) for letter in whole if letter.isalpha()):
         found.append("other_language")
     if len(question.options) > 3 and wrong_option_wins(" ".join(said), question):
         found.append("wrong_answer")

@@ -12,6 +12,8 @@ _LATIN_LETTER = re.compile(r"[A-Za-z]")
 _DIACRITICS = re.compile(r"[\u064B-\u0652\u0670\u0640]")
 # A run of Latin letters, digits and the signs between them: "500 mg", "CA-125", "pH 7.4".
 _LATIN_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,/%+\-–]*[A-Za-z0-9%]|[A-Za-z0-9]")
+# Letters that writers exchange freely: hamza seats, final ya and alif maqsura, ta marbuta and ha.
+_SEATS = str.maketrans(dict(zip("أإآٱىةئؤ", "اااايهيو", strict=True)))
 _LRI, _PDI = "\u2066", "\u2069"
 
 
@@ -23,7 +25,7 @@ def nfc(text: str) -> str:
 def match_key(text: str) -> str:
     """A form for comparing, never for storing: folded case, digits, hamza seats, diacritics and punctuation removed."""
     text = unicodedata.normalize("NFKC", text).translate(ARABIC_INDIC).casefold()
-    text = _DIACRITICS.sub("", text).translate(str.maketrans("أإآٱىةئؤ", "اااايةيو"))
+    text = _DIACRITICS.sub("", text).translate(_SEATS)
     return re.sub(r"[^\w%]+", " ", text).strip()
 
 

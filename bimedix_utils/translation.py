@@ -58,6 +58,12 @@ def parts(values: dict) -> list[str]:
     return flat
 
 
+def same_roles(source: dict, values: dict) -> list[Flag]:
+    """A flag when a chat's speakers are not those of the source, turn by turn."""
+    before, after = ([turn["role"] for turn in part.get("turns", [])] for part in (source, values))
+    return [] if before == after else [Flag("roles", "reject", f"speakers {' '.join(after)}; wanted {' '.join(before)}")]
+
+
 def answer_schema(values: dict) -> type[BaseModel]:
     """A schema that accepts exactly the keys of `values`; counts are left to the checks, which can say what is wrong."""
 
@@ -146,7 +152,8 @@ def run_rounds(records: list[Record], teacher: Teacher, threshold: int, rounds: 
                 state.state, state.note = (status, note) if round == 0 else ("human", f"refinement {status}")
                 continue
             values = value.model_dump()
-            state.versions.append(Version(round, values, run_all(parts(fields(state.record)), parts(values), knowledge)))
+            source = fields(state.record)
+            state.versions.append(Version(round, values, same_roles(source, values) + run_all(parts(source), parts(values), knowledge)))
             state.state = "translated"
         for state, status, value, note in _ask([s for s in table if s.state == "translated"], "score", round, teacher, target):
             version = state.versions[-1]

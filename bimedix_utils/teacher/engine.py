@@ -37,11 +37,16 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
 
     Raises `TeacherError` before anything is sent when the teacher may not or cannot be asked.
     """
-    distinct = {request.id: request for request in requests}
     if teacher.backend == "replay":
         if teacher.recordings is None:
             raise TeacherError("replay needs the folder of recordings")
-        return {answer.request_id: answer for answer in replay.answers(list(distinct.values()), teacher.recordings)}
+        # Equal requests of several rows share one id; any of these rows may own the recording.
+        found: dict[str, Answer] = {}
+        for answer in replay.answers(requests, teacher.recordings):
+            if answer.text is not None or answer.request_id not in found:
+                found[answer.request_id] = answer
+        return found
+    distinct = {request.id: request for request in requests}
     store = Store(teacher.answers)
     try:
         known = store.get(distinct)

@@ -60,7 +60,10 @@ def send(requests: list[Request], url: str, concurrency: int, timeout: float, ar
         thread.join()
         raise
     if failure:
-        raise failure[0]
+        problem = failure[0]
+        while isinstance(problem, BaseExceptionGroup):  # the task group wraps what `arrived` raised
+            problem = problem.exceptions[0]
+        raise problem
 
 
 async def _send_all(requests, url, concurrency, timeout, arrived, stop) -> None:
@@ -109,13 +112,13 @@ async def _ask(session, url: str, request: Request) -> Answer:
                     error = "answer too long"
                     break
                 return _read(request, body, time.perf_counter() - begin)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, IndexError, TypeError) as problem:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
             error = type(problem).__name__  # never its text, which may quote headers
     return Answer(request.id, None, error=error)
 
 
 def _read(request: Request, body: bytes, seconds: float) -> Answer:
-    """The first choice of a chat completion. Raises ValueError, KeyError, IndexError or TypeError for anything else."""
+    """The first choice of a chat completion. Raises ValueError, LookupError, TypeError or AttributeError for anything else."""
     import json
 
     value = json.loads(body.decode("utf-8"))
@@ -123,7 +126,9 @@ def _read(request: Request, body: bytes, seconds: float) -> Answer:
     text = choice["message"].get("content")
     if text is None:
         text = choice["message"].get("refusal") or ""
-    if not isinstance(text, str):
-        raise TypeError("content is not text")
-    usage = {k: v for k, v in (value.get("usage") or {}).items() if k in ("prompt_tokens", "completion_tokens") and isinstance(v, int)}
-    return Answer(request.id, text, choice.get("finish_reason") or "stop", usage, round(seconds, 3))
+    finish, counted = choice.get("finish_reason") or "stop", value.get("usage") or {}
+    if not isinstance(text, str) or not isinstance(finish, str):
+        raise TypeError("content or finish_reason is not text")
+    text.encode("utf-8")  # half a surrogate pair is JSON, and nothing that can be stored
+    usage = {k: counted[k] for k in ("prompt_tokens", "completion_tokens") if isinstance(counted.get(k), int)}
+    return Answer(request.id, text, finish, usage, round(seconds, 3))

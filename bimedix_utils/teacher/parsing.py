@@ -49,5 +49,5 @@ def read(answer: Answer, schema: type[Model]) -> tuple[str, Model | None, str]:
         return "ok", schema(**loose_json(answer.text)), ""
     except ValidationError as error:
         return "parse_failed", None, explain(error)[:200]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # a model stuck on "[[[[" nests without end
         return "parse_failed", None, str(error)[:200]

@@ -36,11 +36,12 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
             # Answers arrive on the executor's thread while the notebook's thread waits: one connection serves both in turn.
             self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
+                self._db.close()
                 raise TeacherError(f"{path.name}: answer store of version {version}, this kit reads {SCHEMA_VERSION}; nothing was changed")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS answers (id TEXT PRIMARY KEY, stage TEXT, row_id TEXT, model TEXT, text TEXT NOT NULL, "
                 "finish_reason TEXT, usage TEXT, seconds REAL, arrived TEXT DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"

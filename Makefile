@@ -1,0 +1,65 @@
+# BiMediX reproducibility kit. `make` alone prints this list.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MODE ?= smoke
+NB ?=
+RUN ?=
+RAW_DIR ?=
+MODEL ?=
+DATA ?=
+SET ?=
+TORCH_INDEX ?=
+# Only what was given is passed on: everything else comes from the preset.
+GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run report test test-fast lab lint refresh lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo '  variables: MODE=smoke|laptop|gpu|paper  NB="06 07"  RUN=name  RAW_DIR=folder  MODEL=hub-id-or-folder  DATA=folder  SET="NAME=VALUE ..."'
+
+setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build)
+
+$(STAMP): pyproject.toml requirements/cpu.txt requirements/torch_build.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), "Python 3.11 or 3.12 is needed: make setup PYTHON=python3.11"'
+	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt $$($(BIN)/python requirements/torch_build.py "$(TORCH_INDEX)")
+	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt -e '.[test]'
+	touch $@
+
+run: setup ## run the notebooks of MODE that are not fresh, then the report
+	@$(BIN)/python -m bimedix_utils.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
+
+report: setup ## render a finished run as HTML
+	@$(BIN)/python -m bimedix_utils.pipeline report --mode "$(MODE)" --set $(GIVEN)
+
+test: setup ## lint, unit tests, the smoke chain, strict check of the committed notebook outputs
+	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
+	@scratch=$$(mktemp -d) && trap "rm -rf $$scratch" EXIT && export BIMEDIX_RUNS=$$scratch && \
+	$(BIN)/python -m pytest && \
+	echo "the committed notebook outputs, cell by cell:" && $(BIN)/python -m pytest $(NBVAL) notebooks
+
+test-fast: setup ## lint and unit tests only
+	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
+	$(BIN)/python -m pytest -m unit
+
+lab: setup ## open JupyterLab at the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks 00_check_environment.ipynb
+
+lint: setup ## check and format the code
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format bimedix_utils tests requirements
+
+refresh: setup ## execute the notebooks in smoke mode and store their outputs in them (ALL=1: machine-dependent cells too)
+	$(BIN)/python -m bimedix_utils.refresh $(if $(ALL),--all)
+
+lock: setup ## write the installed versions to requirements/cpu.txt
+	(head -1 requirements/cpu.txt; $(BIN)/python -m pip freeze --exclude-editable | sed -E "s/\+cpu$$//") > requirements/cpu.new && mv requirements/cpu.new requirements/cpu.txt
+
+clean: ## remove runs and caches; downloads in data/raw and paid answers in data/answers stay
+	rm -rf runs .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,134 @@
+"""Statistics against known values, the paper's tables against their own cells, comparison, speed arithmetic and the chat's warnings."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bimedix_utils import chat, display, speed, tasks
+from bimedix_utils.evaluation import compare, paper, statistics
+from bimedix_utils.evaluation.scoring import Sample
+from bimedix_utils.records import Record
+
+pytestmark = pytest.mark.unit
+PAPER = Path(__file__).resolve().parents[1] / "data" / "paper"
+
+
+def test_wilson_against_published_values():
+    """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611."""
+    assert statistics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert statistics.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert statistics.wilson(0, 0) == (0.0, 1.0)
+
+
+def test_mcnemar_counts_only_disagreements():
+    first, second = [True] * 50 + [False] * 10 + [True] * 2, [True] * 50 + [True] * 10 + [False] * 2
+    assert statistics.mcnemar(first, second) == pytest.approx(2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
+    assert statistics.mcnemar(first, first) == 1.0
+
+
+def test_paired_bootstrap_is_seeded_and_refuses_other_items():
+    first, second = [False] * 60 + [True] * 40, [True] * 30 + [False] * 30 + [True] * 40
+    change, low, high = statistics.paired_bootstrap(first, second, 1)
+    assert change == pytest.approx(0.3) and 0.2 < low < change < high < 0.4
+    assert statistics.paired_bootstrap(first, second, 1) == (change, low, high)
+    with pytest.raises(ValueError, match="same items"):
+        statistics.paired_bootstrap(first, second[:-1], 1)
+
+
+def test_the_misprinted_mean_is_the_only_one():
+    wrong = [(lang, row.model) for lang in ("en", "ar", "both") for row in paper.misprinted(paper.table(PAPER, lang))]
+    assert wrong == [("ar", "BiMediX (Bilingual)")]
+    row = next(r for r in paper.table(PAPER, "ar") if r.model == "BiMediX (Bilingual)")
+    assert row.printed_mean == 56.5 and round(row.mean, 2) == 57.34
+
+
+def test_cells_that_no_count_gives_are_found():
+    odd = paper.impossible_cells(paper.table(PAPER, "en"))
+    assert ("Meditron-70B", "MedGen", 77.8) in odd
+    assert paper.impossible_cells(paper.table(PAPER, "ar")) == []
+
+
+def task_rows(n: int, name: str = "mmlu_anatomy", split: str = "test", lang: str = "en") -> list[Record]:
+    common = {"kind": "mcqa", "source": name, "licence": "x", "split": split, "options": ("a", "b", "c", "d"), "answer_index": 1}
+    return [Record(id=f"{name}:{i}:{lang}", lang=lang, question=f"q{i}", **common) for i in range(n)]
+
+
+def test_tasks_take_their_own_split_and_hash_every_sample():
+    rows = task_rows(5) + task_rows(3, "medmcqa", "validation") + task_rows(2, "medmcqa", "train")
+    table = tasks.group(rows)
+    assert {place: len(task.records) for place, task in table.items()} == {("mmlu_anatomy", "en"): 5, ("medmcqa", "en"): 3}
+    changed = [rows[0].replace(options=("a", "b", "d", "c")), *rows[1:]]
+    assert tasks.group(changed)["mmlu_anatomy", "en"].hash != table["mmlu_anatomy", "en"].hash
+    assert len(tasks.group(rows, 2)["mmlu_anatomy", "en"].records) == 2
+
+
+def test_a_model_that_always_says_a_scores_what_the_keys_give():
+    always_a = [Sample(f"i{i}", "en", i % 4, (0.0, -1.0, -1.0, -1.0), 0.5, 0) for i in range(100)]
+    assert compare.hits(always_a) == (25, 100)
+    flat = Sample("t", "en", 0, (-1.0, -1.0), 0.5, 0)
+    assert flat.choice == 0
+
+
+def test_missing_tasks_are_not_run_rather_than_numbers():
+    table = tasks.group(task_rows(4))
+    reference = {lang: paper.table(PAPER, lang)[-1] for lang in ("en", "ar", "both")}
+    rows = compare.beside_paper({("m", "label", "mmlu_anatomy", "en"): (3, 4)}, "m", table, reference, "toy")
+    by_place = {row[:2]: row for row in rows}
+    assert len(rows) == 27
+    assert by_place["en", "Ana"][3:5] == ("75.0", "4")
+    assert by_place["ar", "Ana"][3] == by_place["both", "Ana"][3] == by_place["en", "CKG"][3] == "not run in this mode"
+
+
+def test_equal_total_size_and_used_parameters():
+    sparse = speed.Shape(64, 128, 2, 4, 8, 100)
+    a, b = speed.build(sparse, 1), speed.build(speed.equal_dense(sparse), 1)
+    (total, used), (dense_total, dense_used) = speed.parameters(a), speed.parameters(b)
+    assert abs(total - dense_total) == 2 * 64 * 8  # the routers
+    assert total - used == 2 * 6 * 3 * 64 * 128 and dense_total == dense_used
+
+
+def test_interleaved_rounds_take_turns():
+    calls = []
+    pairs = speed.interleaved(lambda: calls.append("a") or 1.0, lambda: calls.append("b") or 2.0, 3)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab" and speed.ratio(pairs) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I have chest pain",
+        "He can't breathe",
+        "she is suicidal",
+        "I took too many pills",
+        "ألم في الصدر",
+        "أريد الانتحار",
+        "لا أستطيع التنفس",
+        "جرعة زائدة",
+    ],
+)
+def test_emergencies_are_answered_before_the_model(text):
+    shown = chat.answer(lambda history: "model words", [], text)
+    assert [who for who, _ in shown] == ["emergency", "model", "notice"]
+    assert chat.language(shown[0][1]) == chat.language(text) == chat.language(shown[2][1])
+
+
+def test_ordinary_questions_get_no_warning_but_always_the_notice():
+    history: list[dict[str, str]] = []
+    assert [who for who, _ in chat.answer(lambda h: "x", history, "What is a beta blocker?")] == ["model", "notice"]
+    assert [m["role"] for m in history] == ["user", "assistant"]
+
+
+def test_html_is_escaped_and_arabic_marked_right_to_left():
+    shown = display.table([("<script>alert(1)</script>", "الجرعة (500 mg)")], ["a", "b"])
+    page = shown._repr_html_()
+    assert "<script>" not in page and 'dir="rtl" lang="ar"' in page and "\u2066500 mg\u2069" in page
+    assert "\u2066" not in repr(shown)
+
+
+def test_committed_paper_tables_parse_with_all_nine_columns():
+    for lang in ("en", "ar", "both"):
+        for row in paper.table(PAPER, lang):
+            assert set(row.cells) == {column for column, _ in tasks.NINE.values()} and 0 < row.mean < 100
+    assert json.dumps([row.model for row in paper.table(PAPER, "both")])

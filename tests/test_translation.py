@@ -1,0 +1,318 @@
+"""Rounds of translating, checking, scoring and refining: toy teachers, then every recorded fault."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from bimedix_utils import sources, synthesis, translation
+from bimedix_utils.checks import Flag
+from bimedix_utils.records import Record, Turn
+from bimedix_utils.teacher.engine import Teacher, ask
+from bimedix_utils.translation import Version
+
+pytestmark = pytest.mark.unit
+DATA = Path(__file__).resolve().parents[1] / "data"
+KNOWLEDGE = DATA / "knowledge"
+THRESHOLD, ROUNDS = 85, 2
+
+QUESTION = Record(
+    id="toy:1", kind="qa", lang="en", source="toy", licence="CC-BY-4.0", split="train",
+    question="How many lobes does the right lung have?", answer="The right lung has 3 lobes.",
+)  # fmt: skip
+GOOD = {"question": "كم عدد فصوص الرئة اليمنى؟", "answer": "للرئة اليمنى 3 فصوص."}
+WRONG = {"question": "كم عدد فصوص الرئة اليمنى؟", "answer": "للرئة اليمنى 2 فصوص."}
+STIFF = {"question": "ما هو عدد فصوص الرئة اليمنى؟", "answer": "تملك الرئة اليمنى عدد 3 فصوص."}
+
+
+def score(points, *errors):
+    return {"errors": list(errors), "score": points}
+
+
+ERROR = {"category": "number_unit", "severity": "critical", "source": "3 lobes", "target": "2 فصوص", "explanation": "number changed"}
+
+
+@pytest.fixture
+def teach(tmp_path):
+    """A maker of replay teachers for row toy:1: {(stage, round): answer}, an answer being JSON, raw text or (text, finish reason)."""
+
+    def make(answers, row_id="toy:1"):
+        lines = []
+        for (stage, number), answer in answers.items():
+            text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
+            lines.append({
+                "stage": stage, "row_id": row_id, "round": number, "sample": 0, "prompt_version": translation.VERSION,
+                "finish_reason": reason, "text": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False),
+            })  # fmt: skip
+        (tmp_path / "toy.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in lines), encoding="utf-8")
+        return Teacher(backend="replay", model="recorded", recordings=tmp_path)
+
+    return make
+
+
+def run(teacher, record=QUESTION, rounds=ROUNDS):
+    (state,) = translation.run_rounds([record], teacher, THRESHOLD, rounds, KNOWLEDGE)
+    assert state.done
+    return state
+
+
+def history(state):
+    return [(version.round, version.score) for version in state.versions]
+
+
+# Toy teachers
+
+
+def test_accepted_at_once(teach):
+    state = run(teach({("translate", 0): GOOD, ("score", 0): score(96)}))
+    assert (state.state, state.note, history(state), state.best.values) == ("accept", "", [(0, 96)], GOOD)
+
+
+def test_the_threshold_itself_is_enough(teach):
+    answers = {("translate", 0): GOOD, ("refine", 1): GOOD, ("refine", 2): GOOD}
+    assert run(teach({**answers, ("score", 0): score(85)})).state == "accept"
+    assert run(teach({**answers, **{("score", i): score(84) for i in range(3)}})).state == "human"
+
+
+def test_refined_then_accepted(teach):
+    answers = {("translate", 0): STIFF, ("score", 0): score(70), ("refine", 1): GOOD, ("score", 1): score(95)}
+    state = run(teach(answers))
+    assert (state.state, history(state), state.best.round, state.best.values) == ("accept", [(0, 70), (1, 95)], 1, GOOD)
+
+
+def test_a_high_score_does_not_outweigh_a_rule(teach):
+    answers = {("translate", 0): WRONG, ("score", 0): score(100), ("refine", 1): GOOD, ("score", 1): score(86)}
+    state = run(teach(answers))
+    assert (state.state, history(state), state.best.round) == ("accept", [(0, 100), (1, 86)], 1)
+    assert [flag.check for flag in state.versions[0].flags] == ["numbers"]
+
+
+def test_the_best_version_is_kept_when_refinement_is_worse(teach):
+    answers = {("translate", 0): GOOD, ("score", 0): score(80), ("refine", 1): STIFF, ("score", 1): score(55)}
+    state = run(teach({**answers, ("refine", 2): WRONG, ("score", 2): score(84)}))
+    assert (state.state, state.note) == ("human", "score 80 is below 85")
+    assert (state.best.round, state.best.values, history(state)) == (0, GOOD, [(0, 80), (1, 55), (2, 84)])
+
+
+def test_human_after_the_last_round_with_the_reason(teach):
+    answers = {("translate", 0): WRONG, ("refine", 1): WRONG, ("refine", 2): WRONG, **{("score", i): score(99) for i in range(3)}}
+    state = run(teach(answers))
+    assert (state.state, state.best.round, len(state.versions)) == ("human", 0, 3)
+    assert state.note == "numbers: part 2: lost 3, new 2"
+
+
+def test_no_rounds_of_refinement(teach):
+    state = run(teach({("translate", 0): STIFF, ("score", 0): score(70), ("refine", 1): GOOD, ("score", 1): score(95)}), rounds=0)
+    assert (state.state, history(state)) == ("human", [(0, 70)])
+
+
+FIRST = {
+    "held": None,
+    "truncated": ('{"question": "كم عدد', "length"),
+    "refused": "I'm sorry, but I can't help with medical content.",
+    "parse_failed": "The translation follows tomorrow.",
+}
+
+
+@pytest.mark.parametrize("status", FIRST)
+def test_a_failed_first_answer_ends_in_its_status(status, teach):
+    answers = {("score", 0): score(96), **({("translate", 0): FIRST[status]} if FIRST[status] else {})}
+    state = run(teach(answers))
+    assert (state.state, state.versions, state.best) == (status, [], None) and state.note
+
+
+@pytest.mark.parametrize("answer", [{"question": "كم؟"}, {**GOOD, "note": "x"}, {**GOOD, "answer": ["3"]}, {**GOOD, "id": "toy:1"}])
+def test_other_keys_or_types_are_parse_failed(answer, teach):
+    assert run(teach({("translate", 0): answer})).state == "parse_failed"
+
+
+@pytest.mark.parametrize("status", FIRST)
+def test_a_failed_refinement_leaves_the_first_version_to_a_human(status, teach):
+    answers = {("translate", 0): STIFF, ("score", 0): score(70), **({("refine", 1): FIRST[status]} if FIRST[status] else {})}
+    state = run(teach(answers))
+    assert (state.state, state.note, history(state), state.best.values) == ("human", f"refinement {status}", [(0, 70)], STIFF)
+
+
+@pytest.mark.parametrize(
+    "answer, status",
+    [
+        (None, "held"),
+        ("I would give it 90.", "parse_failed"),
+        (score(101), "parse_failed"),
+        (score(-1), "parse_failed"),
+        ({"score": 90}, "parse_failed"),
+        (score(90, {**ERROR, "category": "style"}), "parse_failed"),
+        (score(90, {**ERROR, "severity": "huge"}), "parse_failed"),
+    ],
+)
+def test_a_score_that_cannot_be_read_leaves_the_row_to_a_human(answer, status, teach):
+    """A score is never guessed, however good the text is."""
+    state = run(teach({("translate", 0): GOOD, **({("score", 0): answer} if answer else {})}))
+    assert state.state == "human" and state.note.startswith(f"score {status}: ")
+    assert (state.best.values, state.best.score) == (GOOD, None)
+
+
+def test_rows_keep_their_order_and_do_not_touch_each_other(teach):
+    rows = [QUESTION.replace(id=f"toy:{i}", question=f"Question {i}?") for i in (3, 1, 2)]
+    answers = {("translate", 0): {**GOOD, "question": "السؤال 1؟"}, ("score", 0): score(96)}
+    states = translation.run_rounds(rows, teach(answers), THRESHOLD, ROUNDS, KNOWLEDGE)
+    assert [(s.record.id, s.state) for s in states] == [("toy:3", "held"), ("toy:1", "accept"), ("toy:2", "held")]
+    assert translation.run_rounds([], teach({("translate", 0): GOOD}), THRESHOLD, ROUNDS, KNOWLEDGE) == []
+
+
+def test_refinement_is_told_the_errors_of_the_scorer_and_of_the_rules():
+    state = translation.State(QUESTION, "refine", versions=[
+        Version(0, WRONG, [Flag("numbers", "reject", "part 2: lost 3, new 2")], 40, [translation.ErrorSpan(**ERROR)]),
+    ])  # fmt: skip
+    teacher = Teacher(backend="replay", model="recorded")
+    text = translation._request(state, "refine", 1, teacher, "ar").messages[0][1]
+    for part in ("number changed", "lost 3, new 2", WRONG["answer"], QUESTION.answer, "English to Modern Standard Arabic"):
+        assert part in text
+
+
+def test_quality_puts_rules_before_score_and_the_earlier_of_equals_first():
+    reject, human = Flag("numbers", "reject", ""), Flag("drug", "human", "")
+    order = [
+        Version(0, {}, [], 60), Version(1, {}, [], 60), Version(2, {}, [], None),
+        Version(0, {}, [human], 99), Version(0, {}, [human, reject], 100),
+    ]  # fmt: skip
+    assert sorted(order[::-1], key=Version.quality, reverse=True) == order
+
+
+# Fields and records
+
+MCQ = QUESTION.replace(kind="mcqa", options=("One", "Two", "Three", "Four"), answer_index=2, context="A short text.")
+CHAT = QUESTION.replace(kind="chat", turns=(Turn(role="patient", text="I feel ill."), Turn(role="doctor", text="Rest well, please.")))
+
+
+def test_fields_are_what_a_reader_sees_and_nothing_else():
+    assert list(translation.fields(MCQ)) == ["context", "question", "options", "answer"]
+    assert list(translation.fields(MCQ.replace(answer="", context=""))) == ["question", "options"]
+    assert translation.fields(CHAT) == {
+        "turns": [{"role": "patient", "text": "I feel ill."}, {"role": "doctor", "text": "Rest well, please."}]
+    }
+    assert translation.parts(translation.fields(MCQ)) == ["A short text.", MCQ.question, "One", "Two", "Three", "Four", MCQ.answer]
+    assert translation.parts(translation.fields(CHAT)) == ["I feel ill.", "Rest well, please."]
+
+
+def test_apply_keeps_key_split_and_origin_and_names_the_parent():
+    values = {"context": "نص قصير.", **GOOD, "options": ["واحد", "اثنان", " ثلاثة ", "أربعة"]}
+    made = translation.apply(MCQ, values, "ar", note="n")
+    assert (made.id, made.parent_id, made.lang, made.answer_index, made.split, made.note) == ("toy:1:ar", "toy:1", "ar", 2, "train", "n")
+    assert made.options == ("واحد", "اثنان", "ثلاثة", "أربعة") and made.context == "نص قصير." and made.licence == MCQ.licence
+    made = translation.apply(CHAT, {"turns": [{"role": "patient", "text": "أشعر بالمرض."}, {"role": "doctor", "text": "استرح."}]}, "ar")
+    assert [(turn.role, turn.text) for turn in made.turns] == [("patient", "أشعر بالمرض."), ("doctor", "استرح.")]
+
+
+def test_text_hash_follows_the_text():
+    assert translation.text_hash(GOOD) == translation.text_hash(dict(reversed(GOOD.items()))) != translation.text_hash(WRONG)
+
+
+@pytest.mark.xfail(strict=True, reason="translation: roles of translated turns are compared with nothing, so swapped speakers are accepted")
+def test_swapped_speakers_are_not_accepted(teach):
+    swapped = {"turns": [{"role": "doctor", "text": "أشعر بأنني مريض."}, {"role": "patient", "text": "استرح جيدًا من فضلك."}]}
+    state = run(teach({("translate", 0): swapped, ("score", 0): score(95)}), CHAT)
+    assert state.state != "accept"
+
+
+# The recordings: where every fault ends. Of several faults of one row, the first in this table decides.
+
+ENDS = {
+    "score_100_bad": "human",
+    "score_40_good": "human",
+    "refinement_worse": "human",
+    "lost_negation": "human",
+    "not_json": "human",
+    "truncated": "truncated",
+    "refusal": "refused",
+    "untranslated": "refined",
+    "dropped_option": "refined",
+    "swapped_options": "refined",
+    "wrong_number": "refined",
+    "wrong_drug": "refined",
+    "code_fence": "accept",
+    "trailing_comma": "accept",
+    "preamble": "accept",
+}
+STAGES = ("translate", "score", "refine")
+
+
+def recorded() -> tuple[dict[str, str], set[str]]:
+    """({row id: deciding fault}, ids of the rows that have recordings)."""
+    faults, rows = defaultdict(set), set()
+    for path in sorted((DATA / "recordings").glob("*.jsonl")):
+        for text in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(text)
+            if row["stage"] in STAGES:
+                rows.add(row["row_id"])
+                faults[row["row_id"]].add(row["fault"])
+    deciding = {row_id: [f for f in [*ENDS, *sorted(found - set(ENDS))] if f in found and f] for row_id, found in faults.items()}
+    return {row_id: found[0] for row_id, found in deciding.items() if found}, rows
+
+
+FAULTY, RECORDED = recorded()
+
+
+@pytest.fixture(scope="module")
+def states():
+    """The whole sample through synthesis and translation, as notebooks 01 to 03 do it."""
+    teacher = Teacher(backend="replay", model="recorded", recordings=DATA / "recordings")
+    records = [r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)]
+    train = [r for r in records if r.lang == "en" and r.split == "train"]
+    questions = [r for r in train if r.kind == "mcqa"]
+    asked = synthesis.requests(questions, teacher, 2, 6, seed=42)
+    chats, _ = synthesis.collect(questions, asked, ask(teacher, asked), 2, 6)
+    table = translation.run_rounds(train + chats, teacher, THRESHOLD, ROUNDS, KNOWLEDGE)
+    return {state.record.id: state for state in table}
+
+
+def test_every_fault_name_is_recorded_and_known():
+    assert set(FAULTY.values()) == set(ENDS)
+
+
+@pytest.mark.parametrize("row_id, fault", FAULTY.items())
+def test_recorded_fault_ends_where_it_should(row_id, fault, states):
+    state = states[row_id]
+    scores, flagged = [v.score for v in state.versions], [{flag.check for flag in v.flags} for v in state.versions]
+    if ENDS[fault] == "refined":
+        assert (state.state, state.best.round) == ("accept", len(state.versions) - 1) and len(state.versions) >= 2
+        assert not state.best.flags and state.best.score >= THRESHOLD
+        assert flagged[0] or scores[0] < THRESHOLD
+    else:
+        assert state.state == ENDS[fault], state.note
+    if ENDS[fault] == "accept":
+        assert len(state.versions) == 1 and not state.best.flags and state.best.score >= THRESHOLD
+    rules = {"untranslated": "untranslated", "dropped_option": "part_count", "wrong_number": "numbers", "wrong_drug": "drug"}
+    if fault in rules:
+        assert rules[fault] in flagged[0]
+    match fault:
+        case "wrong_drug":
+            assert scores[0] >= THRESHOLD  # the scorer missed it; only the rule caught it
+        case "score_100_bad":
+            assert scores == [100, 100, 100] and all("numbers" in names for names in flagged) and "numbers" in state.note
+        case "score_40_good":
+            assert scores == [40, 40, 40] and not any(flagged) and state.note == "score 40 is below 85"
+        case "lost_negation":
+            assert len(scores) == 3 and max(scores) < THRESHOLD
+        case "refinement_worse":
+            assert len(scores) == 3 and state.best.round == 0 and state.best.score == max(scores)
+        case "not_json":
+            assert scores == [None] and state.note.startswith("score parse_failed")
+        case "truncated" | "refusal":
+            assert state.best is None and state.note
+
+
+def test_rows_without_fault_pass_at_once_and_unrecorded_rows_wait(states):
+    for row_id, state in states.items():
+        if row_id not in FAULTY:
+            wanted = ("accept", 1) if row_id in RECORDED else ("held", 0)
+            assert (state.state, len(state.versions)) == wanted, (row_id, state.note, state.versions)
+    assert RECORDED <= set(states)
+
+
+@pytest.mark.xfail(strict=True, reason="checks._AR_NEGATION takes «ألم» (pain) for a negation: kit-medqa-020 is caught by the score alone")
+def test_the_rules_catch_every_recorded_lost_negation(states):
+    lost = [states[row_id] for row_id, fault in FAULTY.items() if fault == "lost_negation"]
+    assert len(lost) >= 4
+    assert not [s.record.id for s in lost for version in s.versions if "negation" not in {flag.check for flag in version.flags}]
