@@ -16,12 +16,12 @@ from .text import ARABIC_INDIC, arabic_share, match_key
 
 # Digits are compared as written: a thousands comma is dropped, Arabic-Indic digits and decimal signs are made Western.
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_EN_NEGATION = re.compile(r"\b(?:not|no|never|without|except|neither|nor|cannot|\w+n't|denies|denied|none)\b", re.IGNORECASE)
+_EN_NEGATION = re.compile(r"\b(?:not|no|never|without|except|neither|nor|cannot|\w+n['’]t|denies|denied|none)\b", re.IGNORECASE)
 # Arabic denies with particles, with nouns of absence and with verbs of doing without. Bare "ما" is left out: it also asks "what",
 # and most questions begin with it.
 _AR_NEGATION = re.compile(
     r"(?<!\w)[وفب]?(?:لا|ليس\w*|لم|لن|لولا|ما (?:عدا|لم)|غير\w*|عدا|ماعدا|باستثناء|إلا|ألا|دون\w{0,3}|بدون\w{0,3}|عدم|بلا|سوى|لست|لسنا|"
-    r"[ينتأ]نفي|نفى|نفت|[يت]نكر|أنكر\w*|انعدام|غياب|غائب\w*|خلو|[يت]خلو|\w{0,2}استغن\w*|[يتن]ستغن\w*)(?!\w)"
+    r"[ينتأ]نفي|نفى|نفت|[يت]نكر|أنكر\w*|انعدام|أليس\w*|غياب\w{0,3}|غائب\w*|خلو|[يت]خلو|\w{0,2}استغن\w*|[يتن]ستغن\w*)(?!\w)"
 )
 _REFUSAL = re.compile(r"as an ai|i'?m sorry|i cannot|here is the translation|sure[,!]|بصفتي نموذج|إليك الترجمة", re.IGNORECASE)
 # Latin words that Arabic medical text keeps: abbreviations, symbols, Latin names of organisms, gene symbols, units in formulas.
@@ -125,7 +125,9 @@ def drugs_kept(folder: Path) -> Check:
             before, after = f" {match_key(text)} ", match_key(target)
             wanted = {name for name in names if f" {name} " in before}
             # Arabic glues particles and the article to a word, so a spelling may stand behind و، ب، ل، ك، ف، ال.
-            found = {name for spelling, name in arabic.items() if re.search(rf"(?<!\w)[وفبكل]?(?:ال|ل)?{re.escape(spelling)}(?!\w)", after)}
+            found = {
+                name for spelling, name in arabic.items() if re.search(rf"(?<!\w)[وفبكل]{{0,2}}(?:ال|ل)?{re.escape(spelling)}(?!\w)", after)
+            }
             for name in sorted(found - wanted):
                 if f" {name}" not in before:  # an English plural or compound begins with the name
                     yield Flag("drug", "human", f"part {number}: {name} is in the translation and not in the source")

@@ -107,16 +107,23 @@ def bars(values: dict[str, float], title: str, ylabel: str, colours: Sequence[st
     axis = axes(title, ylabel=ylabel)
     drawn = axis.bar(list(values), list(values.values()), color=colours or COLOURS["en"])
     axis.bar_label(drawn, fmt=lambda v: f"{v:,.2f}".rstrip("0").rstrip("."))
+    axis.margins(y=0.1)  # room for the values above the highest bar
     if len(values) > 6:
         axis.tick_params(axis="x", rotation=30)
     return axis
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str, chance: float | None = None) -> "Axes":
-    """A dot and an interval for each (name, value, low, high), top to bottom, with the chance level as a dashed line."""
+def intervals(
+    rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str, chance: float | None = None, pale: str | None = None
+) -> "Axes":
+    """A dot and an interval for each (name, value, low, high), top to bottom, with the chance level as a dashed line.
+
+    Rows whose name begins with `pale` are drawn in grey: the ones the others are compared with.
+    """
     axis = axes(title, xlabel, size=(8.0, 0.9 + 0.38 * len(rows)))
-    for place, (_, value, low, high) in enumerate(rows):
-        axis.errorbar(value, -place, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=COLOURS["en"])
+    for place, (name, value, low, high) in enumerate(rows):
+        colour = COLOURS["grey" if pale and name.startswith(pale) else "en"]
+        axis.errorbar(value, -place, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color=colour)
     axis.set_yticks([-place for place in range(len(rows))], [row[0] for row in rows])
     if chance is not None:
         axis.axvline(chance, linestyle="--", color=COLOURS["grey"], label=f"chance {chance:g}")

@@ -14,8 +14,8 @@ def order(record: Record, seed: int) -> str:
 
 
 def family(record: Record) -> str:
-    """The id shared by a record and its translations: parallel rows must land in the same split."""
-    return record.parent_id if record.parent_id and record.id == f"{record.parent_id}:{record.lang}" else record.id
+    """The id shared by a record and its translations, which end in their language: parallel rows must land in the same split."""
+    return record.id.removesuffix(f":{record.lang}")
 
 
 def question_key(record: Record) -> str:

@@ -39,7 +39,7 @@ class Turn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     role: Literal["patient", "doctor"]
-    text: str = Field(pattern=r"\S")
+    text: str = Field(min_length=1, pattern=r"\S")
 
 
 class Record(BaseModel):
@@ -83,8 +83,10 @@ class Record(BaseModel):
         if self.kind == "qa" and not self.answer.strip():
             raise ValueError("an open question needs an answer")
         if self.kind == "mcqa":
-            if not 2 <= len(self.options) <= len(LABELS) or any(not option.strip() for option in self.options):
-                raise ValueError(f"a multiple-choice row needs 2 to {len(LABELS)} options, none empty")
+            if len(self.options) < 2 or any(not option.strip() for option in self.options):
+                raise ValueError("a multiple-choice row needs at least two options, none empty")
+            if len(self.options) > len(LABELS):
+                raise ValueError(f"a multiple-choice row has at most {len(LABELS)} options: there are no more letters")
             if self.answer_index is None or not 0 <= self.answer_index < len(self.options):
                 raise ValueError(f"answer_index {self.answer_index} does not point at one of {len(self.options)} options")
         return self

@@ -60,14 +60,18 @@ def read_decisions(path: Path) -> list[Decision]:
         raise InputError(f"{path.name}: columns wanted {', '.join(COLUMNS)}; seen {', '.join(rows[0]) if rows else 'none'}")
     result: dict[str, Decision] = {}
     for number, cells in enumerate(rows[1:], start=2):
-        row = dict(zip(rows[0], cells, strict=False))
         where = f"{path.name}, row {number}"
+        if len(cells) != len(rows[0]):
+            raise InputError(f"{where}: {len(cells)} cells; wanted {len(rows[0])}")
+        row = dict(zip(rows[0], cells, strict=True))
         if row["verdict"] not in VERDICTS:
             raise InputError(f"{where}: verdict {row['verdict']!r}; wanted one of {', '.join(VERDICTS)}")
         try:
             edited = json.loads(row["edited"]) if row["verdict"] == "edit" else None
         except json.JSONDecodeError as error:
             raise InputError(f"{where}: column edited is not JSON ({error.msg}); were straight quotes turned into curly ones?") from None
+        if row["verdict"] == "edit" and not isinstance(edited, dict):
+            raise InputError(f"{where}: column edited holds {type(edited).__name__}; a JSON object with the text's own keys was expected")
         if row["row_id"] in result:
             raise InputError(f"{where}: a second decision for {row['row_id']}")
         result[row["row_id"]] = Decision(
@@ -86,6 +90,13 @@ def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
             writer.writerow([d.row_id, d.verdict, edited, d.reviewer, d.decided_at, d.text_hash, d.note])
 
 
+def shape(value: object) -> object:
+    """The form of a text: its keys, the number of options or turns, the speakers, and the types; not the words."""
+    if isinstance(value, dict):
+        return {key: part if key == "role" else shape(part) for key, part in sorted(value.items())}
+    return [shape(part) for part in value] if isinstance(value, list) else type(value).__name__
+
+
 def merge(states: list[dict], queued: list[dict], decisions: list[Decision], policy: str) -> dict[str, tuple[str, dict | None, str]]:
     """{row id: (status, values, note)} for every state: a pure function of its arguments.
 
@@ -99,8 +110,9 @@ def merge(states: list[dict], queued: list[dict], decisions: list[Decision], pol
         state = waiting.get(decision.row_id)
         if state is None:
             raise InputError(f"decision on {decision.row_id}: the row is not in the review queue")
-        if decision.edited is not None and set(decision.edited) != set(state["best"]["values"]):
-            raise InputError(f"decision on {decision.row_id}: keys {sorted(decision.edited)}; wanted {sorted(state['best']['values'])}")
+        if decision.edited is not None and shape(decision.edited) != shape(state["best"]["values"]):
+            wanted, found = shape(state["best"]["values"]), shape(decision.edited)
+            raise InputError(f"decision on {decision.row_id}: the edit has the form {found}; wanted {wanted}")
         if decision.text_hash == state["best"]["text_hash"]:
             decided[decision.row_id] = decision
     void = {decision.row_id for decision in decisions} - set(decided)

@@ -31,10 +31,10 @@ PERSONAS = (
     "a pregnant woman at a routine visit",
     "a patient afraid of hospitals",
 )
-# Capital letters count here: "option B" names a choice, "an option a doctor has" does not.
+# Of a letter the case counts: "option B" names a choice, "an option a doctor has" does not.
 _EXAM = re.compile(
-    r"\b(?:[Ee]xams?|[Mm]ultiple[ -][Cc]hoice|[Aa]nswer [Kk]ey|[Oo]ptions?:?\s+\(?[A-E]\b|[Cc]hoices?\s+\(?[A-E]\b|"
-    r"[Aa]nswer (?:is|was|would be)\s+\(?[A-E]\b(?!\w))|\([A-E]\)"
+    r"\b(?i:exams?|multiple[ -]choice|answer key)\b|\b(?i:options?|choices?):?\s+\(?[A-E]\b|"
+    r"\b(?i:answer) (?:is|was|would be)\s+\(?[A-E]\b|\([A-E]\)"
 )
 _STOP = set("the a an of in to and or is are was were be by with for on at from that this it as which most likely due than not no".split())
 

@@ -63,8 +63,8 @@ def messages(record: Record) -> list[dict[str, str]]:
 
 def checked(conversation: list[dict[str, str]], name: str = "conversation") -> list[dict[str, str]]:
     """Fold a system message into the first user turn and assert strict alternation. Raises `InputError`."""
-    if conversation and conversation[0]["role"] == "system":
-        system, first, *rest = conversation if len(conversation) > 1 else [conversation[0], {"role": "user", "content": ""}]
+    if len(conversation) > 1 and [message["role"] for message in conversation[:2]] == ["system", "user"]:
+        system, first, *rest = conversation
         conversation = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()}, *rest]
     roles = [message["role"] for message in conversation]
     if not roles or roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:

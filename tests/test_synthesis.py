@@ -147,7 +147,6 @@ def test_english_only():
     assert ending("Low insulin – at 37.5 °C, a naïve “café” test; β-cells do it.") == []
 
 
-@pytest.mark.xfail(strict=True, reason="synthesis.problems: other_language knows Hebrew to Arabic only; the prompt says English only")
 @pytest.mark.parametrize("text", ["Insulin is low. 请去看医生。", "Insulin is low. Обратитесь к врачу."], ids=["Chinese", "Russian"])
 def test_english_only_in_any_script(text):
     assert ending(text) == ["other_language"]

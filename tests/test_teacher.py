@@ -177,7 +177,6 @@ def test_store_of_another_version_is_refused_and_its_rows_stay(tmp_path):
     db.close()
 
 
-@pytest.mark.xfail(strict=True, reason="Store.__init__ switches the file to WAL before it reads the version, and leaves it open")
 def test_store_of_another_version_keeps_its_bytes(tmp_path):
     path = tmp_path / "a.sqlite"
     foreign_store(path, SCHEMA_VERSION + 6)
@@ -347,11 +346,6 @@ MALFORMED = {
 }
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(AttributeError, TeacherError, UnicodeEncodeError),
-    reason="http._read lets through what _ask does not catch and what the store cannot keep: one odd answer ends the run",
-)
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_completion_fails_alone(body, stub, teacher, monkeypatch):
     """One odd answer must not end the run for all other rows."""
@@ -394,7 +388,6 @@ def test_a_store_that_fails_midway_stops_the_run_and_keeps_what_came_before(stub
     assert stub.texts.count("a") == stub.texts.count("b") == 1 and stub.total == 3 + 4
 
 
-@pytest.mark.xfail(strict=True, raises=ExceptionGroup, reason="http.send: the TaskGroup wraps what `arrived` raises in an ExceptionGroup")
 def test_a_store_that_fails_midway_is_a_teacher_error(teacher, stub):
     full_disk(teacher)
     with pytest.raises(TeacherError, match="mend the disk and run again"):
@@ -546,7 +539,6 @@ def test_replay_without_a_recording(replay):
     assert ask(teacher, [request]) == {request.id: Answer(request.id, None, error="no recording")}
 
 
-@pytest.mark.xfail(strict=True, reason="engine.ask keeps the last of equal requests, so only that row's place is looked up")
 def test_replay_of_equal_requests_finds_the_recording_of_either_row(replay):
     teacher = replay([line(row_id="row:1")])
     asked = [teacher.request("translate", row_id, "v1", "same text") for row_id in ("row:1", "row:2")]

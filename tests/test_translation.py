@@ -209,7 +209,6 @@ def test_text_hash_follows_the_text():
     assert translation.text_hash(GOOD) == translation.text_hash(dict(reversed(GOOD.items()))) != translation.text_hash(WRONG)
 
 
-@pytest.mark.xfail(strict=True, reason="translation: roles of translated turns are compared with nothing, so swapped speakers are accepted")
 def test_swapped_speakers_are_not_accepted(teach):
     swapped = {"turns": [{"role": "doctor", "text": "أشعر بأنني مريض."}, {"role": "patient", "text": "استرح جيدًا من فضلك."}]}
     state = run(teach({("translate", 0): swapped, ("score", 0): score(95)}), CHAT)
@@ -311,7 +310,6 @@ def test_rows_without_fault_pass_at_once_and_unrecorded_rows_wait(states):
     assert RECORDED <= set(states)
 
 
-@pytest.mark.xfail(strict=True, reason="checks._AR_NEGATION takes «ألم» (pain) for a negation: kit-medqa-020 is caught by the score alone")
 def test_the_rules_catch_every_recorded_lost_negation(states):
     lost = [states[row_id] for row_id, fault in FAULTY.items() if fault == "lost_negation"]
     assert len(lost) >= 4
