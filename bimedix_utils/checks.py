@@ -23,7 +23,7 @@ _AR_NEGATION = re.compile(
     r"(?<!\w)[وفب]?(?:لا|ليس\w*|لم|لن|لولا|ما (?:عدا|لم)|غير\w*|عدا|ماعدا|باستثناء|إلا|ألا|دون\w{0,3}|بدون\w{0,3}|عدم|بلا|سوى|لست|لسنا|"
     r"[ينتأ]نفي|نفى|نفت|[يت]نكر|أنكر\w*|انعدام|أليس\w*|غياب\w{0,3}|غائب\w*|خلو|[يت]خلو|\w{0,2}استغن\w*|[يتن]ستغن\w*)(?!\w)"
 )
-_REFUSAL = re.compile(r"as an ai|i'?m sorry|i cannot|here is the translation|sure[,!]|بصفتي نموذج|إليك الترجمة", re.IGNORECASE)
+_REFUSAL = re.compile(r"as an ai|i'?m sorry|i cannot|here is the translation|\bsure[,!]|بصفتي نموذج|إليك الترجمة", re.IGNORECASE)
 # Latin words that Arabic medical text keeps: abbreviations, symbols, Latin names of organisms, gene symbols, units in formulas.
 _ENGLISH_WORD = re.compile(r"\b[a-z]{3,}\b")
 

@@ -50,19 +50,18 @@ def literal(text: str, default: Any) -> Any:
 def resolved(chosen: list[Path], mode: str, overrides: dict[str, str]) -> dict[Path, dict[str, Any]]:
     """Every chosen notebook's parameters: preset, then overrides where the notebook declares them; all checked before any runs.
 
-    Raises `ParameterError` for an override that no chosen notebook declares.
+    An override that another notebook declares is left alone, so that one command line serves every NB. Raises `ParameterError` for
+    one that no notebook declares.
     """
-    table, used = {}, set()
+    every = {name: parameter for path in notebooks() for name, parameter in parameters.declared(path).items()}
+    for name in overrides:
+        if name not in every:
+            raise parameters.unknown(name, every, "command line")
+    table = {}
     for path in chosen:
         legal = parameters.declared(path)
-        values = parameters.preset_values(NOTEBOOKS, mode, path)
-        for name, text in overrides.items():
-            if name in legal:
-                used.add(name)
-                values[name] = legal[name].check(literal(text, legal[name].default))
-        table[path] = values
-    for name in overrides.keys() - used:
-        raise parameters.unknown(name, {n: p for path in chosen for n, p in parameters.declared(path).items()}, "command line")
+        given = {name: legal[name].check(literal(text, legal[name].default)) for name, text in overrides.items() if name in legal}
+        table[path] = {**parameters.preset_values(NOTEBOOKS, mode, path), **given}
     return table
 
 

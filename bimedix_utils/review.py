@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
-from .records import read_utf8
+from .records import Record, read_utf8
 from .text import digest
+from .translation import fields, parts
 
 COLUMNS = ["row_id", "verdict", "edited", "reviewer", "decided_at", "text_hash", "note"]
 VERDICTS = ("approve", "edit", "reject")
@@ -110,11 +111,16 @@ def merge(states: list[dict], queued: list[dict], decisions: list[Decision], pol
         state = waiting.get(decision.row_id)
         if state is None:
             raise InputError(f"decision on {decision.row_id}: the row is not in the review queue")
-        if decision.edited is not None and shape(decision.edited) != shape(state["best"]["values"]):
-            wanted, found = shape(state["best"]["values"]), shape(decision.edited)
-            raise InputError(f"decision on {decision.row_id}: the edit has the form {found}; wanted {wanted}")
-        if decision.text_hash == state["best"]["text_hash"]:
-            decided[decision.row_id] = decision
+        if decision.text_hash != state["best"]["text_hash"]:
+            continue
+        if decision.edited is not None:
+            # The form to keep is the English record's: the translation under review may have lost an option.
+            source = fields(Record(**state["record"]))
+            if shape(decision.edited) != shape(source):
+                raise InputError(f"decision on {decision.row_id}: the edit has the form {shape(decision.edited)}; wanted {shape(source)}")
+            if not all(text.strip() for text in parts(decision.edited)):
+                raise InputError(f"decision on {decision.row_id}: the edit leaves a text empty")
+        decided[decision.row_id] = decision
     void = {decision.row_id for decision in decisions} - set(decided)
     result: dict[str, tuple[str, dict | None, str]] = {}
     for state in states:

@@ -12,6 +12,7 @@ import random
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,12 @@ class Run:
         Raises `AccountingError` naming the first ids that vanished, appeared or stand twice.
         """
         ids = list(expected)
-        doubled = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) != len(ids) else []
+        doubled = sorted(i for i, times in Counter(ids).items() if times > 1)
         lost, new = sorted(set(ids) - set(statuses)), sorted(set(statuses) - set(ids))
         for word, wrong in (("stand twice", doubled), ("vanished", lost), ("came from nowhere", new)):
             if wrong:
                 raise AccountingError(f"{title}: {len(wrong)} rows {word}, first {', '.join(wrong[:3])}")
-        counts = {status: list(statuses.values()).count(status) for status in sorted(set(statuses.values()))}
+        counts = dict(sorted(Counter(statuses.values()).items()))
         self._counts[title] = {"rows": len(ids), **counts}
         return counts
 

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +134,9 @@ def _medqa(path: Path, lang: str, split: str) -> Iterator[Record]:
 def _distinct(pairs: list[tuple[str, object]]) -> dict:
     """JSON keeps the last of two equal keys without a word; a doubled id must be seen."""
     keys = [key for key, _ in pairs]
-    doubled = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else set()
-    if doubled:
-        raise ValueError(f"the key {sorted(doubled)[0]} stands twice")
+    key, times = Counter(keys).most_common(1)[0] if keys else ("", 0)
+    if times > 1:
+        raise ValueError(f"the key {key} stands twice")
     return dict(pairs)
 
 
@@ -282,7 +283,8 @@ _PATTERNS = (
 
 def _origin(source: str, lang: str, split: str) -> dict[str, str]:
     family = "mmlu" if source.startswith("mmlu_") else source
-    return {"source": source, "lang": lang, "split": split, "licence": SOURCES[family].licence}
+    # A translation has an owner and a licence of its own, which its file does not tell.
+    return {"source": source, "lang": lang, "split": split, "licence": SOURCES[family].licence if lang == "en" else "not found"}
 
 
 def recognise(path: Path) -> tuple[str, str, str] | None:

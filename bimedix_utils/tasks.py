@@ -39,16 +39,27 @@ class Task:
         return NINE[self.name][0]
 
     @property
+    def majority(self) -> float:
+        """The share of the commonest key: what always giving the same answer would score."""
+        keys = [record.answer_index for record in self.records]
+        return max(map(keys.count, keys)) / len(keys)
+
+    @property
     def hash(self) -> str:
         """Hash of version and samples."""
         return digest([self.name, self.lang, self.version, [record.content_hash() for record in self.records]])
 
 
-def group(records: Iterable[Record], rows: int | None = None) -> dict[tuple[str, str], Task]:
-    """{(task, language): Task} of the test rows among `records`, at most the first `rows` of each, in their order."""
+def group(records: Iterable[Record], rows: int | None = None, seed: int = 0) -> dict[tuple[str, str], Task]:
+    """{(task, language): Task} of the test rows among `records`; at most `rows` of each, drawn by a seeded hash of the item's id.
+
+    Drawn, not the first ones: PubMedQA's owner sorts its test items by answer, so its first 200 are all "yes". A translation is
+    drawn together with its original.
+    """
     table: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.kind == "mcqa" and record.source in NINE and record.split in SPLITS[record.source]:
             table.setdefault((record.source, record.lang), []).append(record)
     ordered = [(name, lang) for name in NINE for lang in ("en", "ar") if (name, lang) in table]
-    return {place: Task(*place, tuple(table[place][:rows])) for place in ordered}
+    drawn = {place: sorted(table[place], key=lambda r: digest(f"{seed}:{r.parent_id or r.id}"))[:rows] for place in ordered}
+    return {place: Task(*place, tuple(drawn[place])) for place in ordered}

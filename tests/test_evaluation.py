@@ -64,6 +64,17 @@ def test_tasks_take_their_own_split_and_hash_every_sample():
     assert len(tasks.group(rows, 2)["mmlu_anatomy", "en"].records) == 2
 
 
+def test_rows_are_drawn_not_the_first_and_translations_with_their_originals():
+    """PubMedQA's owner sorts its test items by answer: the first 200 of the official 500 are all "yes"."""
+    sorted_rows = [r.replace(answer_index=0 if i < 50 else 1) for i, r in enumerate(task_rows(100))]
+    arabic = [r.replace(id=f"{r.id}:ar", lang="ar", parent_id=r.id) for r in sorted_rows]
+    table = tasks.group(sorted_rows + arabic, 40, seed=1)
+    english = table["mmlu_anatomy", "en"]
+    assert 0.5 <= english.majority < 0.8
+    assert [r.parent_id for r in table["mmlu_anatomy", "ar"].records] == [r.id for r in english.records]
+    assert tasks.group(sorted_rows[::-1], 40, seed=1)["mmlu_anatomy", "en"].hash == english.hash
+
+
 def test_a_model_that_always_says_a_scores_what_the_keys_give():
     always_a = [Sample(f"i{i}", "en", i % 4, (0.0, -1.0, -1.0, -1.0), 0.5, 0) for i in range(100)]
     assert compare.hits(always_a) == (25, 100)

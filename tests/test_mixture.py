@@ -155,9 +155,6 @@ def test_family_of_rows_made_from_others():
     assert mixture.family(chat("أهلا", "ar", id="chat:1:ar", parent_id="chat:1")) == "chat:1"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="mixture.family: generated knowledge rows have no parent, so their English and Arabic twins are split apart"
-)
 def test_generated_twins_share_a_split():
     """Their ids differ in the language at the end only; both ask the same fact with the same options."""
     twins = [qa(i, lang, id=f"knowledge:drug_class:{i:08x}:qa:0:0:{lang}", parent_id=None) for i in range(200) for lang in ("en", "ar")]

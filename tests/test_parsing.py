@@ -92,6 +92,11 @@ def test_a_degenerate_answer_is_parse_failed():
     assert read(Answer("id", '{"question": ' + "[" * 100_000 + "}"), Toy)[0] == "parse_failed"
 
 
+def test_half_an_emoji_is_parse_failed():
+    assert read(Answer("id", '{"question": "half \\ud83d"}'), Toy)[0] == "parse_failed"
+    assert read(Answer("id", '{"question": "whole \\ud83d\\ude00"}'), Toy)[1].question == "whole 😀"
+
+
 GOOD = '{"question": "q", "options": ["a"]}'
 STATUS = {
     "ok": (Answer("id", GOOD), "ok", ""),

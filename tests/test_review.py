@@ -14,9 +14,16 @@ VALUES = {"question": "ما سبب الألم؟", "options": ["أ", "ب", "ج", 
 HASH = translation.text_hash(VALUES)
 
 
+RECORD = {
+    "kind": "mcqa", "lang": "en", "source": "toy", "licence": "MIT", "split": "train", "question": "What causes the pain?",
+    "options": ["A", "B", "C", "D"], "answer_index": 0, "answer": "It is an inflammation, treated with 5 mg.",
+}  # fmt: skip
+
+
 def state(row_id="row:1", name="human", values=VALUES, note="score 70 is below 85"):
+    """A row of 03's states.jsonl, as far as the review reads it."""
     best = {"values": values, "text_hash": translation.text_hash(values), "score": 90, "round": 0} if values else None
-    return {"id": row_id, "state": name, "note": note, "best": best}
+    return {"id": row_id, "state": name, "note": note, "best": best, "record": {"id": row_id, **RECORD}}
 
 
 def decision(verdict="approve", row_id="row:1", edited=None, text_hash=HASH):
@@ -132,21 +139,36 @@ def test_a_decision_on_a_row_outside_the_queue(row_id, name):
 
 @pytest.mark.parametrize("edited", [{"question": "س"}, {**VALUES, "extra": "س"}, {}], ids=["keys missing", "key too many", "none"])
 def test_an_edit_with_other_keys(edited):
-    with pytest.raises(InputError, match=r"decision on row:1: keys .*wanted \['answer', 'options', 'question'\]"):
+    with pytest.raises(InputError, match=r"decision on row:1: the edit has .*; wanted .*'answer'.*'options'.*'question'"):
         merge([state()], [decision("edit", edited=edited)])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="review.merge checks the keys of an edit only: other counts and types pass, and break the Arabic record later"
-)
 @pytest.mark.parametrize(
     "edited",
-    [{**VALUES, "options": ["أ", "ب", "ج"]}, {**VALUES, "options": "أ ب ج د"}, {**VALUES, "question": 5}, {**VALUES, "question": " "}],
-    ids=["option dropped", "options one text", "number", "empty"],
+    [{**VALUES, "options": ["أ", "ب", "ج"]}, {**VALUES, "options": "أ ب ج د"}, {**VALUES, "question": 5}],
+    ids=["option dropped", "options one text", "number"],
 )
 def test_an_edit_with_other_counts_or_types(edited):
     with pytest.raises(InputError, match="decision on row:1"):
         merge([state()], [decision("edit", edited=edited)])
+
+
+@pytest.mark.parametrize("edited", [{**VALUES, "question": " "}, {**VALUES, "options": ["أ", "", "ج", "د"]}])
+def test_an_edit_that_empties_a_text(edited):
+    with pytest.raises(InputError, match="decision on row:1"):
+        merge([state()], [decision("edit", edited=edited)])
+
+
+def test_a_reviewer_can_put_back_a_dropped_option():
+    """The rows a person sees are the faulty ones: the form to keep is that of the English record."""
+    faulty = {**VALUES, "options": ["أ", "ب", "ج"]}
+    edit = decision("edit", edited=VALUES, text_hash=translation.text_hash(faulty))
+    assert merge([state(values=faulty)], [edit]) == {"row:1": ("ok", VALUES, "edit by Dr A")}
+
+
+def test_a_void_edit_of_another_form_is_void():
+    old = decision("edit", edited={"question": "س"}, text_hash="hash of an older text")
+    assert merge([state()], [old]) == {"row:1": ("held", None, "decision void: the text changed")}
 
 
 # The decisions file
@@ -226,22 +248,12 @@ def test_a_windows_file_is_named_with_the_cure(tmp_path):
         review.read_decisions(path)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=KeyError, reason="review.read_decisions: a blank or short row is a KeyError, no InputError with its number"
-)
-@pytest.mark.parametrize("row", [[], ["row:2"], ["row:2", "approve"]], ids=["blank line", "id only", "cut"])
-def test_a_short_row_is_named_or_a_blank_one_skipped(row, tmp_path):
-    path = file(tmp_path, cells(), row)
-    if not row:
-        assert len(review.read_decisions(path)) == 1
-    else:
-        with pytest.raises(InputError, match="row 3"):
-            review.read_decisions(path)
+@pytest.mark.parametrize("row", [[], ["row:2"], ["row:2", "approve"], [*cells("row:2"), "x"]], ids=["blank line", "id only", "cut", "long"])
+def test_a_row_with_too_few_or_too_many_cells_is_named(row, tmp_path):
+    with pytest.raises(InputError, match=rf"row 3: {len(row)} cells; wanted 7"):
+        review.read_decisions(file(tmp_path, cells(), row))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="review.read_decisions: `edited` may be any JSON; null is merged as status ok without a text, 5 is a TypeError"
-)
 @pytest.mark.parametrize("edited", ["null", "5"])
 def test_an_edit_that_is_no_object_is_named(edited, tmp_path):
     with pytest.raises(InputError, match=r"row 2|row:1"):

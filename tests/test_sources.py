@@ -275,10 +275,10 @@ def test_mmlu_broken_quoting_is_refused_with_the_line(write):
 
 
 @pytest.mark.parametrize("letter", ["AB", "BC", "ABCD"])
-@pytest.mark.xfail(strict=True, reason="sources._mmlu tests `row[5] not in 'ABCD'`, which is true of substrings as well")
 def test_mmlu_key_of_several_letters_is_refused(write, letter: str):
     """A key "BC" was read as B."""
-    assert "wanted 6 columns" in refused(write("anatomy_test.csv", table([*MMLU[:5], letter])))
+    message = refused(write("anatomy_test.csv", table([*MMLU[:5], letter])))
+    assert message.startswith("anatomy_test.csv, line 1: wanted 6 columns") and message.endswith(f"seen 6 ending in ['{letter}']")
 
 
 def test_open_qa_row(write):
@@ -352,10 +352,17 @@ def test_an_unknown_first_speaker_is_refused_with_the_known_ones(write, dialogue
     assert repr(dialogue.split("\n")[0]) in message
 
 
-@pytest.mark.xfail(strict=True, reason="sources.split_speakers forgets the speaker of a line without words")
-def test_words_on_the_line_after_the_speaker_are_the_speakers():
+@pytest.mark.parametrize(
+    ("dialogue", "turns"),
+    [
+        ("Doctor: Any pain?\nPatient:\nYes, in the knee.", [("doctor", "Any pain?"), ("patient", "Yes, in the knee.")]),
+        ("Patient:\nMy knee hurts.\nDoctor:\n\nSince when?", [("patient", "My knee hurts."), ("doctor", "Since when?")]),
+        ("Doctor: A\nPatient:\nDoctor: B", [("doctor", "A B")]),
+    ],
+)
+def test_words_on_the_line_after_the_speaker_are_the_speakers(dialogue: str, turns: list[tuple[str, str]]):
     """The patient's answer was put into the doctor's mouth."""
-    assert said("Doctor: Any pain?\nPatient:\nYes, in the knee.") == [("doctor", "Any pain?"), ("patient", "Yes, in the knee.")]
+    assert said(dialogue) == turns
 
 
 def test_a_monologue_is_kept_and_rejected_with_the_reason(write):
@@ -425,11 +432,11 @@ def test_a_doubled_id_is_refused_with_both_rows(write, name: str):
     assert message.startswith(f"{name}: id ") and message.endswith("stands twice (rows 1 and 3)")
 
 
-@pytest.mark.xfail(strict=True, reason="sources._pubmedqa: json.loads keeps the last of two equal keys without a word")
 def test_a_doubled_id_in_pubmedqa_is_refused(write):
     """The first of two entries with one id vanished."""
     one, two = json.dumps(PUBMEDQA), json.dumps({**PUBMEDQA, "QUESTION": "Another?"})
-    assert "stands twice" in refused(write("pubmedqa_test.json", f'{{"1": {one}, "1": {two}}}'))
+    message = refused(write("pubmedqa_test.json", f'{{"1": {one}, "2": {one}, "1": {two}}}'))
+    assert message == "pubmedqa_test.json: the key 1 stands twice"
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -457,39 +464,33 @@ def test_a_column_of_another_type_is_refused(write, name: str, row: dict):
     assert message.startswith(f"{name}, line 1: column ") and "text wanted, found " in message
 
 
-@pytest.mark.xfail(strict=True, reason="sources._medmcqa writes str(None) as an option")
-def test_medmcqa_option_that_is_null_is_refused(write):
-    """The option became the word "None"."""
-    refused(write("medmcqa_train.jsonl", jsonl({**MEDMCQA, "opb": None})))
-
-
-@pytest.mark.xfail(strict=True, reason="sources._pubmedqa joins the letters of a text as if they were paragraphs")
-def test_pubmedqa_contexts_that_are_one_text_are_refused_or_kept_whole(write):
-    """ "We saw." became "W e s a w ."."""
-    path = write("pubmedqa_test.json", json.dumps({"1": {**PUBMEDQA, "CONTEXTS": "We saw."}}))
-    try:
-        contexts = [record.context for record in sources.read_file(path)]
-    except InputError:
-        return
-    assert contexts == ["We saw."]
-
-
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "message"),
     [
-        ("medmcqa_train.jsonl", jsonl({**MEDMCQA, "exp": 5})),
-        ("medqa_train.jsonl", jsonl({**MEDQA, "question": None})),
-        ("medqa_train.jsonl", jsonl({**MEDQA, "options": {"A": "x", "B": None}})),
-        ("open_qa_train.jsonl", jsonl({**OPEN_QA, "input": 3})),
-        ("dialogues_train.jsonl", jsonl({**DIALOGUE, "dialogue": None})),
-        ("pubmedqa_test.json", json.dumps({"1": {**PUBMEDQA, "QUESTION": None}})),
-        ("pubmedqa_test.json", json.dumps({"1": 5})),
+        ("medmcqa_train.jsonl", jsonl({**MEDMCQA, "opb": None}), ", line 1: column opb: text wanted, found NoneType None"),
+        ("medmcqa_train.jsonl", jsonl({**MEDMCQA, "exp": 5}), ", line 1: column exp: text wanted, found int 5"),
+        ("medqa_train.jsonl", jsonl({**MEDQA, "question": None}), ", line 1: column question: text wanted, found NoneType None"),
+        ("medqa_train.jsonl", jsonl({**MEDQA, "options": {"A": "x", "B": None}}), ", line 1: column B: text wanted, found NoneType None"),
+        ("medqa_train.jsonl", jsonl({**MEDQA, "meta_info": 1}), ", line 1: column meta_info: text wanted, found int 1"),
+        ("open_qa_train.jsonl", jsonl({**OPEN_QA, "input": 3}), ", line 1: column input: text wanted, found int 3"),
+        ("dialogues_train.jsonl", jsonl({**DIALOGUE, "dialogue": None}), ", line 1: column dialogue: text wanted, found NoneType None"),
+        (
+            "pubmedqa_test.json",
+            json.dumps({"1": {**PUBMEDQA, "QUESTION": None}}),
+            ", entry 1: column QUESTION: text wanted, found NoneType None",
+        ),
+        (
+            "pubmedqa_test.json",
+            json.dumps({"1": {**PUBMEDQA, "CONTEXTS": "We saw."}}),
+            ", entry 1: CONTEXTS: a list of texts wanted, found str",
+        ),
+        ("pubmedqa_test.json", json.dumps({"1": 5}), ", entry 1: a JSON object was expected, found int"),
     ],
+    ids=["option", "exp", "question", "medqa-option", "meta_info", "input", "dialogue", "QUESTION", "CONTEXTS", "entry"],
 )
-@pytest.mark.xfail(strict=True, raises=(TypeError, AttributeError), reason="these columns reach nfc() or replace() unchecked")
-def test_any_column_of_another_type_is_an_input_error(write, name: str, content: str):
-    """A wrong type must name file and line, not end in a TypeError from inside the reader."""
-    assert refused(write(name, content)).startswith(name)
+def test_any_column_of_another_type_names_file_place_and_column(write, name: str, content: str, message: str):
+    """A null option became the word "None", CONTEXTS as one text became single letters, the others a TypeError from inside."""
+    assert refused(write(name, content)) == name + message
 
 
 # --- names
@@ -678,9 +679,6 @@ def test_real_rows_keep_split_and_licence(published: dict):
     }
 
 
-@pytest.mark.xfail(
-    strict=True, reason="sources._origin gives the English owner's licence to every language; the translation's owner says Apache-2.0"
-)
 def test_real_arabic_mmlu_does_not_claim_the_licence_of_the_english_rows(published: dict):
     """The Arabic files come from another owner: an invented licence is a defect, "not found" is not."""
     assert {r.licence for name, records in published.items() if name.endswith(".ar.csv") for r in records} <= {"Apache-2.0", "not found"}

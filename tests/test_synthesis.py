@@ -89,7 +89,7 @@ def test_the_doctor_asks_before_concluding():
     "text",
     [
         "This is a common exam question.",
-        "In an EXAM this would be insulin.",
+        "In exams this would be insulin.",
         "It is a multiple-choice question on insulin.",
         "The answer key says insulin.",
         "The answer is option B, insulin.",
@@ -123,10 +123,6 @@ def test_ordinary_talk_is_not_about_exams(text):
     assert ending(text) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="synthesis._EXAM: `exam` has no word end, so it is found in examine and example, and IGNORECASE makes the article a letter",
-)
 @pytest.mark.parametrize(
     "text",
     [

@@ -351,11 +351,8 @@ def test_a_malformed_completion_fails_alone(body, stub, teacher, monkeypatch):
     """One odd answer must not end the run for all other rows."""
     monkeypatch.setattr(http, "ATTEMPTS", 1)
     stub.program("bad", body)
-    try:
-        bad, good = send(teacher.model_copy(update={"concurrency": 1}), "bad", "good")
-    except BaseExceptionGroup as group:
-        raise flat(group) from None
-    assert good.text == "answer to good"
+    bad, good = send(teacher.model_copy(update={"concurrency": 1}), "bad", "good")
+    assert good.text == "answer to good" and bad.text in (None, "text")
 
 
 def test_answers_are_stored_one_by_one_as_they_arrive(stub, teacher):
@@ -376,9 +373,8 @@ def test_answers_are_stored_one_by_one_as_they_arrive(stub, teacher):
 def test_a_store_that_fails_midway_stops_the_run_and_keeps_what_came_before(stub, teacher):
     """The disk fills up at the third answer: two are kept, and the rest is not sent."""
     full_disk(teacher)
-    with pytest.raises((TeacherError, ExceptionGroup)) as caught:
+    with pytest.raises(TeacherError, match="mend the disk and run again"):
         send(teacher.model_copy(update={"concurrency": 1}), *"abcdef")
-    assert "mend the disk and run again" in str(flat(caught.value))
     assert stub.total == 3
     db = sqlite3.connect(teacher.answers)
     assert db.execute("SELECT count(*) FROM answers").fetchone() == (2,)
@@ -388,24 +384,15 @@ def test_a_store_that_fails_midway_stops_the_run_and_keeps_what_came_before(stub
     assert stub.texts.count("a") == stub.texts.count("b") == 1 and stub.total == 3 + 4
 
 
-def test_a_store_that_fails_midway_is_a_teacher_error(teacher, stub):
-    full_disk(teacher)
-    with pytest.raises(TeacherError, match="mend the disk and run again"):
-        send(teacher.model_copy(update={"concurrency": 1}), *"abcdef")
-
-
 def full_disk(teacher):
     """An answer store that takes two rows and then refuses, as a full disk does."""
     Store(teacher.answers).close()
     db = sqlite3.connect(teacher.answers)
     db.execute(
-        "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 "
+        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
     )
     db.close()
-
-
-def flat(error):
-    return error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
 
 
 def test_no_more_requests_at_once_than_allowed(stub, teacher):

@@ -34,6 +34,7 @@ def loose_json(text: str) -> dict:
         value, _ = json.JSONDecoder(strict=False).raw_decode(mended)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
+    json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is JSON, and no text
     return value
 
 
