@@ -180,6 +180,7 @@ def to_dataset(records: Iterable[Record]) -> "datasets.Dataset":
     """
     import datasets
 
+    datasets.disable_progress_bars()  # a bar over a few rows is noise in a notebook
     string = datasets.Value("string")
     turn = {"role": string, "text": string}
     special = {"options": datasets.List(string), "answer_index": datasets.Value("int64"), "turns": datasets.List(turn)}

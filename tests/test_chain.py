@@ -146,11 +146,11 @@ def test_a_missing_folder_and_broken_files_stop_with_what_to_do(runs, tmp_path):
 
 def test_answers_of_an_endpoint_are_paid_for_once(chain, runs, tmp_path):
     """Delete the stage outputs, keep the answer store, run again: the server is not asked."""
-    from support.stub_server import StubServer
+    from support.stub_server import Stub
 
     turns = [("patient", "I feel tired."), ("doctor", "Since when?"), ("patient", "A week."), ("doctor", "Please see a clinician soon.")]
     chat = json.dumps({"turns": [{"role": role, "text": text} for role, text in turns]})
-    with StubServer(answer=lambda body: chat) as server:
+    with Stub(answer=lambda text: chat) as server:
         given = ["RUN=paid", "TEACHER=http", f"TEACHER_URL={server.url}", "TEACHER_MODEL=stub", "MAX_CHATS=6"]
         for expected in (6, 6):
             code, output = pipeline(runs, "--nb", "01 02", "--set", *given, BIMEDIX_ANSWERS=str(tmp_path / "answers.sqlite"))
