@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from . import parameters
 from .errors import AccountingError, InputError, KitError
@@ -34,6 +34,7 @@ from .provenance import (
 )
 
 RESULTS_MIME = "application/vnd.bimedix.results+json"
+LOCK_SECONDS = 4  # how long to wait for a stage folder that another process holds
 _open_runs: dict[str, "Run"] = {}  # a kernel that runs its header twice must not fight its own lock
 
 
@@ -47,6 +48,20 @@ def seed(value: int) -> None:
         sys.modules["torch"].manual_seed(value)
 
 
+def _locked(folder: Path) -> IO[str]:
+    """The stage's lock file, held as long as it is open. Raises `KitError` when another process keeps it."""
+    lock = open(folder / ".lock", "w")
+    for attempt in range(LOCK_SECONDS + 1):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            # The kernel of a killed run needs a moment to notice that its parent is gone.
+            time.sleep(1 if attempt < LOCK_SECONDS else 0)
+    lock.close()
+    raise KitError(f"{shown(folder)} is in use by another process: wait for it, or give this run a name (RUN=...)")
+
+
 class Run:
     """A started stage. Made by `start`; see there."""
 
@@ -54,11 +69,7 @@ class Run:
         self.notebook, self.params = notebook, values
         self.folder = run_folder(values["MODE"], values["RUN"]) / notebook
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / ".lock", "w")  # kept open: the lock lives as long as the kernel
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise KitError(f"{shown(self.folder)} is in use by another process: wait for it, or give this run a name (RUN=...)") from None
+        self._lock = _locked(self.folder)
         for stale in ("run.json", "results.json"):
             (self.folder / stale).unlink(missing_ok=True)
         # Taken now: code edited while this stage runs is not the code that ran.

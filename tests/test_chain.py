@@ -113,7 +113,6 @@ def test_killed_stages_resume_with_the_same_result(chain, runs):
         time.sleep(wait)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        subprocess.run(["pkill", "-9", "-f", "ipykernel_launcher"], check=False) if os.environ.get("CI") else None
     code, output = pipeline(runs, "--nb", "01 02 03 04 05", "--set", "RUN=killed")
     assert code == 0, output[-2000:]
     whole, resumed = stages(chain["folder"], "results.json"), stages(runs / "smoke-killed", "results.json")
