@@ -75,7 +75,8 @@ class TestEach:
         outputs = [output for cell in code(path) for output in cell["outputs"]]
         assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
         stored = json.dumps(outputs, ensure_ascii=False)
-        assert "/home/" not in stored and "/tmp/" not in stored and "/work/" not in stored and "/root/" not in stored, "an absolute path"
+        roots = {"/home/", "/tmp/", "/root/", f"/{NOTEBOOKS.parts[1]}/"}  # the last one: wherever this checkout lies
+        assert not [root for root in roots if root in stored], "an absolute path"
         assert "application/vnd.bimedix.results+json" in stored, "no results at the end"
 
     def test_machine_dependent_cells_are_on_the_list_with_a_reason(self, path):
