@@ -17,7 +17,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh lock clean
+.PHONY: help setup run report test test-fast lab lint refresh orphans rekey missing ablations lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,18 @@ lint: setup ## check and format the code
 
 refresh: setup ## execute the notebooks in smoke mode and store their outputs in them (ALL=1: machine-dependent cells too)
 	$(BIN)/python -m bimedix_utils.refresh $(if $(ALL),--all)
+
+ablations: setup ## the smoke chain over three seeds (about 15 minutes); renews data/studies
+	@$(BIN)/python -m bimedix_utils.studies seeds
+
+orphans: setup ## list recordings that no prompt or row of the smoke run asks for
+	@$(BIN)/python -m bimedix_utils.recordings orphans
+
+rekey: setup ## adopt recordings of an older prompt text that still have the wanted structure
+	@$(BIN)/python -m bimedix_utils.recordings rekey
+
+missing: setup ## print skeletons of the recordings the smoke run asks for and does not find
+	@$(BIN)/python -m bimedix_utils.recordings missing
 
 lock: setup ## write the installed versions to requirements/cpu.txt
 	(head -1 requirements/cpu.txt; $(BIN)/python -m pip freeze --exclude-editable | sed -E "s/\+cpu$$//") > requirements/cpu.new && mv requirements/cpu.new requirements/cpu.txt

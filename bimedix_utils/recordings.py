@@ -1,17 +1,141 @@
-"""Authoring: keep `data/recordings` in step with prompts and texts. Not part of any run.
+"""Authoring: keep `data/recordings` in step with prompts, rows and texts. Not part of any run.
 
-python -m bimedix_utils.recordings decisions     write simulated reviewer decisions for the queue of the last smoke run
+python -m bimedix_utils.recordings orphans           recordings that no prompt or row of the smoke run asks for any more
+python -m bimedix_utils.recordings rekey             adopt recordings of an older prompt text that still have the wanted structure
+python -m bimedix_utils.recordings missing           skeletons of the recordings the smoke run asks for and does not find, as JSON Lines
+python -m bimedix_utils.recordings decisions         simulated reviewer decisions for the queue of the last smoke run
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from . import translation
-from .provenance import ROOT, run_folder
+from pydantic import BaseModel
+
+from . import parameters, sources, synthesis, translation
+from .errors import KitError
+from .provenance import NOTEBOOKS, ROOT, run_folder, write_jsonl
 from .records import Record, iter_json_lines, iter_jsonl
 from .review import Decision, write_decisions
+from .teacher import parsing, replay
+from .teacher.engine import Teacher
+from .teacher.requests import Request
+from .teacher.store import Answer
 
-DECISIONS = ROOT / "data" / "recordings" / "decisions.csv"
+FOLDER = ROOT / "data" / "recordings"
+Place = tuple[str, str, int, int]
+# Faults whose answers cannot be read, on purpose, and the status each must reach.
+UNREADABLE = {"truncated": "truncated", "refusal": "refused", "not_json": "parse_failed"}
+
+
+@dataclass
+class Watch:
+    """Stands where `engine.ask` stands: answers from a folder of recordings and notes every request with the structure it wants."""
+
+    folder: Path = FOLDER
+    asked: dict[Place, tuple[Request, Record]] = field(default_factory=dict)
+    rows: dict[str, Record] = field(default_factory=dict)
+
+    def __call__(self, teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
+        self.asked |= {request.place: (request, self.rows[request.row_id]) for request in requests}
+        return replay.answers(requests, self.folder, any_prompt=True)
+
+
+def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]:
+    """Every request of a smoke run's notebooks 02 and 03, with the row it is about. Reads `data/`, needs no run."""
+    chat, text = (
+        parameters.preset_values(NOTEBOOKS, "smoke", NOTEBOOKS / f"{name}.ipynb")
+        for name in ("02_synthesize_chats", "03_translate_and_refine")
+    )
+    items = [r for path in sources.find_files(ROOT / "data" / "sample") for r in sources.read_file(path, kit=True)]
+    teacher = Teacher(backend="replay", model=chat["TEACHER_MODEL"], recordings=folder)
+    watch = Watch(folder, rows={r.id: r for r in items})
+    limits = chat["MIN_EXCHANGES"], chat["MAX_EXCHANGES"]
+    questions = synthesis.seeds(items, chat["MAX_CHATS"], chat["SEED"])
+    requests = synthesis.requests(questions, teacher, *limits, chat["SEED"])
+    chats, _ = synthesis.collect(questions, requests, watch(teacher, requests), *limits)
+    watch.rows |= {r.id: r for r in chats}
+    translation.run_rounds(
+        translation.wanted(items + chats), teacher, text["ACCEPT_SCORE"], text["REFINEMENTS"], ROOT / "data" / "knowledge", ask=watch
+    )  # fmt: skip
+    return watch.asked
+
+
+def wanted_structure(request: Request, record: Record) -> type[BaseModel]:
+    """The structure an answer to this request must have."""
+    return synthesis.Chat if request.stage == synthesis.STAGE else translation.schema(record, request.stage)
+
+
+def still_answers(row: dict, request: Request, record: Record) -> str:
+    """Why a recording no longer answers its request, or "" when it does: the wanted structure, or the failure planted in it."""
+    status, _, note = parsing.read(Answer(request.id, row["text"], row["finish_reason"]), wanted_structure(request, record))
+    expected = UNREADABLE.get(row.get("fault", ""), "ok")
+    return "" if status == expected else f"read as {status}, wanted {expected}: {note}"
+
+
+def orphans(folder: Path = FOLDER) -> Iterator[tuple[Place, str]]:
+    """(place, reason) of each recording that the smoke run does not ask for, or asks for with another text of the prompt."""
+    asked = smoke_requests(folder)
+    for place, row in replay.load(folder).items():
+        if place not in asked:
+            yield place, "no row of the smoke run asks for it"
+        elif row["prompt_version"] != (now := asked[place][0].prompt_version):
+            yield place, f"answers {row['prompt_version']}, the prompt is {now}"
+
+
+def rekey(folder: Path = FOLDER) -> tuple[int, list[tuple[Place, str]]]:
+    """Give recordings of an older prompt text the present one. Returns (number adopted, those that need a rewrite and why).
+
+    Nothing is written when any of them needs a rewrite: a half-adopted folder would hide the rest.
+    """
+    asked = smoke_requests(folder)
+    adopted, broken, files = 0, [], {}
+    for path in sorted(folder.glob("*.jsonl")):
+        files[path] = [row for _, row in iter_json_lines(path)]
+        for row in files[path]:
+            place = (row["stage"], row["row_id"], row["round"], row["sample"])
+            if place not in asked or row["prompt_version"] == asked[place][0].prompt_version:
+                continue
+            if reason := still_answers(row, *asked[place]):
+                broken.append((place, reason))
+            row["prompt_version"] = asked[place][0].prompt_version
+            adopted += 1
+    if not broken:
+        for path, rows in files.items():
+            write_jsonl(path, rows)
+    return (0 if broken else adopted), broken
+
+
+def blank(request: Request, record: Record) -> dict:
+    """The structure of an answer with every text left empty."""
+    if request.stage == synthesis.STAGE:
+        return {"turns": [{"role": role, "text": ""} for role in ("patient", "doctor") * 2]}
+    if request.stage == "score":
+        return {"errors": [], "score": None}
+
+    def emptied(value: object) -> object:
+        if isinstance(value, list):
+            return [emptied(item) for item in value]
+        return {**value, "text": ""} if isinstance(value, dict) else ""
+
+    return {key: emptied(value) for key, value in translation.fields(record).items()}
+
+
+def missing(folder: Path = FOLDER) -> Iterator[dict]:
+    """A skeleton for each recording that the smoke run asks for and does not find. The field `prompt` shows what is asked; replay
+    refuses a row that still has it. After a translation is written, run again: its score is asked only then."""
+    recorded = replay.load(folder)
+    for place, (request, record) in smoke_requests(folder).items():
+        if place not in recorded:
+            keys = dict(zip(("stage", "row_id", "round", "sample"), place, strict=True))
+            text = json.dumps(blank(request, record), ensure_ascii=False)
+            yield {
+                **keys, "prompt_version": request.prompt_version, "finish_reason": "stop", "text": text, "fault": "", "author": "",
+                "date": "", "prompt": request.messages[-1][1],
+            }  # fmt: skip
 
 
 def simulate(queue: list[dict], gold: dict[str, Record]) -> list[Decision]:
@@ -31,18 +155,43 @@ def simulate(queue: list[dict], gold: dict[str, Record]) -> list[Decision]:
     return decisions
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="bimedix_utils.recordings", description=__doc__)
-    parser.add_argument("action", choices=["decisions"])
-    parser.parse_args()
+def renew_decisions() -> str:
+    """Write `decisions.csv` for the queue of the last smoke run; returns what was done in words."""
     run = run_folder("smoke", "")
     queue = [row for _, row in iter_json_lines(run / "04_review_translations" / "queue.jsonl")]
     gold = {r.parent_id: r for r in iter_jsonl(run / "01_prepare_sources" / "records.jsonl") if r.lang == "ar"}
     decisions = simulate(queue, gold)
-    write_decisions(DECISIONS, decisions)
-    print(f"{len(decisions)} simulated decisions for {len(queue)} queued rows")
-    return 0
+    write_decisions(FOLDER / "decisions.csv", decisions)
+    return f"{len(decisions)} simulated decisions for {len(queue)} queued rows"
+
+
+def main() -> int:
+    """The command line. The exit status is 1 when recordings need a hand."""
+    parser = argparse.ArgumentParser(prog="bimedix_utils.recordings", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("action", choices=["orphans", "rekey", "missing", "decisions"])
+    action = parser.parse_args().action
+    trouble: list[tuple[Place, str]] = []
+    try:
+        if action == "orphans":
+            trouble = list(orphans())
+            summary = f"{len(trouble)} orphaned recordings"
+        elif action == "rekey":
+            adopted, trouble = rekey()
+            summary = f"{adopted} recordings adopted, {len(trouble)} need a rewrite" + ("; nothing was written" if trouble else "")
+        elif action == "missing":
+            skeletons = list(missing())
+            for row in skeletons:
+                print(json.dumps(row, ensure_ascii=False))
+            summary = f"{len(skeletons)} recordings missing"
+        else:
+            summary = renew_decisions()
+    except KitError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    for place, reason in trouble:
+        print(*place, reason)
+    print(summary, file=sys.stderr)
+    return 1 if trouble else 0
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from .records import LABELS, Record, Turn
 from .teacher.engine import Teacher
 from .teacher.parsing import read
-from .teacher.requests import Request, prompt
+from .teacher.requests import Prompt, Request
 from .teacher.store import Answer
-from .text import match_key
+from .text import digest, match_key
 
-STAGE, VERSION = "synthesize_chat", "v1"
+STAGE = "synthesize_chat"
+PROMPT = Prompt(STAGE, "v1")
 PERSONAS = (
     "a worried parent asking about a child",
     "a retired teacher who likes details",
@@ -54,18 +55,24 @@ class Chat(BaseModel):
     turns: list[ChatTurn] = Field(min_length=1)
 
 
+def seeds(questions: Iterable[Record], count: int, seed: int) -> list[Record]:
+    """The English training questions that chats grow from: the first `count` in the order of a seeded hash."""
+    usable = [r for r in questions if r.kind == "mcqa" and r.lang == "en" and r.split == "train" and r.status == "ok"]
+    return sorted(usable, key=lambda r: digest(f"chat:{seed}:{r.id}"))[:count]
+
+
 def requests(questions: Iterable[Record], teacher: Teacher, min_exchanges: int, max_exchanges: int, seed: int) -> list[Request]:
     """One request for each question; the persona is drawn from `PERSONAS` by seed and row id, so it survives any re-ordering."""
     result = []
     for record in questions:
         persona = random.Random(f"{seed}:{record.id}").choice(PERSONAS)
         options = " ".join(f"{letter}. {option}" for letter, option in zip(LABELS, record.options, strict=False))
-        text = prompt(
-            STAGE, VERSION, min_exchanges=str(min_exchanges), max_exchanges=str(max_exchanges), persona=persona,
+        text = PROMPT.fill(
+            min_exchanges=str(min_exchanges), max_exchanges=str(max_exchanges), persona=persona,
             context=f"Context: {record.context}\n" if record.context else "", question=record.question, options=options,
             answer=record.options[record.answer_index], explanation=record.answer or "none given",
         )  # fmt: skip
-        result.append(teacher.request(STAGE, record.id, VERSION, text))
+        result.append(teacher.request(STAGE, record.id, PROMPT.tag, text))
     return result
 
 

@@ -5,6 +5,7 @@ so they are parameters. A row's state is data: a killed run starts again from th
 """
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,12 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from .checks import Flag, run_all
 from .records import Record, Turn
-from .teacher.engine import Teacher, ask
+from .teacher import engine
+from .teacher.engine import Teacher
 from .teacher.parsing import read
-from .teacher.requests import Request, prompt
+from .teacher.requests import Prompt, Request
+from .teacher.store import Answer
 from .text import digest, nfc
 
-VERSION = "v1"
+Asker = Callable[[Teacher, list[Request]], dict[str, Answer]]  # `engine.ask`, or something that watches it
+
+PROMPTS = {stage: Prompt(stage, "v1") for stage in ("translate", "score", "refine")}
 LANGUAGES = {"en": "English", "ar": "Modern Standard Arabic"}
 _RANK = {"reject": 2, "human": 1}
 
@@ -40,6 +45,11 @@ class Score(BaseModel):
     model_config = ConfigDict(extra="forbid")
     errors: list[ErrorSpan]
     score: int = Field(ge=0, le=100)
+
+
+def wanted(records: Iterable[Record]) -> list[Record]:
+    """The usable English training rows: what is translated. Test rows wait for a stricter policy."""
+    return [r for r in records if r.lang == "en" and r.status == "ok" and r.split == "train"]
 
 
 def fields(record: Record) -> dict:
@@ -125,19 +135,25 @@ def _request(state: State, stage: str, round: int, teacher: Teacher, target: str
         texts["candidate"] = compact(last.values)
         found = [error.model_dump() for error in last.errors] + [{"check": flag.check, "explanation": flag.reason} for flag in last.flags]
         texts["errors"] = json.dumps(found, ensure_ascii=False)
-    return teacher.request(stage, state.record.id, VERSION, prompt(stage, VERSION, **texts), round=round)
+    return teacher.request(stage, state.record.id, PROMPTS[stage].tag, PROMPTS[stage].fill(**texts), round=round)
 
 
-def _ask(states: list[State], stage: str, round: int, teacher: Teacher, target: str) -> list[tuple[State, str, BaseModel | None, str]]:
+def schema(record: Record, stage: str) -> type[BaseModel]:
+    """What the teacher's answer about a record must be in one stage."""
+    return Score if stage == "score" else answer_schema(fields(record))
+
+
+def _ask(
+    states: list[State], stage: str, round: int, teacher: Teacher, target: str, ask: Asker
+) -> list[tuple[State, str, BaseModel | None, str]]:
     requests = [_request(state, stage, round, teacher, target) for state in states]
     answers = ask(teacher, requests)
-    return [
-        (state, *read(answers[request.id], Score if stage == "score" else answer_schema(fields(state.record))))
-        for state, request in zip(states, requests, strict=True)
-    ]
+    return [(state, *read(answers[request.id], schema(state.record, stage))) for state, request in zip(states, requests, strict=True)]
 
 
-def run_rounds(records: list[Record], teacher: Teacher, threshold: int, rounds: int, knowledge: Path, target: str = "ar") -> list[State]:
+def run_rounds(
+    records: list[Record], teacher: Teacher, threshold: int, rounds: int, knowledge: Path, target: str = "ar", ask: Asker = engine.ask
+) -> list[State]:
     """Translate every record: one translation, then up to `rounds` refinements of what is not good enough.
 
     A version is accepted when no check flags it and its score is at least `threshold`. A row whose best version is not goes to a
@@ -146,7 +162,7 @@ def run_rounds(records: list[Record], teacher: Teacher, threshold: int, rounds: 
     table = [State(record) for record in records]
     for round in range(rounds + 1):
         stage, wanted = ("translate", "pending") if round == 0 else ("refine", "refine")
-        for state, status, value, note in _ask([s for s in table if s.state == wanted], stage, round, teacher, target):
+        for state, status, value, note in _ask([s for s in table if s.state == wanted], stage, round, teacher, target, ask):
             if value is None:
                 # A failed refinement leaves the versions made so far: a person decides on the best of them.
                 state.state, state.note = (status, note) if round == 0 else ("human", f"refinement {status}")
@@ -155,7 +171,7 @@ def run_rounds(records: list[Record], teacher: Teacher, threshold: int, rounds: 
             source = fields(state.record)
             state.versions.append(Version(round, values, same_roles(source, values) + run_all(parts(source), parts(values), knowledge)))
             state.state = "translated"
-        for state, status, value, note in _ask([s for s in table if s.state == "translated"], "score", round, teacher, target):
+        for state, status, value, note in _ask([s for s in table if s.state == "translated"], "score", round, teacher, target, ask):
             version = state.versions[-1]
             if value is None:
                 state.state, state.note = "human", f"score {status}: {note}"

@@ -28,7 +28,7 @@ FLOORS = [
     {"evaluation", "speed", "chat"},
     {"environment", "report", "recordings"},
     {"pipeline"},
-    {"refresh"},
+    {"refresh", "studies"},
 ]
 
 

@@ -1,7 +1,12 @@
 """Scores side by side: this run's in one column, the paper's in another, never added or mixed."""
 
+import csv
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from ..errors import InputError
+from ..provenance import hash_path
 from ..tasks import NINE, Task
 from .paper import PaperRow
 from .scoring import Sample
@@ -67,3 +72,21 @@ def beside_paper(
             count = " + ".join(str(n) for _, n in each)
             rows.append((lang, column, printed, f"{share:.1f}", count, interval, "label ranking", deviation))
     return rows
+
+
+def study(folder: Path, name: str) -> dict[tuple[str, str], dict[str, dict[str, tuple[int, int]]]]:
+    """A committed study: (part, language) -> arm -> model -> (hits, n); empty when the study was not run.
+
+    Raises `InputError` when the manifest describes another table.
+    """
+    if not (folder / f"{name}.csv").exists():
+        return {}
+    manifest = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    if hash_path(folder / f"{name}.csv") != manifest["sha256"]:
+        raise InputError(f"{name}.csv is not the table that {name}.json describes: run `make ablations`")
+    table: dict = {}
+    with open(folder / f"{name}.csv", encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            arms = table.setdefault((row["part"], row["language"]), {})
+            arms.setdefault(row["arm"], {})[row["model"]] = (int(row["hits"]), int(row["n"]))
+    return table

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import TeacherError
 from . import http, replay
+from .ledger import Ledger
 from .requests import Request
 from .store import Answer, Store
 
@@ -14,7 +15,7 @@ from .store import Answer, Store
 class Teacher(BaseModel):
     """Who is asked, and how. Unknown settings are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     backend: Literal["replay", "http"]
     model: str
     url: str = ""
@@ -25,6 +26,7 @@ class Teacher(BaseModel):
     temperature: float = 0.0
     max_tokens: int = 2048
     allow_remote: bool = False
+    ledger: Ledger = Field(default_factory=Ledger, repr=False)
 
     def request(self, stage: str, row_id: str, version: str, text: str, round: int = 0, sample: int = 0) -> Request:
         """A request with this teacher's model and parameters."""
@@ -40,11 +42,8 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
     if teacher.backend == "replay":
         if teacher.recordings is None:
             raise TeacherError("replay needs the folder of recordings")
-        # Equal requests of several rows share one id; any of these rows may own the recording.
-        found: dict[str, Answer] = {}
-        for answer in replay.answers(requests, teacher.recordings):
-            if answer.text is not None or answer.request_id not in found:
-                found[answer.request_id] = answer
+        found = replay.answers(requests, teacher.recordings)
+        teacher.ledger.note(requests, found, bought=set())
         return found
     distinct = {request.id: request for request in requests}
     store = Store(teacher.answers)
@@ -63,6 +62,7 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
                 raise TeacherError("TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint")
             http.check_permission(teacher.url, len(missing), teacher.allow_remote)
             http.send(missing, teacher.url, teacher.concurrency, teacher.timeout, arrived)
+        teacher.ledger.note(requests, {**known, **fresh}, bought=set(fresh))
         return {**known, **fresh}
     finally:
         store.close()

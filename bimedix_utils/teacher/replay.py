@@ -23,6 +23,8 @@ def load(folder: Path) -> dict[tuple[str, str, int, int], dict]:
             if missing:
                 raise TeacherError(f"{path.name}, line {number}: a recording needs {', '.join(missing)}")
             place = (row["stage"], row["row_id"], row["round"], row["sample"])
+            if "prompt" in row:
+                raise TeacherError(f"{path.name}, line {number}: an unfinished skeleton: write its answer and delete the field prompt")
             if place in recordings:
                 raise TeacherError(f"{path.name}, line {number}: a second recording of {place}")
             recordings[place] = row
@@ -31,22 +33,28 @@ def load(folder: Path) -> dict[tuple[str, str, int, int], dict]:
     return recordings
 
 
-def answers(requests: list[Request], folder: Path) -> list[Answer]:
-    """The recorded answer of each request, in order; one without a recording gets text None and the error `no recording`.
+def answers(requests: list[Request], folder: Path, any_prompt: bool = False) -> dict[str, Answer]:
+    """The recorded answer of each request, by request id; one without a recording gets text None and the error `no recording`.
 
-    Raises `TeacherError` when a recording answers another version of its prompt: such answers would pass for what they are not.
+    Raises `TeacherError` when a recording answers another text of its prompt (unless `any_prompt`, for the tools that mend this):
+    such answers would pass for what they are not.
     """
     recordings = load(folder)
-    result = []
+    found: dict[str, Answer] = {}
+    orphans = []
     for request in requests:
         row = recordings.get(request.place)
-        if row is None:
-            result.append(Answer(request.id, None, error="no recording"))
-            continue
-        if row["prompt_version"] != request.prompt_version:
-            raise TeacherError(
-                f"{request.stage}, {request.row_id}: the recording answers prompt {row['prompt_version']}, "
-                f"the prompt is {request.prompt_version}"
-            )
-        result.append(Answer(request.id, row["text"], row["finish_reason"]))
-    return result
+        if row is not None and row["prompt_version"] != request.prompt_version and not any_prompt:
+            orphans.append((request, row))
+        # Equal requests of several rows share one id; any of these rows may own the recording.
+        if row is not None:
+            found[request.id] = Answer(request.id, row["text"], row["finish_reason"])
+        else:
+            found.setdefault(request.id, Answer(request.id, None, error="no recording"))
+    if orphans:
+        request, row = orphans[0]
+        raise TeacherError(
+            f"the prompt {request.stage} is {request.prompt_version}; {len(orphans)} recordings answer another text of it, first "
+            f"{request.row_id} ({row['prompt_version']}). `make orphans` lists them; `make rekey` adopts them if they still answer"
+        )
+    return found

@@ -46,6 +46,23 @@ class Request:
         return {"custom_id": self.id, "method": "POST", "url": "/v1/chat/completions", "body": self.body()}
 
 
-def prompt(stage: str, version: str, **values: str) -> str:
-    """The text of a versioned prompt file with its places filled in. Raises `FileNotFoundError` for an unknown version."""
-    return (PROMPTS / f"{stage}.{version}.txt").read_text(encoding="utf-8").format(**values)
+@dataclass(frozen=True)
+class Prompt:
+    """A versioned prompt: the file `prompts/<stage>.<version>.txt`. Raises `FileNotFoundError` for an unknown version."""
+
+    stage: str
+    version: str
+
+    @cached_property
+    def text(self) -> str:
+        """The file's text, its places in braces."""
+        return (PROMPTS / f"{self.stage}.{self.version}.txt").read_text(encoding="utf-8")
+
+    @property
+    def tag(self) -> str:
+        """Version and hash of the text, such as "v1-0a1b2c3d": an edit that forgot to raise the version is seen all the same."""
+        return f"{self.version}-{digest(self.text, 8)}"
+
+    def fill(self, **values: str) -> str:
+        """The text with its places filled in. Raises `KeyError` for a place without a value."""
+        return self.text.format(**values)

@@ -1,0 +1,66 @@
+"""Studies too long for the default run: the smoke chain over several seeds, its held-out scores as one committed table.
+
+python -m bimedix_utils.studies seeds       about 4 minutes for each seed on two cores; writes data/studies/seeds.csv and seeds.json
+"""
+
+import argparse
+import csv
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import pipeline
+from .errors import KitError
+from .provenance import ROOT, hash_path, write_json, write_text
+
+FOLDER = ROOT / "data" / "studies"
+CHAIN = "01 02 03 04 05 06 07"
+# study -> arm -> the parameters in which it differs from the smoke preset
+STUDIES: dict[str, dict[str, dict[str, Any]]] = {"seeds": {f"seed {seed}": {"SEED": seed} for seed in (42, 43, 44)}}
+COLUMNS = ["arm", "part", "language", "model", "hits", "n"]
+_HELD_OUT = re.compile(r"(base|tuned) (taught|paraphrase|stated|transfer) (en|ar)")
+
+
+def rows(arm: str, learned: dict[str, dict[str, int]]) -> list[tuple]:
+    """The held-out scores of one arm, from the learned numbers of notebook 07: one row a model, part and language."""
+    found = [(_HELD_OUT.fullmatch(name), value) for name, value in learned.items()]
+    return [(arm, match[2], match[3], match[1], value["hits"], value["n"]) for match, value in found if match]
+
+
+def run(name: str) -> Path:
+    """Run every arm of a study, then write its table and the manifests that produced it. Returns the table's path.
+
+    A finished arm is not repeated as long as nothing it depends on has changed; raises `KitError` at the first arm that fails.
+    """
+    table, manifests = [], {}
+    for arm, changes in STUDIES[name].items():
+        overrides = {**{key: str(value) for key, value in changes.items()}, "RUN": f"{name}-{arm.replace(' ', '-')}"}
+        folder = pipeline.run("smoke", CHAIN, overrides)
+        results, runs = pipeline.stage_files(folder, "results.json"), pipeline.stage_files(folder, "run.json")
+        table += rows(arm, results["07_evaluate_models"]["learned"])
+        kept = ("parameters", "fingerprint", "git", "versions", "device", "seconds", "peak_memory_mb")
+        manifests[arm] = {stage: {key: manifest[key] for key in kept} for stage, manifest in runs.items()}
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *table])
+    path = FOLDER / f"{name}.csv"
+    write_text(path, [text.getvalue()])
+    write_json(FOLDER / f"{name}.json", {"sha256": hash_path(path), "arms": manifests})
+    return path
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="bimedix_utils.studies", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study", choices=sorted(STUDIES))
+    try:
+        print(f"table: {run(parser.parse_args().study).relative_to(ROOT)}")
+    except KitError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
