@@ -97,6 +97,36 @@ def test_learned_numbers_lie_within_the_band_around_the_committed_ones(chain):
     assert seen >= 16
 
 
+def numbers_of_row(card: Path, first_cell: str) -> list[int]:
+    """The numbers of the table row that begins with a cell, bold or code marks and signs left out."""
+    for line in card.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip(" *`") for cell in line.strip("|").split("|")]
+        if cells[0] == first_cell:
+            return [int(cell) for cell in cells[1:] if cell.isdigit()]
+    raise AssertionError(f"{card}: no row {first_cell}")
+
+
+def test_row_counts_on_the_data_cards_are_those_of_the_run(chain):
+    """Everything shipped is exercised: the smoke run counts as many rows, facts and answers as the cards promise."""
+    results = {name: stage["results"] for name, stage in stages(chain["folder"], "results.json").items()}
+    cards = {name: ROOT / "data" / name / "README.md" for name in ("sample", "knowledge", "recordings")}
+    prepared = results["01_prepare_sources"]
+    assert numbers_of_row(cards["sample"], "all") == [prepared["translated_pairs"]]
+    assert sum(prepared["rows_by_kind"].values()) == 2 * prepared["translated_pairs"]
+    assert len(prepared["facts"]) == 19 and sum(prepared["facts"].values()) == numbers_of_row(cards["knowledge"], "all")[0]
+    for relation, facts in prepared["facts"].items():
+        assert numbers_of_row(cards["knowledge"], relation)[0] == facts
+    answers = results["02_synthesize_chats"]["answers"] | results["03_translate_and_refine"]["answers"]
+    lines, translate, score, refine, chats = numbers_of_row(cards["recordings"], "all")
+    assert answers == {"synthesize_chat": chats, "translate": translate, "score": score, "refine": refine}
+    assert lines == sum(answers.values()), "a recording no request asked for"
+    text = cards["recordings"].read_text(encoding="utf-8")
+    chat, translated = results["02_synthesize_chats"]["statuses"], results["03_translate_and_refine"]["states"]
+    assert f"{chat['ok']} chats are usable, {chat['rejected']} rejected, {chat['refused']} refused" in text
+    assert f"{translated['accept']} are accepted" in text and f"{translated['human']} go to a person" in text
+    assert f"{results['04_review_translations']['decisions']} review decisions" in text
+
+
 def test_the_report_opens_offline(chain):
     pages = sorted((chain["folder"] / "report").glob("*.html"))
     assert len(pages) == 11

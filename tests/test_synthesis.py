@@ -192,7 +192,7 @@ def teacher() -> Teacher:
 def test_a_request_holds_question_options_key_and_limits(teacher):
     (request,) = synthesis.requests([mcqa(answer="It moves glucose into cells.", context="An abstract.")], teacher, 3, 5, 1)
     text = request.messages[0][1]
-    assert request.place == ("synthesize_chat", "toy:1", 0, 0) and request.prompt_version == synthesis.VERSION
+    assert request.place == ("synthesize_chat", "toy:1", 0, 0) and request.prompt_version == synthesis.PROMPT.tag
     for part in (
         "Context: An abstract.",
         "Which hormone lowers",

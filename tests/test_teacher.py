@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import sqlite3
 import types
@@ -14,7 +15,7 @@ from bimedix_utils.errors import TeacherError
 from bimedix_utils.teacher import http, requests
 from bimedix_utils.teacher.engine import Teacher, ask
 from bimedix_utils.teacher.parsing import read
-from bimedix_utils.teacher.requests import Request
+from bimedix_utils.teacher.requests import Prompt, Request
 from bimedix_utils.teacher.store import SCHEMA_VERSION, Answer, Store
 
 pytestmark = pytest.mark.unit
@@ -103,10 +104,21 @@ def test_line_is_an_openai_batch_line():
 
 
 def test_prompt_fills_places_and_leaves_braces_in_values_alone():
-    text = requests.prompt("translate", "v1", source_language="English", target_language="Arabic", fields='{"question": "{x}"}')
+    text = Prompt("translate", "v1").fill(source_language="English", target_language="Arabic", fields='{"question": "{x}"}')
     assert '{"question": "{x}"}' in text and "from English to Arabic" in text
+    with pytest.raises(KeyError):
+        Prompt("translate", "v1").fill(fields="")
     with pytest.raises(FileNotFoundError):
-        requests.prompt("translate", "v999", source_language="", target_language="", fields="")
+        _ = Prompt("translate", "v999").text
+
+
+def test_a_prompts_tag_changes_with_its_wording_even_when_its_version_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(requests, "PROMPTS", tmp_path)
+    tags = []
+    for text in ("Translate {fields}", "Translate  {fields}"):
+        (tmp_path / "translate.v1.txt").write_text(text, encoding="utf-8")
+        tags.append(Prompt("translate", "v1").tag)
+    assert len(set(tags)) == 2 and all(re.fullmatch(r"v1-[0-9a-f]{8}", tag) for tag in tags)
 
 
 def test_unknown_teacher_setting_is_refused():
@@ -433,7 +445,12 @@ def test_a_remote_host_needs_permission(url, teacher, monkeypatch, capsys):
 
 def test_permission_is_given_and_announced(teacher, monkeypatch, capsys):
     sent = []
-    monkeypatch.setattr(http, "send", lambda asked, url, *_: sent.append((len(asked), url)))
+
+    def send(asked, url, concurrency, timeout, arrived):
+        sent.append((len(asked), url))
+        arrived(asked[0], Answer(asked[0].id, "answer"))
+
+    monkeypatch.setattr(http, "send", send)
     ask(teacher.model_copy(update={"url": "https://example.org/v1", "allow_remote": True}), some(teacher, "one"))
     assert sent == [(1, "https://example.org/v1")] and "1 rows go to example.org" in capsys.readouterr().out
 
@@ -483,10 +500,10 @@ def test_a_redirect_is_not_followed(stub, teacher, monkeypatch):
 # replay
 
 
-def line(stage="translate", row_id="row:1", round=0, sample=0, version="v1", finish_reason="stop", text="recorded"):
+def line(stage="translate", row_id="row:1", round=0, sample=0, version="v1", finish_reason="stop", text="recorded", **more):
     return {
         "stage": stage, "row_id": row_id, "round": round, "sample": sample, "prompt_version": version, "finish_reason": finish_reason,
-        "text": text, "fault": "",
+        "text": text, "fault": "", **more,
     }  # fmt: skip
 
 
@@ -534,7 +551,9 @@ def test_replay_of_equal_requests_finds_the_recording_of_either_row(replay):
 
 def test_replay_of_another_prompt_version_is_refused(replay):
     teacher = replay([line(version="v0")])
-    with pytest.raises(TeacherError, match="translate, row:1: the recording answers prompt v0, the prompt is v1"):
+    with pytest.raises(
+        TeacherError, match=r"prompt translate is v1; 1 recordings answer another text of it, first row:1 \(v0\).*make orphans.*make rekey"
+    ):
         ask(teacher, [teacher.request("translate", "row:1", "v1", "text")])
 
 
@@ -550,6 +569,11 @@ def test_a_recording_without_a_field_is_refused(replay):
     del broken["finish_reason"]
     with pytest.raises(TeacherError, match="0.jsonl, line 2: a recording needs finish_reason"):
         ask(replay([line(row_id="row:0"), broken]), [])
+
+
+def test_an_unfinished_skeleton_is_refused(replay):
+    with pytest.raises(TeacherError, match="0.jsonl, line 1: an unfinished skeleton"):
+        ask(replay([line(prompt="Translate this")]), [])
 
 
 def test_replay_without_recordings_says_what_to_do(replay):

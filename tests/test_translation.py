@@ -42,7 +42,7 @@ def teach(tmp_path):
         for (stage, number), answer in answers.items():
             text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
             lines.append({
-                "stage": stage, "row_id": row_id, "round": number, "sample": 0, "prompt_version": translation.VERSION,
+                "stage": stage, "row_id": row_id, "round": number, "sample": 0, "prompt_version": translation.PROMPTS[stage].tag,
                 "finish_reason": reason, "text": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False),
             })  # fmt: skip
         (tmp_path / "toy.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in lines), encoding="utf-8")

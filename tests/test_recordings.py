@@ -1,0 +1,144 @@
+"""The authoring tools of the recordings, and the recordings against the prompts and faults they stand for."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from bimedix_utils import recordings, synthesis, translation
+from bimedix_utils.errors import TeacherError
+from bimedix_utils.teacher import replay, requests
+
+pytestmark = pytest.mark.unit
+EVERY = replay.load(recordings.FOLDER)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the recordings that a test may damage."""
+    copy = tmp_path / "recordings"
+    shutil.copytree(recordings.FOLDER, copy)
+    return copy
+
+
+@pytest.fixture
+def reworded(monkeypatch, tmp_path):
+    """The prompts with one word more in `synthesize_chat`, the version's name left as it was."""
+    folder = tmp_path / "prompts"
+    shutil.copytree(requests.PROMPTS, folder)
+    path = folder / "synthesize_chat.v1.txt"
+    path.write_text(path.read_text(encoding="utf-8") + "\nThank you.", encoding="utf-8")
+    monkeypatch.setattr(requests, "PROMPTS", folder)
+    monkeypatch.setattr(synthesis, "PROMPT", requests.Prompt(synthesis.STAGE, "v1"))
+
+
+def rows_of(folder) -> list[dict]:
+    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def damage(folder, name: str, place: int, **changes) -> None:
+    path = folder / name
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[place] = json.dumps({**json.loads(lines[place]), **changes}, ensure_ascii=False)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_no_committed_recording_is_orphaned():
+    assert list(recordings.orphans()) == []
+
+
+def test_every_recording_is_labelled_as_written_for_this_kit():
+    for row in EVERY.values():
+        assert row["author"] and re.fullmatch(r"\d{4}-\d{2}-\d{2}", row["date"])
+        assert "paper" not in row["author"] or "not" in row["author"]
+
+
+def test_every_recording_reads_as_its_fault_says():
+    asked = recordings.smoke_requests()
+    assert {place: reason for place, row in EVERY.items() if (reason := recordings.still_answers(row, *asked[place]))} == {}
+
+
+def test_a_changed_wording_orphans_its_recordings_and_stops_the_run_with_the_command(reworded):
+    found = list(recordings.orphans())
+    assert len(found) == sum(row["stage"] == synthesis.STAGE for row in EVERY.values())
+    assert all(place[0] == synthesis.STAGE and "the prompt is v1-" in reason for place, reason in found)
+    with pytest.raises(TeacherError, match="46 recordings answer another text of it.*`make orphans`.*`make rekey`"):
+        replay.answers([request for request, _ in recordings.smoke_requests().values()], recordings.FOLDER)
+
+
+def test_rekey_adopts_a_new_wording_and_leaves_nothing_to_do(reworded, folder):
+    before = rows_of(folder)
+    assert recordings.rekey(folder) == (46, [])
+    assert list(recordings.orphans(folder)) == []
+    assert recordings.rekey(folder) == (0, [])
+    after = rows_of(folder)
+    assert [{**row, "prompt_version": ""} for row in after] == [{**row, "prompt_version": ""} for row in before]
+
+
+def test_rekey_on_a_clean_tree_changes_no_byte(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    recordings.rekey(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_rekey_refuses_answers_of_another_structure_and_writes_nothing(reworded, folder):
+    damage(folder, "synthesize_chat.jsonl", 3, text='{"dialogue": "new layout"}', fault="")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    adopted, broken = recordings.rekey(folder)
+    assert adopted == 0 and len(broken) == 1 and "parse_failed" in broken[0][1]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_recording_of_a_row_that_is_gone_is_listed(folder):
+    damage(folder, "synthesize_chat.jsonl", 0, row_id="medqa:gone")
+    assert ((synthesis.STAGE, "medqa:gone", 0, 0), "no row of the smoke run asks for it") in list(recordings.orphans(folder))
+
+
+def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
+    path = folder / "mcq_translations.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    dropped = json.loads(lines[0])
+    path.write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    skeletons = {(row["stage"], row["row_id"], row["round"]): row for row in recordings.missing(folder)}
+    row = skeletons[dropped["stage"], dropped["row_id"], dropped["round"]]
+    assert row["stage"] == "translate" and row["prompt_version"] == translation.PROMPTS["translate"].tag
+    wanted, blank = json.loads(re.sub(r"^```\w*|```$", "", dropped["text"]).strip()), json.loads(row["text"])
+    assert blank.keys() == wanted.keys() and len(blank["options"]) == len(wanted["options"])
+    assert set(translation.parts(blank)) == {""}
+    assert "Translate this medical record" in row["prompt"]
+    chat = next(row for row in skeletons.values() if row["stage"] == synthesis.STAGE)
+    assert [turn["role"] for turn in json.loads(chat["text"])["turns"]] == ["patient", "doctor"] * 2
+
+
+def test_a_skeleton_put_among_the_recordings_as_it_is_is_refused(folder):
+    skeleton = next(iter(recordings.missing(folder)))
+    (folder / "new.jsonl").write_text(json.dumps(skeleton, ensure_ascii=False) + "\n", encoding="utf-8")
+    with pytest.raises(TeacherError, match="new.jsonl, line 1: an unfinished skeleton"):
+        replay.load(folder)
+
+
+def test_the_missing_recordings_are_the_gaps_the_card_states():
+    card = (recordings.FOLDER / "README.md").read_text(encoding="utf-8")
+    gaps = [row["stage"] for row in recordings.missing()]
+    assert f"{gaps.count(synthesis.STAGE)} held because no answer is recorded" in card
+    assert f"and {gaps.count('translate')} held because no\nanswer is recorded" in card
+    assert len(gaps) == gaps.count(synthesis.STAGE) + gaps.count("translate")
+
+
+def test_the_card_counts_each_fault():
+    card = (recordings.FOLDER / "README.md").read_text(encoding="utf-8")
+    table = {name: (int(lines), int(rows)) for name, lines, rows in re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| ", card, re.MULTILINE)}
+    counted = {
+        name: (len(hits), len({row["row_id"] for row in hits}))
+        for name in {row["fault"] for row in EVERY.values()} - {""}
+        if (hits := [row for row in EVERY.values() if row["fault"] == name])
+    }
+    assert table == counted and len(table) == 20
+
+
+def test_the_command_line_says_what_it_found():
+    done = subprocess.run([sys.executable, "-m", "bimedix_utils.recordings", "orphans"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "0 orphaned recordings\n")

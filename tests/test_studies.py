@@ -1,0 +1,64 @@
+"""The committed study: the table is the one its manifest describes, made with today's parameters, and says what it should."""
+
+import csv
+import json
+
+import pytest
+
+from bimedix_utils import parameters, studies
+from bimedix_utils.errors import InputError
+from bimedix_utils.evaluation import compare
+from bimedix_utils.provenance import NOTEBOOKS
+
+pytestmark = pytest.mark.unit
+TABLE = compare.study(studies.FOLDER, "seeds")
+MANIFEST = json.loads((studies.FOLDER / "seeds.json").read_text(encoding="utf-8"))
+
+
+def test_three_seeds_with_parameters_of_todays_preset():
+    assert list(MANIFEST["arms"]) == list(studies.STUDIES["seeds"]) and len(MANIFEST["arms"]) == 3
+    for arm, changes in studies.STUDIES["seeds"].items():
+        for stage, manifest in MANIFEST["arms"][arm].items():
+            preset = parameters.preset_values(NOTEBOOKS, "smoke", NOTEBOOKS / f"{stage}.ipynb")
+            differing = {name for name, value in preset.items() if manifest["parameters"].get(name) != value}
+            assert differing <= {"RUN", *changes}, f"{arm}, {stage}: renew the study with `make ablations`"
+            assert manifest["git"]["commit"] and not manifest["git"]["dirty"]
+
+
+def test_each_seed_gives_each_part_language_and_model():
+    assert set(TABLE) == {(part, lang) for part in ("taught", "paraphrase", "stated", "transfer") for lang in ("en", "ar")}
+    for by_arm in TABLE.values():
+        assert list(by_arm) == list(MANIFEST["arms"]) and all(set(models) == {"base", "tuned"} for models in by_arm.values())
+
+
+def test_seeds_differ_where_something_was_learned():
+    for lang in ("en", "ar"):
+        assert len({models["tuned"] for models in TABLE["paraphrase", lang].values()}) > 1
+
+
+def test_held_out_phrasings_are_answered_far_above_the_base_in_both_languages_with_every_seed():
+    for lang in ("en", "ar"):
+        for arm, models in TABLE["paraphrase", lang].items():
+            assert models["tuned"][1] >= 300
+            assert compare.with_interval(*models["tuned"])[1] > compare.with_interval(*models["base"])[2], f"{arm} {lang}"
+
+
+def test_an_altered_table_is_refused(tmp_path):
+    for name in ("seeds.csv", "seeds.json"):
+        (tmp_path / name).write_bytes((studies.FOLDER / name).read_bytes())
+    assert compare.study(tmp_path, "seeds") == TABLE
+    (tmp_path / "seeds.csv").write_bytes((tmp_path / "seeds.csv").read_bytes().replace(b"seed 42", b"seed 41"))
+    with pytest.raises(InputError, match="make ablations"):
+        compare.study(tmp_path, "seeds")
+    assert compare.study(tmp_path, "other") == {}
+
+
+def test_rows_are_the_held_out_scores_and_nothing_else():
+    learned = {
+        "base paraphrase en": {"hits": 3, "n": 9},
+        "tuned transfer ar": {"hits": 4, "n": 9},
+        "tuned medqa en label": {"hits": 1, "n": 9},
+    }
+    assert studies.rows("x", learned) == [("x", "paraphrase", "en", "base", 3, 9), ("x", "transfer", "ar", "tuned", 4, 9)]
+    with open(studies.FOLDER / "seeds.csv", encoding="utf-8", newline="") as handle:
+        assert next(csv.reader(handle)) == studies.COLUMNS
