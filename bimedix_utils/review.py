@@ -101,16 +101,18 @@ def shape(value: object) -> object:
 def merge(states: list[dict], queued: list[dict], decisions: list[Decision], policy: str) -> dict[str, tuple[str, dict | None, str]]:
     """{row id: (status, values, note)} for every state: a pure function of its arguments.
 
-    A decided row follows its decision. An undecided one waits (`held`), except that under `accept_high_scores` a sampled high
+    A decided row follows its decision, in the queue or not: what a person decided stays decided when another share or seed queues other
+    rows. An undecided one waits (`held`), except that under `accept_high_scores` a sampled high
     score passes. A decision whose text has changed is void and its row counts as undecided. Raises `InputError` for a decision on
-    a row that is not in the queue, or an edit with other keys than the text it replaces.
+    a row that has no translation here, or an edit with other keys than the text it replaces.
     """
     waiting = {state["id"]: state for state in queued}
+    reviewable = {state["id"]: state for state in states if state["best"]}
     decided = {}
     for decision in decisions:
-        state = waiting.get(decision.row_id)
+        state = reviewable.get(decision.row_id)
         if state is None:
-            raise InputError(f"decision on {decision.row_id}: the row is not in the review queue")
+            raise InputError(f"decision on {decision.row_id}: no translation of that row was made in this run")
         if decision.text_hash != state["best"]["text_hash"]:
             continue
         if decision.edited is not None:

@@ -149,6 +149,15 @@ def test_killed_stages_resume_with_the_same_result(chain, runs):
     assert resumed == {name: whole[name] for name in resumed} and len(resumed) == 5
 
 
+def test_another_seed_queues_other_rows_and_runs_as_well(chain, runs):
+    code, output = pipeline(runs, "--nb", "01 02 03 04 05", "--set", "RUN=seed", "SEED=7")
+    assert code == 0, output[-2000:]
+    first, second = (
+        stages(folder, "results.json")["04_review_translations"]["counts"] for folder in (chain["folder"], runs / "smoke-seed")
+    )
+    assert first != second and first["translated rows"]["rows"] == second["translated rows"]["rows"]
+
+
 @pytest.mark.parametrize(("parameter", "hint"), [("LORA_RNAK=8", "LORA_RANK"), ("SEED=abc", "int"), ("MODE=fast", "smoke")])
 def test_the_runner_refuses_wrong_parameters_before_anything_runs(runs, parameter, hint):
     code, output = pipeline(runs, "--set", parameter, "RUN=never")

@@ -131,10 +131,14 @@ def test_merging_changes_neither_its_arguments_nor_its_answer():
     assert json.dumps([states, queued], ensure_ascii=False) == before
 
 
-@pytest.mark.parametrize("row_id, name", [("row:9", "human"), ("row:1", "accept")], ids=["unknown row", "row not in the queue"])
-def test_a_decision_on_a_row_outside_the_queue(row_id, name):
-    with pytest.raises(InputError, match=f"decision on {row_id}: the row is not in the review queue"):
-        merge([state(name=name)], [decision(row_id=row_id)])
+def test_a_decision_on_a_row_that_was_never_translated_here():
+    with pytest.raises(InputError, match="decision on row:9: no translation of that row was made in this run"):
+        review.merge([state("row:1")], [], [decision("approve", row_id="row:9")], "hold")
+
+
+def test_a_decision_stands_when_another_seed_no_longer_queues_its_row():
+    states = [state("row:1", "accept")]
+    assert review.merge(states, [], [decision("reject", row_id="row:1")], "hold")["row:1"][0] == "rejected"
 
 
 @pytest.mark.parametrize("edited", [{"question": "س"}, {**VALUES, "extra": "س"}, {}], ids=["keys missing", "key too many", "none"])
