@@ -1,5 +1,6 @@
 # BiMediX reproducibility kit. `make` alone prints this list.
 SHELL := /bin/bash
+comma := ,
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,25 +12,27 @@ MODEL ?=
 DATA ?=
 SET ?=
 TORCH_INDEX ?=
+EXTRAS ?=
+PORT ?= 8000
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh orphans rekey missing ablations lock clean
+.PHONY: help setup run report test test-fast lab lint refresh weights serve bench-teacher stress ablations orphans rekey missing lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo '  variables: MODE=smoke|laptop|gpu|paper  NB="06 07"  RUN=name  RAW_DIR=folder  MODEL=hub-id-or-folder  DATA=folder  SET="NAME=VALUE ..."'
 
-setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build)
+setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build, EXTRAS=ray for a cluster)
 
 $(STAMP): pyproject.toml requirements/cpu.txt requirements/torch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), "Python 3.11 or 3.12 is needed: make setup PYTHON=python3.11"'
 	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt $$($(BIN)/python requirements/torch_build.py "$(TORCH_INDEX)")
-	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt -e '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
 	touch $@
 
 run: setup ## run the notebooks of MODE that are not fresh, then the report
@@ -56,6 +59,18 @@ lint: setup ## check and format the code
 
 refresh: setup ## execute the notebooks in smoke mode and store their outputs in them (ALL=1: machine-dependent cells too)
 	$(BIN)/python -m bimedix_utils.refresh $(if $(ALL),--all)
+
+weights: setup ## fetch the small real model of laptop mode into data/raw/weights (0.6 GB)
+	@$(BIN)/python -m bimedix_utils.weights
+
+serve: setup ## serve that model, or MODEL, as an OpenAI-compatible teacher on this machine (PORT=8000)
+	@$(BIN)/python -m bimedix_utils.serve --model "$(MODEL)" --port $(PORT)
+
+bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs/bench/teacher.json
+	@$(BIN)/python tests/benchmarks/teacher.py
+
+stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
+	@$(BIN)/python tests/benchmarks/stress.py
 
 ablations: setup ## the smoke chain over three seeds (about 15 minutes); renews data/studies
 	@$(BIN)/python -m bimedix_utils.studies seeds

@@ -2,6 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 from .records import Record
 from .templates import messages
@@ -71,18 +73,27 @@ def split(records: Iterable[Record], validation_share: float, seed: int) -> tupl
     return train, validation
 
 
-def token_counts(records: Iterable[Record]) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """{(language, kind): (rows, tokens, words)} with the real Mixtral tokenizer, which `mistral-common` ships."""
+@cache
+def _mixtral_tokenizer() -> Any:
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-    tokenizer = MistralTokenizer.v1().instruct_tokenizer.tokenizer
+    return MistralTokenizer.v1().instruct_tokenizer.tokenizer
+
+
+def tokens_of(record: Record) -> int:
+    """Tokens of a record's text with the real Mixtral tokenizer, which `mistral-common` ships."""
+    text = "\n".join(message["content"] for message in messages(record))
+    return len(_mixtral_tokenizer().encode(text, bos=False, eos=False))
+
+
+def token_counts(records: Iterable[Record]) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """{(language, kind): (rows, tokens, words)}, see `tokens_of`."""
     rows, tokens, words = Counter(), Counter(), Counter()
     for record in records:
-        text = "\n".join(message["content"] for message in messages(record))
         place = record.lang, record.kind
         rows[place] += 1
-        tokens[place] += len(tokenizer.encode(text, bos=False, eos=False))
-        words[place] += len(text.split())
+        tokens[place] += tokens_of(record)
+        words[place] += sum(len(message["content"].split()) for message in messages(record))
     return {place: (rows[place], tokens[place], words[place]) for place in sorted(rows)}
 
 

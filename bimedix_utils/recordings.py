@@ -21,7 +21,7 @@ from .provenance import NOTEBOOKS, ROOT, run_folder, write_jsonl
 from .records import Record, iter_json_lines, iter_jsonl
 from .review import Decision, write_decisions
 from .teacher import parsing, replay
-from .teacher.engine import Teacher
+from .teacher.engine import Teacher, ask_structured
 from .teacher.requests import Request
 from .teacher.store import Answer
 
@@ -56,7 +56,7 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
     limits = chat["MIN_EXCHANGES"], chat["MAX_EXCHANGES"]
     questions = synthesis.seeds(items, chat["MAX_CHATS"], chat["SEED"])
     requests = synthesis.requests(questions, teacher, *limits, chat["SEED"])
-    chats, _ = synthesis.collect(questions, requests, watch(teacher, requests), *limits)
+    chats, _ = synthesis.collect(questions, ask_structured(teacher, requests, lambda _: synthesis.Chat, watch), *limits)
     watch.rows |= {r.id: r for r in chats}
     translation.run_rounds(
         translation.wanted(items + chats), teacher, text["ACCEPT_SCORE"], text["REFINEMENTS"], ROOT / "data" / "knowledge", ask=watch
@@ -66,7 +66,8 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
 
 def wanted_structure(request: Request, record: Record) -> type[BaseModel]:
     """The structure an answer to this request must have."""
-    return synthesis.Chat if request.stage == synthesis.STAGE else translation.schema(record, request.stage)
+    stage = request.stage.removeprefix("repair_")
+    return synthesis.Chat if stage == synthesis.STAGE else translation.schema(record, stage)
 
 
 def still_answers(row: dict, request: Request, record: Record) -> str:
@@ -111,9 +112,10 @@ def rekey(folder: Path = FOLDER) -> tuple[int, list[tuple[Place, str]]]:
 
 def blank(request: Request, record: Record) -> dict:
     """The structure of an answer with every text left empty."""
-    if request.stage == synthesis.STAGE:
+    stage = request.stage.removeprefix("repair_")
+    if stage == synthesis.STAGE:
         return {"turns": [{"role": role, "text": ""} for role in ("patient", "doctor") * 2]}
-    if request.stage == "score":
+    if stage == "score":
         return {"errors": [], "score": None}
 
     def emptied(value: object) -> object:

@@ -3,6 +3,7 @@
 Records are the only thing that flows between stages. They are immutable; a stage makes new ones with `replace`.
 """
 
+import csv
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import InputError
-from .provenance import write_text
+from .provenance import hash_path, write_text
 from .text import digest
 
 if TYPE_CHECKING:
@@ -171,6 +172,14 @@ def iter_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
         if not isinstance(value, dict):
             raise InputError(f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}")
         yield number, value
+
+
+def read_study(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a committed study, such as `data/studies/seeds.csv`. Raises `InputError` when its manifest describes another table."""
+    table, manifest = folder / f"{name}.csv", folder / f"{name}.json"
+    if hash_path(table) != json.loads(read_utf8(manifest))["sha256"]:
+        raise InputError(f"{name}.csv is not the table that {name}.json describes: renew the study")
+    return list(csv.DictReader(read_utf8(table).splitlines()))
 
 
 def to_dataset(records: Iterable[Record]) -> "datasets.Dataset":

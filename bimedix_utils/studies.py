@@ -1,6 +1,9 @@
-"""Studies too long for the default run: the smoke chain over several seeds, its held-out scores as one committed table.
+"""Studies too long for the default run, or in need of files it does not have: committed tables, each with its manifest.
 
-python -m bimedix_utils.studies seeds       about 4 minutes for each seed on two cores; writes data/studies/seeds.csv and seeds.json
+python -m bimedix_utils.studies seeds             about 4 minutes for each seed on two cores
+python -m bimedix_utils.studies rules RAW_DIR     seconds; needs published dialogues in RAW_DIR
+
+Each writes data/studies/<study>.csv and, with what produced it, data/studies/<study>.json.
 """
 
 import argparse
@@ -11,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import pipeline
-from .errors import KitError
-from .provenance import ROOT, hash_path, write_json, write_text
+from . import pipeline, sources, synthesis
+from .errors import InputError, KitError
+from .provenance import ROOT, git_state, hash_path, write_json, write_text
 
 FOLDER = ROOT / "data" / "studies"
 CHAIN = "01 02 03 04 05 06 07"
@@ -42,20 +45,45 @@ def run(name: str) -> Path:
         table += rows(arm, results["07_evaluate_models"]["learned"])
         kept = ("parameters", "fingerprint", "git", "versions", "device", "seconds", "peak_memory_mb")
         manifests[arm] = {stage: {key: manifest[key] for key in kept} for stage, manifest in runs.items()}
+    return _write(name, COLUMNS, table, {"arms": manifests})
+
+
+def rules(raw_dir: Path) -> Path:
+    """How often each rule of form objects to the kit's dialogues and to published ones. Returns the table's path.
+
+    Raises `InputError` when the folder holds no dialogues.
+    """
+    published = [path for path in sources.find_files(raw_dir) if sources.recognise(path)[0] == "dialogue"]
+    if not published:
+        raise InputError(f"{raw_dir.name} holds no published dialogues")
+    kit = ROOT / "data" / "sample" / "dialogues_train.en.jsonl"
+    good = {"kit": sources.read_file(kit, kit=True), "published": [r for path in published for r in sources.read_file(path)]}
+    table = []
+    for name, rows in good.items():
+        usable = [r for r in rows if r.lang == "en" and r.status == "ok"]
+        table += [(name, rule, sum(not kept(r.turns) for r in usable), len(usable)) for rule, kept in synthesis.FORM_RULES.items()]
+    inputs = {path.name: hash_path(path) for path in [kit, *published]}
+    return _write("rules", ["dialogues", "rule", "objections", "n"], table, {"inputs": inputs, "git": git_state()})
+
+
+def _write(name: str, columns: list[str], table: list[tuple], manifest: dict[str, Any]) -> Path:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *table])
+    csv.writer(text, lineterminator="\n").writerows([columns, *table])
     path = FOLDER / f"{name}.csv"
     write_text(path, [text.getvalue()])
-    write_json(FOLDER / f"{name}.json", {"sha256": hash_path(path), "arms": manifests})
+    write_json(FOLDER / f"{name}.json", {"sha256": hash_path(path), **manifest})
     return path
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.studies", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("study", choices=sorted(STUDIES))
+    parser.add_argument("study", choices=[*STUDIES, "rules"])
+    parser.add_argument("raw_dir", nargs="?", default="", help="folder with published files, for the study `rules`")
+    given = parser.parse_args()
     try:
-        print(f"table: {run(parser.parse_args().study).relative_to(ROOT)}")
+        path = rules(Path(given.raw_dir).resolve()) if given.study == "rules" else run(given.study)
+        print(f"table: {path.relative_to(ROOT)}")
     except KitError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

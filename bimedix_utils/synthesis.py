@@ -6,36 +6,63 @@ The paper's prompt, model version, filters and turn count were not found; everyt
 import random
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .records import LABELS, Record, Turn
-from .teacher.engine import Teacher
-from .teacher.parsing import read
+from .teacher.engine import Structured, Teacher
 from .teacher.requests import Prompt, Request
-from .teacher.store import Answer
 from .text import digest, match_key
 
 STAGE = "synthesize_chat"
-PROMPT = Prompt(STAGE, "v1")
-PERSONAS = (
-    "a worried parent asking about a child",
-    "a retired teacher who likes details",
-    "a young adult in a hurry",
-    "a shy patient who gives short answers",
-    "a patient with little schooling who uses plain words",
-    "a nursing student curious about the mechanism",
-    "a relative speaking for an elderly person",
-    "an office worker who read about it online",
-    "a pregnant woman at a routine visit",
-    "a patient afraid of hospitals",
+PROMPT = Prompt(STAGE, "v2")
+# Who speaks, and which ages go with it. Drawn, not fitted to the question: where the question fixes age, sex or situation, it wins.
+_ADULT = ("in the twenties", "in the forties", "in the sixties")
+PERSONAS: dict[str, tuple[str, ...]] = {
+    "a parent speaking for a child": ("an infant", "a child of five", "a child of ten"),
+    "a relative speaking for an elderly person": ("in the seventies", "in the eighties"),
+    "a pregnant woman at a routine visit": ("in the twenties", "in the thirties"),
+    "a teenager who came alone": ("fifteen years old", "seventeen years old"),
+    "a retired teacher": ("in the sixties", "in the seventies"),
+    "a patient with little schooling": _ADULT,
+    "a nursing student curious about the mechanism": ("in the twenties",),
+    "an office worker who has read about it": _ADULT,
+    "a manual worker who fears losing pay": _ADULT,
+    "a patient afraid of hospitals": _ADULT,
+}
+REGISTERS = (
+    "plain everyday words",
+    "short, hurried sentences",
+    "long and detailed, with digressions",
+    "half-medical words picked up somewhere",
+    "shy and hesitant",
 )
+OPENINGS = (
+    "greets the doctor first",
+    "names the main complaint at once",
+    "begins with a question",
+    "begins with what a friend or relative said",
+    "begins with what was already tried at home",
+)
+RED_FLAG = "The patient mentions an alarm sign that fits the case; the doctor says so and sends the patient to emergency care at once."
+RED_FLAG_SHARE = 6  # one chat in so many
+_NO_RED_FLAG = "None is needed."
 # Of a letter the case counts: "option B" names a choice, "an option a doctor has" does not.
 _EXAM = re.compile(
     r"\b(?i:exams?|multiple[ -]choice|answer key)\b|\b(?i:options?|choices?):?\s+\(?[A-E]\b|"
     r"\b(?i:answer) (?:is|was|would be)\s+\(?[A-E]\b|\([A-E]\)"
+)
+_AI = re.compile(r"\b(?:as an ai|language model|i am an ai|i'm an ai|chatbot)\b", re.IGNORECASE)
+# How a safe close sounds: what comes next, or when to seek care. Words, not meaning.
+_CLOSE = re.compile(
+    r"\b(?:urgent\w*|emergenc\w*|hospital|ambulance|(?:right|straight) away|at once|immediately|come (?:back|in|to)|return|"
+    r"follow[- ]?ups?|see (?:a|an|your|me|us|the)\b|appointment|clinics?|call|contact|worse\w*|check(?:ed)?|tests?|review|"
+    r"arrange|book|refer\w*|report|team|ask your|tell (?:me|us|your)|let (?:me|us|your)|"
+    r"if (?:you|he|she|it|they|your|any|there|\w+ing))\b",
+    re.IGNORECASE,
 )
 _STOP = set("the a an of in to and or is are was were be by with for on at from that this it as which most likely due than not no".split())
 
@@ -61,14 +88,34 @@ def seeds(questions: Iterable[Record], count: int, seed: int) -> list[Record]:
     return sorted(usable, key=lambda r: digest(f"chat:{seed}:{r.id}"))[:count]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn for one chat, so that a thousand chats do not sound like one."""
+
+    persona: str
+    age: str
+    register: str
+    opening: str
+    red_flag: bool
+
+
+def plan(question_id: str, seed: int) -> Plan:
+    """The plan of a question's chat: a function of seed and id, so it survives any re-ordering and any other rows."""
+    draw = random.Random(f"{seed}:{question_id}")
+    persona = draw.choice(list(PERSONAS))
+    age, register, opening = (draw.choice(part) for part in (PERSONAS[persona], REGISTERS, OPENINGS))
+    return Plan(persona, age, register, opening, draw.randrange(RED_FLAG_SHARE) == 0)
+
+
 def requests(questions: Iterable[Record], teacher: Teacher, min_exchanges: int, max_exchanges: int, seed: int) -> list[Request]:
-    """One request for each question; the persona is drawn from `PERSONAS` by seed and row id, so it survives any re-ordering."""
+    """One request for each question."""
     result = []
     for record in questions:
-        persona = random.Random(f"{seed}:{record.id}").choice(PERSONAS)
+        drawn = plan(record.id, seed)
         options = " ".join(f"{letter}. {option}" for letter, option in zip(LABELS, record.options, strict=False))
         text = PROMPT.fill(
-            min_exchanges=str(min_exchanges), max_exchanges=str(max_exchanges), persona=persona,
+            min_exchanges=str(min_exchanges), max_exchanges=str(max_exchanges), persona=drawn.persona, age=drawn.age,
+            register=drawn.register, opening=drawn.opening, red_flag=RED_FLAG if drawn.red_flag else _NO_RED_FLAG,
             context=f"Context: {record.context}\n" if record.context else "", question=record.question, options=options,
             answer=record.options[record.answer_index], explanation=record.answer or "none given",
         )  # fmt: skip
@@ -81,29 +128,58 @@ def content_words(text: str) -> set[str]:
     return {word[:6] for word in match_key(text).split() if word not in _STOP and len(word) > 2}
 
 
-def problems(chat: list[ChatTurn], question: Record, min_exchanges: int, max_exchanges: int) -> list[str]:
-    """Names of the rules a chat breaks, in a fixed order; empty when it is usable."""
-    found = []
-    roles = [turn.role for turn in chat]
-    if roles != [("patient", "doctor")[i % 2] for i in range(len(roles))]:
-        found.append("role_order")
-    if roles and roles[-1] != "doctor":
-        found.append("doctor_not_last")
-    exchanges = sum(role == "doctor" for role in roles)
-    if not min_exchanges <= exchanges <= max_exchanges:
-        found.append("exchange_count")
-    said = [turn.text for turn in chat if turn.role == "doctor"]
-    if not any("?" in text for text in said[:-1]):
-        found.append("no_question_asked")
-    whole = " ".join(turn.text for turn in chat)
-    if _EXAM.search(whole):
-        found.append("mentions_exam")
+Chatlike = Sequence[Turn | ChatTurn]
+
+
+def _said(chat: Chatlike) -> list[str]:
+    return [turn.text for turn in chat if turn.role == "doctor"]
+
+
+def _whole(chat: Chatlike) -> str:
+    return " ".join(turn.text for turn in chat)
+
+
+def _one_script(chat: Chatlike) -> bool:
     # Greek letters stay: alpha blockers are written with them.
-    if not all(unicodedata.name(letter, "").startswith(("LATIN", "GREEK", "MICRO")) for letter in whole if letter.isalpha()):
-        found.append("other_language")
-    if len(question.options) > 3 and wrong_option_wins(" ".join(said), question):
-        found.append("wrong_answer")
+    return all(unicodedata.name(letter, "").startswith(("LATIN", "GREEK", "MICRO")) for letter in _whole(chat) if letter.isalpha())
+
+
+# Rules any chat can be held to; each is true when the chat keeps it.
+FORM_RULES: dict[str, Callable[[Chatlike], bool]] = {
+    "role_order": lambda chat: all(turn.role == ("patient", "doctor")[i % 2] for i, turn in enumerate(chat)),
+    "doctor_not_last": lambda chat: not chat or chat[-1].role == "doctor",
+    "no_question_asked": lambda chat: any("?" in text for text in _said(chat)[:-1]),
+    "unsafe_close": lambda chat: not _said(chat) or bool(_CLOSE.search(_said(chat)[-1])),
+    "mentions_exam": lambda chat: not _EXAM.search(_whole(chat)),
+    "speaks_as_machine": lambda chat: not _AI.search(_whole(chat)),
+    "other_language": _one_script,
+}
+# Rules that need the question the chat grew from.
+GROUND_RULES: dict[str, Callable[[Chatlike, Record], bool]] = {
+    "key_not_reached": lambda chat, question: reaches_key(" ".join(_said(chat)), question),
+    "wrong_answer": lambda chat, question: not wrong_option_wins(" ".join(_said(chat)), question),
+}
+
+
+def problems(chat: Chatlike, question: Record, min_exchanges: int, max_exchanges: int) -> list[str]:
+    """Names of the rules a chat breaks, in a fixed order; empty when it is usable."""
+    found = [name for name, kept in FORM_RULES.items() if not kept(chat)]
+    if not min_exchanges <= len(_said(chat)) <= max_exchanges:
+        found.append("exchange_count")
+    if len(question.options) > 3:  # yes, no and maybe are in every chat: words cannot tell which one won
+        found += [name for name, kept in GROUND_RULES.items() if not kept(chat, question)]
     return found
+
+
+def reaches_key(said: str, question: Record) -> bool:
+    """True when the doctor says at least half of the words that tell the right option from the others.
+
+    A coarse rule: a right answer put in quite other words is missed. An option without words of its own (a number) is not judged.
+    """
+    options = [content_words(option) for option in question.options]
+    right = options.pop(question.answer_index)
+    key = (right - set().union(*options)) or right
+    return not key or 2 * len(key & content_words(said)) >= len(key)
 
 
 def wrong_option_wins(said: str, question: Record) -> bool:
@@ -127,19 +203,23 @@ def chat_id(question_id: str) -> str:
     return f"chat:{question_id}"
 
 
+def as_record(question: Record, chat: Chat) -> Record:
+    """The chat as a row; its parent is the question it grew from."""
+    turns = tuple(Turn(role=turn.role, text=turn.text) for turn in chat.turns)
+    return Record(id=chat_id(question.id), kind="chat", lang="en", source="chat", licence=question.licence, split=question.split,
+                  turns=turns, topic=question.topic, parent_id=question.id)  # fmt: skip
+
+
 def collect(
-    questions: list[Record], asked: list[Request], answers: dict[str, Answer], min_exchanges: int, max_exchanges: int
+    questions: list[Record], outcomes: list[Structured], min_exchanges: int, max_exchanges: int
 ) -> tuple[list[Record], dict[str, tuple[str, str]]]:
-    """(usable chats, {question id: (status, note)}): every question ends in exactly one status."""
+    """(usable chats, {question id: (status, note)}) from the teacher's outcomes: every question ends in exactly one status."""
     chats, statuses = [], {}
-    for question, request in zip(questions, asked, strict=True):
-        status, chat, note = read(answers[request.id], Chat)
+    for question, (status, chat, note) in zip(questions, outcomes, strict=True):
         if chat is not None:
             broken = problems(chat.turns, question, min_exchanges, max_exchanges)
-            status, note = ("rejected", ", ".join(broken)) if broken else ("ok", "")
+            status, note = ("rejected", ", ".join(broken)) if broken else ("ok", note)
             if not broken:
-                turns = tuple(Turn(role=turn.role, text=turn.text) for turn in chat.turns)
-                chats.append(Record(id=chat_id(question.id), kind="chat", lang="en", source="chat", licence=question.licence,
-                                    split=question.split, turns=turns, topic=question.topic, parent_id=question.id))  # fmt: skip
+                chats.append(as_record(question, chat))
         statuses[question.id] = (status, note)
     return chats, statuses

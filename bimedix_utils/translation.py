@@ -16,7 +16,6 @@ from .checks import Flag, run_all
 from .records import Record, Turn
 from .teacher import engine
 from .teacher.engine import Teacher
-from .teacher.parsing import read
 from .teacher.requests import Prompt, Request
 from .teacher.store import Answer
 from .text import digest, nfc
@@ -47,9 +46,16 @@ class Score(BaseModel):
     score: int = Field(ge=0, le=100)
 
 
-def wanted(records: Iterable[Record]) -> list[Record]:
-    """The usable English training rows: what is translated. Test rows wait for a stricter policy."""
-    return [r for r in records if r.lang == "en" and r.status == "ok" and r.split == "train"]
+def wanted(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:
+    """The usable English training rows, in order: what is translated. Test rows wait for a stricter policy.
+
+    With a `count` only that many, drawn by a seeded hash.
+    """
+    rows = [r for r in records if r.lang == "en" and r.status == "ok" and r.split == "train"]
+    if not count:
+        return rows
+    drawn = {r.id for r in sorted(rows, key=lambda r: digest(f"translate:{seed}:{r.id}"))[:count]}
+    return [r for r in rows if r.id in drawn]
 
 
 def fields(record: Record) -> dict:
@@ -138,6 +144,11 @@ def _request(state: State, stage: str, round: int, teacher: Teacher, target: str
     return teacher.request(stage, state.record.id, PROMPTS[stage].tag, PROMPTS[stage].fill(**texts), round=round)
 
 
+def first_requests(records: list[Record], teacher: Teacher, target: str) -> list[Request]:
+    """The requests of the first round: what an estimate can be made of before anything is sent."""
+    return [_request(State(record), "translate", 0, teacher, target) for record in records]
+
+
 def schema(record: Record, stage: str) -> type[BaseModel]:
     """What the teacher's answer about a record must be in one stage."""
     return Score if stage == "score" else answer_schema(fields(record))
@@ -147,8 +158,9 @@ def _ask(
     states: list[State], stage: str, round: int, teacher: Teacher, target: str, ask: Asker
 ) -> list[tuple[State, str, BaseModel | None, str]]:
     requests = [_request(state, stage, round, teacher, target) for state in states]
-    answers = ask(teacher, requests)
-    return [(state, *read(answers[request.id], schema(state.record, stage))) for state, request in zip(states, requests, strict=True)]
+    schemas = {request.id: schema(state.record, stage) for state, request in zip(states, requests, strict=True)}
+    outcomes = engine.ask_structured(teacher, requests, lambda request: schemas[request.id], ask)
+    return [(state, *outcome) for state, outcome in zip(states, outcomes, strict=True)]
 
 
 def run_rounds(

@@ -117,9 +117,10 @@ def test_row_counts_on_the_data_cards_are_those_of_the_run(chain):
     for relation, facts in prepared["facts"].items():
         assert numbers_of_row(cards["knowledge"], relation)[0] == facts
     answers = results["02_synthesize_chats"]["answers"] | results["03_translate_and_refine"]["answers"]
-    lines, translate, score, refine, chats = numbers_of_row(cards["recordings"], "all")
+    lines, translate, score, refine, chats, repairs = numbers_of_row(cards["recordings"], "all")
+    assert repairs == sum(answers.pop(stage) for stage in list(answers) if stage.startswith("repair_"))
     assert answers == {"synthesize_chat": chats, "translate": translate, "score": score, "refine": refine}
-    assert lines == sum(answers.values()), "a recording no request asked for"
+    assert lines == sum(answers.values()) + repairs, "a recording no request asked for"
     text = cards["recordings"].read_text(encoding="utf-8")
     chat, translated = results["02_synthesize_chats"]["statuses"], results["03_translate_and_refine"]["states"]
     assert f"{chat['ok']} chats are usable, {chat['rejected']} rejected, {chat['refused']} refused" in text

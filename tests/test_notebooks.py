@@ -8,6 +8,7 @@ import pytest
 
 from bimedix_utils import parameters
 from bimedix_utils.provenance import NOTEBOOKS
+from bimedix_utils.teacher import engine
 
 pytestmark = pytest.mark.unit
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -62,7 +63,9 @@ class TestEach:
         assert all(p.comment for p in legal.values()), "a parameter without its legal values"
         rest = [cell for cell in code(path) if "parameters" not in cell["metadata"].get("tags", [])]
         read = {node.id for cell in rest for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Name)}
-        assert set(legal) - read <= {"MODE", "RUN", "SEED"}, "a parameter nobody reads"  # these three are read by runs.start
+        read |= {"MODE", "RUN", "SEED"}  # by runs.start
+        read |= set(engine.PARAMETERS) if any("engine.Teacher.of(run.params" in source(cell) for cell in rest) else set()
+        assert not set(legal) - read, "a parameter nobody reads"
 
     def test_header_and_footer(self, path):
         texts = [source(cell) for cell in code(path)]

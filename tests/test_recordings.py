@@ -29,10 +29,10 @@ def reworded(monkeypatch, tmp_path):
     """The prompts with one word more in `synthesize_chat`, the version's name left as it was."""
     folder = tmp_path / "prompts"
     shutil.copytree(requests.PROMPTS, folder)
-    path = folder / "synthesize_chat.v1.txt"
+    path = folder / "synthesize_chat.v2.txt"
     path.write_text(path.read_text(encoding="utf-8") + "\nThank you.", encoding="utf-8")
     monkeypatch.setattr(requests, "PROMPTS", folder)
-    monkeypatch.setattr(synthesis, "PROMPT", requests.Prompt(synthesis.STAGE, "v1"))
+    monkeypatch.setattr(synthesis, "PROMPT", requests.Prompt(synthesis.STAGE, "v2"))
 
 
 def rows_of(folder) -> list[dict]:
@@ -64,7 +64,7 @@ def test_every_recording_reads_as_its_fault_says():
 def test_a_changed_wording_orphans_its_recordings_and_stops_the_run_with_the_command(reworded):
     found = list(recordings.orphans())
     assert len(found) == sum(row["stage"] == synthesis.STAGE for row in EVERY.values())
-    assert all(place[0] == synthesis.STAGE and "the prompt is v1-" in reason for place, reason in found)
+    assert all(place[0] == synthesis.STAGE and "the prompt is v2-" in reason for place, reason in found)
     with pytest.raises(TeacherError, match="46 recordings answer another text of it.*`make orphans`.*`make rekey`"):
         replay.answers([request for request, _ in recordings.smoke_requests().values()], recordings.FOLDER)
 

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from bimedix_utils import parameters, studies
+from bimedix_utils import parameters, sources, studies, synthesis
 from bimedix_utils.errors import InputError
 from bimedix_utils.evaluation import compare
-from bimedix_utils.provenance import NOTEBOOKS
+from bimedix_utils.provenance import NOTEBOOKS, ROOT, hash_path
+from bimedix_utils.records import read_study
 
 pytestmark = pytest.mark.unit
 TABLE = compare.study(studies.FOLDER, "seeds")
@@ -20,7 +21,7 @@ def test_three_seeds_with_parameters_of_todays_preset():
     for arm, changes in studies.STUDIES["seeds"].items():
         for stage, manifest in MANIFEST["arms"][arm].items():
             preset = parameters.preset_values(NOTEBOOKS, "smoke", NOTEBOOKS / f"{stage}.ipynb")
-            differing = {name for name, value in preset.items() if manifest["parameters"].get(name) != value}
+            differing = {name for name, value in preset.items() if manifest["parameters"].get(name, value) != value}
             assert differing <= {"RUN", *changes}, f"{arm}, {stage}: renew the study with `make ablations`"
             assert manifest["git"]["commit"] and not manifest["git"]["dirty"]
 
@@ -48,9 +49,28 @@ def test_an_altered_table_is_refused(tmp_path):
         (tmp_path / name).write_bytes((studies.FOLDER / name).read_bytes())
     assert compare.study(tmp_path, "seeds") == TABLE
     (tmp_path / "seeds.csv").write_bytes((tmp_path / "seeds.csv").read_bytes().replace(b"seed 42", b"seed 41"))
-    with pytest.raises(InputError, match="make ablations"):
+    with pytest.raises(InputError, match="renew the study"):
         compare.study(tmp_path, "seeds")
     assert compare.study(tmp_path, "other") == {}
+
+
+def test_the_rules_objections_to_the_kits_dialogues_are_the_committed_ones():
+    kit = sources.read_file(ROOT / "data" / "sample" / "dialogues_train.en.jsonl", kit=True)
+    assert_objections("kit", kit)
+
+
+def test_the_rules_objections_to_published_dialogues_are_the_committed_ones(raw_dir):
+    path = next(iter(raw_dir.glob("mts_dialog_validation*.jsonl")))
+    assert json.loads((studies.FOLDER / "rules.json").read_text())["inputs"][path.name] == hash_path(path)
+    assert_objections("published", sources.read_file(path))
+
+
+def assert_objections(name: str, rows: list) -> None:
+    usable = [r for r in rows if r.status == "ok"]
+    rows_of_study = [row for row in read_study(studies.FOLDER, "rules") if row["dialogues"] == name]
+    committed = {row["rule"]: (int(row["objections"]), int(row["n"])) for row in rows_of_study}
+    found = {rule: (sum(not kept(r.turns) for r in usable), len(usable)) for rule, kept in synthesis.FORM_RULES.items()}
+    assert committed == found, "renew the study: python -m bimedix_utils.studies rules RAW_DIR"
 
 
 def test_rows_are_the_held_out_scores_and_nothing_else():

@@ -1,38 +1,41 @@
-"""Requests, the answer store, the http executor against a stub server, and replay."""
+"""Requests, the answer store, the engine that fills it, permission and the key, repair turns, and replay."""
 
 import asyncio
 import json
 import re
-import socket
+import signal
 import sqlite3
-import types
+import subprocess
+import sys
+import threading
+import time
+import traceback
 from dataclasses import replace
+from itertools import count
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 from support.stub_server import REFUSAL, Stub, completion
 
 from bimedix_utils.errors import TeacherError
-from bimedix_utils.teacher import http, requests
-from bimedix_utils.teacher.engine import Teacher, ask
+from bimedix_utils.provenance import ROOT
+from bimedix_utils.teacher import engine, http, requests
+from bimedix_utils.teacher import store as store_module
+from bimedix_utils.teacher.engine import PARAMETERS, Teacher, ask, ask_structured, fill
 from bimedix_utils.teacher.parsing import read
-from bimedix_utils.teacher.requests import Prompt, Request
-from bimedix_utils.teacher.store import SCHEMA_VERSION, Answer, Store
+from bimedix_utils.teacher.requests import REPAIR, Prompt, Request
+from bimedix_utils.teacher.store import SCHEMA_VERSION, Answer, Store, read_body
 
 pytestmark = pytest.mark.unit
 KEY = "sk-secret-do-not-show"
 
 
 @pytest.fixture(autouse=True)
-def waits(monkeypatch):
-    """No test waits between attempts; the seconds that would have been waited are kept."""
-    asked = []
-
-    async def sleep(seconds):
-        asked.append(seconds)
-
-    monkeypatch.setattr(http, "asyncio", types.SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+def quick(monkeypatch):
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.002)
+    monkeypatch.setattr(http, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(store_module, "LOCK_SECONDS", 0)
     monkeypatch.delenv("TEACHER_API_KEY", raising=False)
-    return asked
 
 
 @pytest.fixture
@@ -121,6 +124,37 @@ def test_a_prompts_tag_changes_with_its_wording_even_when_its_version_does_not(t
     assert len(set(tags)) == 2 and all(re.fullmatch(r"v1-[0-9a-f]{8}", tag) for tag in tags)
 
 
+REPAIRED = BASE.repair('{"a": {1', "Expecting {value}")
+
+
+def test_a_repair_is_a_stage_of_its_own_that_shows_the_answer_and_what_is_wrong_with_it():
+    assert (REPAIRED.stage, REPAIRED.prompt_version) == ("repair_translate", REPAIR.tag)
+    assert REPAIRED.messages[:2] == (("user", "Hello"), ("assistant", '{"a": {1'))
+    assert REPAIRED.messages[2][0] == "user" and "could not be read: Expecting {value}" in REPAIRED.messages[2][1]
+    assert (REPAIRED.model, REPAIRED.parameters, REPAIRED.row_id, REPAIRED.sample) == (
+        BASE.model,
+        BASE.parameters,
+        BASE.row_id,
+        BASE.sample,
+    )
+
+
+@pytest.mark.parametrize("answer, problem", [('{"a": {2', "Expecting {value}"), ('{"a": {1', "another problem")])
+def test_a_repair_of_another_answer_or_problem_is_another_request(answer, problem):
+    assert BASE.repair(answer, problem).id != REPAIRED.id
+
+
+def test_a_teacher_takes_its_settings_from_a_notebooks_parameters(tmp_path):
+    given = {"TEACHER": "http", "TEACHER_MODEL": "m", "TEACHER_URL": "http://127.0.0.1:1/v1", "ALLOW_REMOTE": True, "CONCURRENCY": 5,
+             "REQUESTS_PER_MINUTE": 6, "TOKENS_PER_MINUTE": 7, "MAX_COST_USD": 1.5, "ANSWER_TOKENS": 99, "MODE": "smoke"}  # fmt: skip
+    made = Teacher.of(given, answers=tmp_path / "a.sqlite")
+    assert (made.backend, made.model, made.url, made.allow_remote) == ("http", "m", "http://127.0.0.1:1/v1", True)
+    assert (made.concurrency, made.requests_per_minute, made.tokens_per_minute) == (5, 6, 7)
+    assert (made.max_cost_usd, made.max_tokens, made.answers) == (1.5, 99, tmp_path / "a.sqlite")
+    assert dict(made.request("s", "r", "v1", "t").parameters)["max_tokens"] == 99
+    assert PARAMETERS.keys() == given.keys() - {"MODE"}
+
+
 def test_unknown_teacher_setting_is_refused():
     with pytest.raises(ValueError, match="temprature"):
         Teacher(backend="http", model="m", temprature=1)
@@ -129,74 +163,145 @@ def test_unknown_teacher_setting_is_refused():
 # Store
 
 
+ODD = '{ "choices" : [ {"message":{"content":"نص\\n{}", "role":"assistant"},"finish_reason":"length"} ],"x":[1.50, null],' \
+      '"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}\n'  # fmt: skip
+
+
+def row(number=0, text="text", cost=None, **changed):
+    """A request and its answer, as the engine stores them."""
+    request = replace(BASE, messages=(("user", f"{number}"),), row_id=f"row:{number}", **changed)
+    return request, read_body(request.id, json.dumps(completion(text)), 1.25), cost
+
+
+def stored(path):
+    """The texts in a store's file, looked at from outside."""
+    db = sqlite3.connect(path)
+    texts = [json.loads(body)["choices"][0]["message"]["content"] for (body,) in db.execute("SELECT body FROM answers ORDER BY rowid")]
+    db.close()
+    return texts
+
+
 def test_store_gives_back_what_was_put_after_reopening(tmp_path):
     path = tmp_path / "deep" / "answers.sqlite"
-    answer = Answer("id1", "نص عربي\n{}", "length", {"prompt_tokens": 3, "completion_tokens": 5}, 1.25)
-    store = Store(path)
-    store.put(answer, "translate", "row:1", "m")
+    answer = read_body(BASE.id, ODD, 1.2345678)
+    assert (answer.text, answer.finish_reason, answer.usage) == ("نص\n{}", "length", {"prompt_tokens": 3, "completion_tokens": 5})
+    store = Store(path, fill=True)
+    store.put([(BASE, answer, 0.5)])
     store.close()
     again = Store(path)
-    assert again.get(["id0", "id1"]) == {"id1": answer}
+    assert again.get(["00" * 16, BASE.id]) == {BASE.id: answer} and answer.body == ODD
     assert len(again) == 1
     again.close()
 
 
 def test_store_is_durable_before_it_is_closed(tmp_path):
-    """A killed process never closes its store: a second connection must see the answer at once."""
-    store, other = Store(tmp_path / "a.sqlite"), Store(tmp_path / "a.sqlite")
-    store.put(Answer("id1", "text"), "translate", "row:1", "m")
-    assert other.get(["id1"])["id1"].text == "text"
+    """A killed process never closes its store: a second connection must see the answers at once."""
+    store, other = Store(tmp_path / "a.sqlite", fill=True), Store(tmp_path / "a.sqlite")
+    store.put([row(0), row(1)])
+    assert other.get([row(0)[0].id])[row(0)[0].id].text == "text" and len(other) == 2
     store.close()
     other.close()
 
 
 def test_store_leaves_a_first_answer_alone(tmp_path):
     store = Store(tmp_path / "a.sqlite")
-    store.put(Answer("id1", "first"), "translate", "row:1", "m")
-    store.put(Answer("id1", "second"), "translate", "row:1", "m")
-    assert (len(store), store.get(["id1"])["id1"].text) == (1, "first")
+    store.put([row(text="first"), row(text="second")])
+    store.put([row(text="third"), row(1, "other")])
     store.close()
+    assert stored(tmp_path / "a.sqlite") == ["first", "other"]
 
 
 def test_store_without_a_path_keeps_nothing_on_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store = Store(None)
-    store.put(Answer("id1", "text"), "translate", "row:1", "m")
+    store = Store(None, fill=True)
+    store.put([row()])
     assert len(store) == 1
     store.close()
     assert list(tmp_path.iterdir()) == [] and len(Store(None)) == 0
 
 
+def test_store_names_whose_answer_it_is(tmp_path):
+    store = Store(tmp_path / "a.sqlite")
+    store.put([row(7, cost=0.25)])
+    store.close()
+    db = sqlite3.connect(tmp_path / "a.sqlite")
+    names = "stage, row_id, round, sample, prompt_version, model, finish_reason, prompt_tokens, completion_tokens, seconds, cost_usd"
+    assert db.execute(f"SELECT {names} FROM answers").fetchall() == [("translate", "row:7", 0, 0, "v1", "m", "stop", 3, 5, 1.25, 0.25)]
+    db.close()
+
+
+def test_totals_are_sums_by_model_and_stage():
+    store = Store(None)
+    store.put([row(0, cost=0.5), row(1, cost=0.25), row(2), row(3, stage="score"), row(4, model="other")])
+    found = {(total["model"], total["stage"]): total for total in store.totals()}
+    assert found.keys() == {("m", "translate"), ("m", "score"), ("other", "translate")}
+    total = found["m", "translate"]
+    assert (total["answers"], total["prompt_tokens"], total["completion_tokens"], total["mean_seconds"]) == (3, 9, 15, 1.25)
+    assert (total["cost_usd"], total["priced"], found["m", "score"]["cost_usd"]) == (0.75, 2, None)
+
+
+def test_known_keeps_the_order_and_the_repetitions(monkeypatch):
+    monkeypatch.setattr(store_module, "_LOOKUP", 3)
+    store = Store(None)
+    store.put([row(number) for number in range(0, 20, 2)])
+    asked = [row(number)[0] for number in [*range(20), 4, 5, 4]]
+    assert list(store.known(asked)) == [(request, int(request.row_id[4:]) % 2 == 0) for request in asked]
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 6])
+def test_known_leaves_nothing_out_at_the_end_of_a_chunk(number, monkeypatch):
+    monkeypatch.setattr(store_module, "_LOOKUP", 3)
+    asked = [row(i)[0] for i in range(number)]
+    assert list(Store(None).known(asked)) == [(request, False) for request in asked]
+
+
+def test_known_reads_no_further_than_a_chunk():
+    read_so_far = count()
+    known = Store(None).known(row(next(read_so_far))[0] for _ in range(10 * store_module._LOOKUP))
+    next(known)
+    assert next(read_so_far) == store_module._LOOKUP
+
+
+# Store: what is refused
+
+
+VERSION_1 = (
+    "CREATE TABLE answers (id TEXT PRIMARY KEY, stage TEXT, row_id TEXT, model TEXT, text TEXT NOT NULL, finish_reason TEXT, usage TEXT, "
+    "seconds REAL, arrived TEXT DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"
+)
+
+
 def foreign_store(path, version):
-    """A store as another version of the kit might have left it."""
+    """A store as another version of the kit left it."""
     db = sqlite3.connect(path)
-    db.execute("CREATE TABLE replies (id TEXT)")
-    db.execute("INSERT INTO replies VALUES ('kept')")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute(VERSION_1)
+    db.execute("INSERT INTO answers (id, text) VALUES ('kept', 'paid for')")
     db.execute(f"PRAGMA user_version={version}")
     db.commit()
     db.close()
 
 
-def test_store_of_another_version_is_refused_and_its_rows_stay(tmp_path):
+@pytest.mark.parametrize("version", [1, SCHEMA_VERSION + 6])
+@pytest.mark.parametrize("filling", [False, True])
+def test_store_of_another_version_is_refused_and_keeps_its_bytes(version, filling, tmp_path):
     path = tmp_path / "a.sqlite"
-    foreign_store(path, SCHEMA_VERSION + 6)
-    with pytest.raises(TeacherError, match=rf"a\.sqlite: answer store of version {SCHEMA_VERSION + 6}, this kit reads {SCHEMA_VERSION}"):
-        Store(path)
-    db = sqlite3.connect(path)
-    assert db.execute("SELECT id FROM replies").fetchall() == [("kept",)]
-    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 6,)
-    assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("replies",)]
-    db.close()
-
-
-def test_store_of_another_version_keeps_its_bytes(tmp_path):
-    path = tmp_path / "a.sqlite"
-    foreign_store(path, SCHEMA_VERSION + 6)
+    foreign_store(path, version)
     before = path.read_bytes()
-    with pytest.raises(TeacherError, match="nothing was changed"):
-        Store(path)
+    with pytest.raises(
+        TeacherError, match=rf"a\.sqlite is an answer store of version {version}, this kit reads {SCHEMA_VERSION}; nothing was"
+    ):
+        Store(path, fill=filling)
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a.sqlite"]
+    assert {p.name for p in tmp_path.iterdir()} <= {"a.sqlite", "a.sqlite.lock"}
+
+
+def test_store_of_another_version_is_refused_before_anything_is_sent(stub, teacher):
+    teacher.answers.parent.mkdir()
+    foreign_store(teacher.answers, 1)
+    with pytest.raises(TeacherError, match="nothing was changed. Keep the file and name another one in BIMEDIX_ANSWERS"):
+        send(teacher, "one")
+    assert stub.total == 0
 
 
 @pytest.mark.parametrize("kind", ["folder is a file", "path is a folder", "not a database"])
@@ -214,7 +319,78 @@ def test_store_that_cannot_be_opened_is_a_teacher_error_before_anything_is_sent(
     assert stub.total == 0
 
 
-# http: answers, resume, failures
+def test_store_in_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(TeacherError, match=r"cannot be opened .*Permission denied.*nothing was asked"):
+        Store(tmp_path / "a.sqlite", fill=True)
+
+
+def test_store_that_is_being_filled_cannot_be_filled_by_another_but_can_be_read(tmp_path):
+    first = Store(tmp_path / "a.sqlite", fill=True)
+    with pytest.raises(TeacherError, match=r"a\.sqlite is being filled by another process: wait for it, or name another store"):
+        Store(tmp_path / "a.sqlite", fill=True)
+    reader = Store(tmp_path / "a.sqlite")
+    first.put([row()])
+    assert len(reader) == 1
+    reader.close()
+    first.close()
+
+
+def test_a_run_is_refused_before_anything_is_sent_while_another_fills_the_store(stub, teacher):
+    other = Store(teacher.answers, fill=True)
+    with pytest.raises(TeacherError, match="being filled by another process"):
+        send(teacher, "one")
+    other.close()
+    assert stub.total == 0 and send(teacher, "one")[0].text == "answer to one"
+
+
+@pytest.mark.parametrize("refused", ["other version", "no database"])
+def test_a_refused_store_is_given_back(refused, tmp_path):
+    path = tmp_path / "a.sqlite"
+    if refused == "other version":
+        foreign_store(path, 1)
+    else:
+        path.write_bytes(b"no database" * 100)
+    with pytest.raises(TeacherError):
+        Store(path, fill=True)
+    path.unlink()
+    Store(path, fill=True).close()
+
+
+def test_a_store_that_is_given_back_in_time_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "LOCK_SECONDS", 2)
+    first = Store(tmp_path / "a.sqlite", fill=True)
+    timer = threading.Timer(0.2, first.close)
+    timer.start()
+    Store(tmp_path / "a.sqlite", fill=True).close()
+    timer.join()
+
+
+def test_a_store_is_given_back_when_the_run_fails(stub, teacher):
+    stub.program("one", 401)
+    with pytest.raises(TeacherError, match="HTTP 401"):
+        send(teacher, "one")
+    Store(teacher.answers, fill=True).close()
+
+
+def test_a_full_disk_is_a_teacher_error_and_none_of_the_answers_is_stored(tmp_path):
+    store = Store(tmp_path / "a.sqlite", fill=True)
+    store.put([row(0)])
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count={pages + 2}")
+    with pytest.raises(TeacherError, match=r"an answer could not be stored \(database or disk is full\); what was stored before is safe"):
+        store.put([row(1), row(2, "x" * 100_000)])
+    assert stored(tmp_path / "a.sqlite") == ["text"]
+    store._db.execute("PRAGMA max_page_count=10000")
+    store.put([row(1)])
+    store.close()
+    assert stored(tmp_path / "a.sqlite") == ["text", "text"]
+
+
+# Engine: fill and ask
 
 
 def test_each_request_is_answered_once_and_never_again(stub, teacher):
@@ -250,6 +426,12 @@ def test_no_requests_need_no_endpoint(teacher, stub):
     assert stub.total == 0
 
 
+def test_answers_that_are_stored_need_no_endpoint(stub, teacher):
+    first = send(teacher, "one")
+    assert send(teacher.model_copy(update={"url": ""}), "one") == first
+    assert send(teacher.model_copy(update={"url": "https://example.org/v1"}), "one") == first
+
+
 def test_answers_without_a_file_live_for_one_call(stub, teacher):
     memory = teacher.model_copy(update={"answers": None})
     assert send(memory, "one")[0].text == "answer to one"
@@ -257,160 +439,119 @@ def test_answers_without_a_file_live_for_one_call(stub, teacher):
     assert stub.total == 2
 
 
-@pytest.mark.parametrize("first", ["429", "500", "half_json", "empty_choices", "html", "reset", {"choices": None}, {"error": "busy"}, []])
-def test_a_passing_failure_is_tried_again(first, stub, teacher):
-    stub.program("one", first, "ok")
-    assert send(teacher, "one", "two")[0] == send(teacher, "one")[0]
-    assert stub.texts.count("one") == 2 and stub.total == 3
+def test_fill_refuses_what_can_be_read_only_once(stub, teacher):
+    with pytest.raises(TypeError, match="the requests are read twice"):
+        fill(teacher, iter(some(teacher, "one")))
+    with pytest.raises(TypeError, match="the requests are read twice"):
+        fill(teacher, (request for request in some(teacher, "one")))
+    assert stub.total == 0
 
 
-def test_retry_after_is_obeyed_and_otherwise_the_wait_grows(stub, teacher, waits):
-    stub.program("one", "429", "429", "ok")
-    send(teacher, "one")
-    assert waits == [0.0, 0.0]
-    waits.clear()
-    stub.program("two", "500")
-    send(teacher, "two")
-    assert waits == [2.0, 4.0, 8.0, 16.0]
+def test_fill_takes_any_collection_that_starts_anew(stub, teacher):
+    class Table:
+        def __iter__(self):
+            return (teacher.request("translate", f"row:{i}", "v1", f"text {i % 7}") for i in range(20))
+
+    outcome = fill(teacher, Table())
+    assert (outcome.failed, outcome.stopped, stub.total) == ({}, "", 7) and len(stored(teacher.answers)) == 7
 
 
-LASTING = {
-    "429": ("HTTP 429", http.ATTEMPTS),
-    "500": ("HTTP 500", http.ATTEMPTS),
-    "400": ("HTTP 400", 1),
-    "redirect": ("HTTP 307", 1),
-    "half_json": ("JSONDecodeError", http.ATTEMPTS),
-    "html": ("JSONDecodeError", http.ATTEMPTS),
-    "empty_choices": ("IndexError", http.ATTEMPTS),
-    "reset": ("ServerDisconnectedError|ClientOSError", http.ATTEMPTS),
-    "too_long": ("answer too long", 1),
-}
+def test_fill_says_which_requests_failed_and_why(stub, teacher):
+    stub.program("bad", 400)
+    outcome = fill(teacher, some(teacher, "good", "bad"))
+    assert (outcome.failed, outcome.stopped) == ({some(teacher, "good", "bad")[1].id: "HTTP 400"}, "")
 
 
-@pytest.mark.parametrize("behaviour", LASTING)
-def test_a_lasting_failure_ends_with_its_error_and_is_asked_again_next_time(behaviour, stub, teacher, monkeypatch):
-    monkeypatch.setattr(http, "MAX_BYTES", 50_000)
-    error, attempts = LASTING[behaviour]
-    stub.program("bad", behaviour)
+def test_a_body_is_stored_as_it_came(stub, teacher):
+    stub.program("one", ODD.encode())
+    answer = send(teacher, "one")[0]
+    db = sqlite3.connect(teacher.answers)
+    assert db.execute("SELECT body FROM answers").fetchall() == [(ODD,)]
+    db.close()
+    assert answer == read_body(answer.request_id, ODD, answer.seconds)
+
+
+def test_a_failure_is_not_stored_and_is_asked_again_next_time(stub, teacher):
+    stub.program("bad", 400)
     bad, good = send(teacher, "bad", "good")
-    assert bad.text is None and bad.error in error.split("|")
-    assert good.text == "answer to good"
-    assert (stub.texts.count("bad"), stub.texts.count("good")) == (attempts, 1)
+    assert (bad, good.text) == (Answer(bad.request_id, None, error="HTTP 400"), "answer to good")
+    assert stored(teacher.answers) == ["answer to good"]
     stub.program("bad", "ok")
-    bad, good = send(teacher, "bad", "good")
-    assert (bad.text, good.text) == ("answer to bad", "answer to good")
-    assert (stub.texts.count("bad"), stub.texts.count("good")) == (attempts + 1, 1)
-
-
-def test_an_answer_that_never_comes_is_given_up_after_the_timeout(stub, teacher, monkeypatch):
-    monkeypatch.setattr(http, "ATTEMPTS", 2)
-    stub.program("bad", "hang")
-    impatient = teacher.model_copy(update={"timeout": 0.5})
-    bad, good = send(impatient, "bad", "good")
-    assert (bad.text, bad.error, good.text) == (None, "TimeoutError", "answer to good")
-    assert stub.texts.count("bad") == 2
-    stub.program("bad", "ok")
-    assert send(teacher, "bad")[0].text == "answer to bad"
-
-
-def test_nobody_listens(teacher):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
-        answer = send(teacher.model_copy(update={"url": f"http://127.0.0.1:{free.getsockname()[1]}/v1"}), "one")[0]
-    assert (answer.text, answer.error) == (None, "ClientConnectorError")
-
-
-def test_cut_and_refused_answers_are_answers_and_are_paid_once(stub, teacher):
-    stub.program("cut", "length")
-    stub.program("no", "refusal")
-    cut, refused = send(teacher, "cut", "no")
-    assert (cut.text, cut.finish_reason) == ("answe", "length")
-    assert (refused.text, refused.finish_reason) == (REFUSAL, "stop")
-    send(teacher, "cut", "no")
-    assert stub.total == 2
-    assert [read(a, Teacher)[0] for a in (cut, refused)] == ["truncated", "refused"]
-
-
-def test_refusal_field_of_the_message_is_read(stub, teacher):
-    stub.program("no", {"choices": [{"message": {"content": None, "refusal": REFUSAL}, "finish_reason": "stop"}]})
-    assert send(teacher, "no")[0].text == REFUSAL
-
-
-def test_a_wrong_content_type_does_not_lose_a_good_answer(stub, teacher):
-    stub.program("one", "html_type")
-    assert send(teacher, "one")[0].text == "answer to one"
-    assert stub.total == 1
-
-
-@pytest.mark.parametrize("content", [3, ["text"], {"text": "x"}])
-def test_content_that_is_not_text_is_a_failure(content, stub, teacher, monkeypatch):
-    monkeypatch.setattr(http, "ATTEMPTS", 1)
-    stub.program("one", completion(content))
-    assert send(teacher, "one")[0] == Answer(some(teacher, "one")[0].id, None, error="TypeError")
-
-
-MALFORMED = {
-    "message null": {"choices": [{"message": None}]},
-    "message text": {"choices": [{"message": "text"}]},
-    "usage list": {**completion("text"), "usage": [1]},
-    "finish_reason object": completion("text", {"reason": "stop"}),
-    "half an emoji": completion("text \ud83d"),
-}
-
-
-@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_completion_fails_alone(body, stub, teacher, monkeypatch):
-    """One odd answer must not end the run for all other rows."""
-    monkeypatch.setattr(http, "ATTEMPTS", 1)
-    stub.program("bad", body)
-    bad, good = send(teacher.model_copy(update={"concurrency": 1}), "bad", "good")
-    assert good.text == "answer to good" and bad.text in (None, "text")
+    assert [a.text for a in send(teacher, "bad", "good")] == ["answer to bad", "answer to good"]
+    assert (stub.texts.count("bad"), stub.texts.count("good")) == (2, 1)
 
 
 def test_answers_are_stored_one_by_one_as_they_arrive(stub, teacher):
     """Killing the process loses only what is under way: when a request is being answered, all answers before it are on disk."""
-    stored = []
+    seen = []
 
     def look(body):
-        db = sqlite3.connect(teacher.answers)
-        stored.append(db.execute("SELECT count(*) FROM answers").fetchone()[0])
-        db.close()
+        seen.append(len(stored(teacher.answers)))
         return "ok"
 
     stub.default = look
     send(teacher.model_copy(update={"concurrency": 1}), "a", "b", "c", "d")
-    assert stored == [0, 1, 2, 3]
+    assert seen == [0, 1, 2, 3]
+
+
+ODD_COUNTS = {
+    "a number no table holds": completion("text", usage={"prompt_tokens": 2**70, "completion_tokens": 1}),
+    "half an emoji as reason": completion("text", "\ud83d"),
+    "usage is a list": completion("text", usage=[1]),
+    "half an emoji elsewhere": completion("text", note="\ud83d"),
+}
+
+
+@pytest.mark.parametrize("body", ODD_COUNTS.values(), ids=ODD_COUNTS)
+def test_an_odd_completion_does_not_end_the_run_for_the_others(body, stub, teacher):
+    stub.program("odd", body)
+    odd, good = send(teacher.model_copy(update={"concurrency": 1}), "odd", "good")
+    assert good.text == "answer to good" and odd.text in (None, "text")
 
 
 def test_a_store_that_fails_midway_stops_the_run_and_keeps_what_came_before(stub, teacher):
     """The disk fills up at the third answer: two are kept, and the rest is not sent."""
-    full_disk(teacher)
-    with pytest.raises(TeacherError, match="mend the disk and run again"):
-        send(teacher.model_copy(update={"concurrency": 1}), *"abcdef")
-    assert stub.total == 3
-    db = sqlite3.connect(teacher.answers)
-    assert db.execute("SELECT count(*) FROM answers").fetchone() == (2,)
-    db.execute("DROP TRIGGER full")
-    db.close()
-    send(teacher, *"abcdef")
-    assert stub.texts.count("a") == stub.texts.count("b") == 1 and stub.total == 3 + 4
-
-
-def full_disk(teacher):
-    """An answer store that takes two rows and then refuses, as a full disk does."""
     Store(teacher.answers).close()
     db = sqlite3.connect(teacher.answers)
     db.execute(
         "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 "
         "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
     )
+    with pytest.raises(TeacherError, match=r"\(disk is full\).*mend the disk and run again"):
+        send(teacher.model_copy(update={"concurrency": 1}), *"abcdef")
+    assert stub.total == 3 and stored(teacher.answers) == ["answer to a", "answer to b"]
+    db.execute("DROP TRIGGER full")
     db.close()
+    send(teacher, *"abcdef")
+    assert stub.texts.count("a") == stub.texts.count("b") == 1 and stub.total == 3 + 4
 
 
-def test_no_more_requests_at_once_than_allowed(stub, teacher):
-    stub.default = "slow"
-    send(teacher, *(f"prompt {i}" for i in range(12)))
-    assert (stub.peak, stub.total) == (3, 12)
+def test_send_false_asks_nobody_and_gives_what_is_stored(stub, teacher):
+    send(teacher, "one")
+    looking = teacher.model_copy(update={"send": False, "url": "https://example.org/v1"})
+    one, two = send(looking, "one", "two")
+    assert one.text == "answer to one" and read(two, Teacher) == ("held", None, "not sent: SEND says no")
+    assert stub.total == 1
+
+
+@pytest.mark.parametrize("error", ["not sent: the budget is spent", "not sent: SEND says no", "waiting for batch results", "no recording"])
+def test_what_waits_for_its_turn_is_held_and_has_not_failed(error):
+    assert read(Answer("id", None, error=error), Teacher) == ("held", None, error)
+
+
+def test_failures_in_a_row_leave_the_rest_held(stub, teacher, monkeypatch):
+    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 3)
+    stub.default = 403
+    answers = send(teacher.model_copy(update={"concurrency": 1}), *"abcdefgh")
+    assert [read(a, Teacher)[0] for a in answers] == ["failed"] * 3 + ["held"] * 5
+    assert answers[-1].error == "not sent: 3 requests in a row failed, the last with HTTP 403" and stub.total == 3
+
+
+def test_a_refused_key_keeps_what_was_stored(stub, teacher):
+    stub.program("c", 401)
+    with pytest.raises(TeacherError, match="HTTP 401"):
+        send(teacher.model_copy(update={"concurrency": 1}), *"abcd")
+    assert stored(teacher.answers) == ["answer to a", "answer to b"] and stub.texts == ["a", "b", "c"]
 
 
 def test_works_inside_a_running_event_loop(stub, teacher):
@@ -422,37 +563,88 @@ def test_works_inside_a_running_event_loop(stub, teacher):
     assert asyncio.run(cell())[0].text == "answer to one"
 
 
-# http: permission and the key
+# Interrupted and killed
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.org/v1",
-        "https://10.1.2.3:8000/v1",
-        "http://localhost.example.org/v1",
-        "http://127.0.0.1@example.org/v1",
-        "http://0.0.0.0:8000/v1",
-    ],
-)
+SCRIPT = """
+import signal, sys
+from pathlib import Path
+from bimedix_utils.teacher.engine import Teacher, ask
+signal.signal(signal.SIGINT, signal.default_int_handler)
+teacher = Teacher(backend="http", model="m", url=sys.argv[1], answers=Path(sys.argv[2]), concurrency=4)
+ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(40)])
+"""
+
+
+def asked_until(stub, path, how, sent):
+    """(seconds until the end, exit code, errors) of a process that gets a signal when it has sent so many requests."""
+    script = subprocess.Popen([sys.executable, "-c", SCRIPT, stub.url, str(path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 30
+        while stub.total < sent and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        script.send_signal(how)
+        begin = time.monotonic()
+        errors = script.communicate(timeout=20)[1]
+    finally:
+        script.kill()
+    return time.monotonic() - begin, script.returncode, errors
+
+
+def slow_after(number, then):
+    """Good answers, and from some number on something else. Four at once: with 4 more under way every earlier answer is delivered."""
+    seen = count()
+    return lambda body: "ok" if next(seen) < number else then
+
+
+@pytest.mark.parametrize("then, sent", [("hang", 14), ((429, {"Retry-After": "500"}), 11), ("drip", 14)], ids=["hang", "pause", "drip"])
+def test_an_interrupted_run_ends_soon_and_keeps_every_answer(then, sent, stub, tmp_path):
+    stub.default = slow_after(10, then)
+    seconds, code, errors = asked_until(stub, tmp_path / "a.sqlite", signal.SIGINT, sent)
+    assert seconds < 3 and code == -signal.SIGINT and errors.rstrip().endswith("KeyboardInterrupt")
+    assert len(stored(tmp_path / "a.sqlite")) == 10
+
+
+def test_a_killed_run_keeps_every_answer_and_leaves_no_lock(stub, tmp_path):
+    path = tmp_path / "a.sqlite"
+    stub.default = slow_after(10, "hang")
+    asked_until(stub, path, signal.SIGKILL, 14)
+    stub.default = "ok"
+    seen = stub.total
+    teacher = Teacher(backend="http", model="m", url=stub.url, answers=path)
+    answers = ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(40)])
+    assert stub.total == seen + 30 and all(answer.text is not None for answer in answers.values())
+
+
+# Permission and the key
+
+
+REMOTE = ["http://example.org/v1", "https://10.1.2.3:8000/v1", "http://localhost.example.org/v1", "http://0.0.0.0:8000/v1",
+          "http://[2001:db8::1]/v1", "http://127.1.example/v1", "http://127.0.0.1 https://example.org/v1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", REMOTE)
 def test_a_remote_host_needs_permission(url, teacher, monkeypatch, capsys):
     monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
     with pytest.raises(TeacherError, match="ALLOW_REMOTE = True"):
-        send(teacher.model_copy(update={"url": url}), "one", "two")
+        send(teacher.model_copy(update={"url": url}), "one", "two", "one")
     said = capsys.readouterr().out
     assert "2 rows go to" in said and "Never send patient data" in said
 
 
-def test_permission_is_given_and_announced(teacher, monkeypatch, capsys):
+def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsys):
+    table = tmp_path / "prices.csv"
+    table.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\nm,0,0\n")
     sent = []
 
-    def send(asked, url, concurrency, timeout, arrived):
-        sent.append((len(asked), url))
-        arrived(asked[0], Answer(asked[0].id, "answer"))
+    def send(asked, endpoint, deliver, reserve):
+        sent.extend((request.row_id, endpoint.url) for request in asked if reserve(request))
+        return ""
 
     monkeypatch.setattr(http, "send", send)
-    ask(teacher.model_copy(update={"url": "https://example.org/v1", "allow_remote": True}), some(teacher, "one"))
-    assert sent == [(1, "https://example.org/v1")] and "1 rows go to example.org" in capsys.readouterr().out
+    fill(teacher.model_copy(update={"url": "https://example.org/v1/", "allow_remote": True, "prices": table}), some(teacher, "one"))
+    assert sent == [("row:0", "https://example.org/v1")] and "1 rows go to example.org" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1", "http://127.9.9.9/v1"])
@@ -461,29 +653,77 @@ def test_this_machine_needs_no_permission(url, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_the_key_goes_to_the_endpoint_as_bearer_only_when_there_is_one(stub, teacher, monkeypatch):
+NO_ADDRESS = ["127.0.0.1:8000/v1", "localhost:8000", "ftp://127.0.0.1/v1", "http://", "/v1", "http://127.0.0.1:port/v1", "http://127.0.0.1:99999/v1",
+              "http://[::1/v1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", NO_ADDRESS)
+def test_what_is_no_address_is_refused(url, teacher, stub):
+    with pytest.raises(TeacherError, match="is no address: give the base URL"):
+        send(teacher.model_copy(update={"url": url}), "one")
+
+
+@pytest.mark.parametrize("url", ["http://user:hidden@127.0.0.1/v1", "https://hidden@example.org/v1", "https://:hidden@example.org/v1",
+                                 "user:hidden@example.org/v1", "ftp://user:hidden@example.org/v1"])  # fmt: skip
+def test_an_address_with_a_password_is_refused_without_quoting_it(url, teacher, stub, capsys):
+    with pytest.raises(TeacherError) as caught:
+        send(teacher.model_copy(update={"url": url, "allow_remote": True}), "one")
+    assert "hidden" not in str(caught.value) + capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [KEY, f" {KEY}\n", f"{KEY}\r\n"])
+def test_the_key_goes_to_the_endpoint_as_bearer_without_the_space_around_it(value, stub, teacher, monkeypatch):
+    monkeypatch.setenv("TEACHER_API_KEY", value)
+    send(teacher, "two")
+    assert stub.headers[0]["Authorization"] == f"Bearer {KEY}" and stub.headers[0]["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("value", [None, "", " \n"])
+def test_without_a_key_no_authorization_is_sent(value, stub, teacher, monkeypatch):
+    if value is not None:
+        monkeypatch.setenv("TEACHER_API_KEY", value)
     send(teacher, "one")
     assert "Authorization" not in stub.headers[0]
-    monkeypatch.setenv("TEACHER_API_KEY", KEY)
-    send(teacher, "two")
-    assert stub.headers[1]["Authorization"] == f"Bearer {KEY}" and stub.headers[1]["Content-Type"] == "application/json"
 
 
-def test_the_key_is_in_no_message_repr_or_file(stub, teacher, monkeypatch, capsys, caplog):
+@pytest.mark.parametrize("value", ["sk-first\nsk-second", "sk-first\r\nX-Header: sk-second", "sk-first\x7fsk-second"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused_without_quoting_it(value, stub, teacher, monkeypatch, capfd):
+    monkeypatch.setenv("TEACHER_API_KEY", value)
+    with pytest.raises(TeacherError, match="TEACHER_API_KEY holds characters that cannot stand in a header") as caught:
+        send(teacher, "one")
+    shown = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())
+    assert "sk-first" not in shown and "sk-second" not in shown and stub.total == 0
+
+
+def test_the_key_is_never_sent_unencrypted_to_another_machine(teacher, monkeypatch):
     monkeypatch.setenv("TEACHER_API_KEY", KEY)
-    monkeypatch.setattr(http, "ATTEMPTS", 2)
-    for behaviour in ("echo_headers", "400", "500", "html", "half_json", "reset", "redirect"):
-        stub.program(behaviour, behaviour)
-    asked = some(teacher, "fine", "echo_headers", "400", "500", "html", "half_json", "reset", "redirect")
+    monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
+    with pytest.raises(TeacherError, match="the key would go to example.org unencrypted: use https, or unset TEACHER_API_KEY") as caught:
+        send(teacher.model_copy(update={"url": "http://example.org/v1", "allow_remote": True}), "one")
+    assert KEY not in str(caught.value)
+
+
+def test_the_key_is_in_no_message_repr_or_file(stub, teacher, monkeypatch, capfd, caplog):
+    caplog.set_level(0)
+    monkeypatch.setenv("TEACHER_API_KEY", KEY)
+    behaviours = ["echo_headers", 400, 500, b"<html>", "reset", "cut_body", "redirect", {"choices": []}]
+    texts = [f"text {i}" for i in range(len(behaviours))]
+    for text, behaviour in zip(texts, behaviours, strict=True):
+        stub.program(text, behaviour)
+    asked = some(teacher, "fine", *texts)
     answers = ask(teacher, asked)
-    assert all(headers["Authorization"].endswith(KEY) for headers in stub.headers) and len(stub.headers) >= len(asked)
-    assert [a.error for a in answers.values() if a.text is None].count("HTTP 400") == 2
-    with pytest.raises(TeacherError) as caught:
-        send(teacher.model_copy(update={"url": "http://example.org/v1"}), "more")
-    shown = [repr(teacher), teacher.model_dump_json(), repr(answers), repr(asked), str([r.line() for r in asked]), repr(caught.value)]
-    shown += [capsys.readouterr().out, caplog.text]
+    assert {headers["Authorization"] for headers in stub.headers} == {f"Bearer {KEY}"}
+    assert [a.text for a in answers.values()].count(None) == len(texts)
+    raised = []
+    stub.program("refused", 401)
+    for text, url in (("refused", stub.url), ("more", "http://example.org/v1"), ("more", "http://127.0.0.1:1/v1")):
+        with pytest.raises(TeacherError) as caught:
+            send(teacher.model_copy(update={"url": url}), text)
+        raised += [repr(caught.value), *traceback.format_exception(caught.value)]
+    shown = [repr(teacher), teacher.model_dump_json(), repr(answers), repr(asked), str([r.line() for r in asked]), *raised]
+    shown += [*capfd.readouterr(), caplog.text]
     assert not [text for text in shown if KEY in text]
-    files = [p for p in teacher.answers.parent.iterdir()]
+    files = list(teacher.answers.parent.iterdir())
     assert files and not [p.name for p in files if KEY.encode() in p.read_bytes()]
 
 
@@ -497,7 +737,109 @@ def test_a_redirect_is_not_followed(stub, teacher, monkeypatch):
         assert (answer.text, answer.error, stub.total, elsewhere.total) == (None, "HTTP 307", 1, 0)
 
 
-# replay
+def test_a_proxy_of_the_environment_is_not_used(stub, teacher, monkeypatch):
+    """Rows for this machine must not go through another one."""
+    with Stub() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        assert send(teacher, "one")[0].text == "answer to one" and proxy.total == 0
+
+
+# Structured answers and their repair
+
+
+class Toy(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    question: str
+
+
+GOOD, BROKEN = '{"question": "q"}', '{"question": "q"'
+
+
+@pytest.fixture
+def structured(stub, teacher):
+    """Asks for one structure; the stub answers in turn with the first and with the repaired body."""
+
+    def run(first, repaired=None, **changed):
+        stub.default = lambda body: first if len(body["messages"]) == 1 else repaired
+        return ask_structured(teacher.model_copy(update=changed), some(teacher, "one"), lambda _: Toy)[0]
+
+    return run
+
+
+def test_a_readable_answer_is_asked_for_once(structured, stub):
+    assert structured(completion(GOOD)) == ("ok", Toy(question="q"), "") and stub.total == 1
+
+
+@pytest.mark.parametrize("text", [BROKEN, "I would say yes.", '{"query": "q"}', '["q"]', '{"question": 3}'])
+def test_an_unreadable_answer_is_repaired_in_one_turn(text, structured, stub):
+    status, value, note = structured(completion(text), completion(f"```json\n{GOOD}\n```"))
+    assert (status, value, stub.total) == ("ok", Toy(question="q"), 2)
+    assert note == f"repaired: {read(Answer('id', text), Toy)[2]}"
+    assert stub.texts[1] == REPAIR.fill(problem=note.removeprefix("repaired: "))
+
+
+@pytest.mark.parametrize(
+    "repaired, how",
+    [(completion(BROKEN), "parse_failed"), (completion(REFUSAL), "refused"), (completion(GOOD, "length"), "truncated"), (400, "failed")],
+    ids=["broken", "refused", "cut", "failed"],
+)
+def test_an_answer_that_is_not_repaired_stays_unreadable_and_is_not_repaired_again(repaired, how, structured, stub):
+    status, value, note = structured(completion("words"), repaired)
+    assert (status, value, note, stub.total) == ("parse_failed", None, f"no JSON object; repair {how}", 2)
+
+
+@pytest.mark.parametrize(
+    "first, status",
+    [(completion(GOOD[:9], "length"), "truncated"), (completion(REFUSAL), "refused"), (completion("", "content_filter"), "refused"),
+     (400, "failed")],
+    ids=["cut", "refused", "filtered", "failed"],
+)  # fmt: skip
+def test_only_an_unreadable_answer_is_repaired(first, status, structured, stub):
+    assert structured(first)[:2] == (status, None) and stub.total == 1
+
+
+def test_a_repair_is_paid_for_once(structured, stub):
+    first = structured(completion(BROKEN), completion(GOOD))
+    assert structured(500, 500) == first and first[0] == "ok" and stub.total == 2
+
+
+def test_a_repair_that_failed_is_asked_for_again_by_the_next_run(structured, stub):
+    assert structured(completion(BROKEN), 400)[0] == "parse_failed"
+    assert structured(500, completion(GOOD))[0] == "ok" and stub.total == 3
+
+
+def test_a_repair_that_was_not_sent_leaves_the_answer_unreadable(structured, stub, teacher):
+    structured(completion(BROKEN), 400)
+    status, _, note = structured(500, 500, send=False)
+    assert status == "parse_failed" and note.endswith("; repair held") and stub.total == 2
+
+
+@pytest.mark.parametrize("length, turns", [(engine.REPAIRABLE, 2), (engine.REPAIRABLE + 1, 1)])
+def test_an_answer_that_is_too_long_is_not_repaired(length, turns, structured, stub):
+    assert structured(completion("x" * length), completion("words"))[0] == "parse_failed"
+    assert stub.total == turns
+
+
+def test_outcomes_keep_the_order_and_each_request_its_own_structure(stub, teacher):
+    class Number(BaseModel):
+        number: int
+
+    asked = [teacher.request(stage, f"row:{i}", "v1", stage) for i, stage in enumerate(("toy", "number", "toy"))]
+    stub.program("toy", completion(GOOD))
+    stub.program("number", completion('{"number": "many"}'))
+    stub.default = completion('{"number": 7}')
+    found = ask_structured(teacher, asked, lambda request: Toy if request.stage == "toy" else Number)
+    assert [value for _, value, _ in found] == [Toy(question="q"), Number(number=7), Toy(question="q")]
+    assert [status for status, _, _ in found] == ["ok"] * 3 and stub.total == 3
+
+
+def test_repairs_are_a_line_of_the_ledger(structured, teacher):
+    structured(completion(BROKEN), completion(GOOD))
+    assert [(line[0], line[3]) for line in teacher.ledger.rows()] == [("translate", 1), ("repair_translate", 1)]
+
+
+# Replay
 
 
 def line(stage="translate", row_id="row:1", round=0, sample=0, version="v1", finish_reason="stop", text="recorded", **more):
@@ -581,3 +923,28 @@ def test_replay_without_recordings_says_what_to_do(replay):
         ask(replay(), [])
     with pytest.raises(TeacherError, match="folder of recordings"):
         ask(Teacher(backend="replay", model="m"), [])
+
+
+def test_replay_counts_in_the_ledger(replay):
+    teacher = replay([line()])
+    asked = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in (1, 1, 2)]
+    ask(teacher, asked)
+    assert teacher.ledger.rows() == [("translate", 2, 1, 0, 0, 0, 0, "0.00")]
+
+
+def test_replay_writes_no_store_and_asks_nobody(replay, tmp_path, stub):
+    teacher = replay([line()]).model_copy(update={"answers": tmp_path / "a.sqlite", "url": stub.url})
+    ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in (1, 2)])
+    assert stub.total == 0 and not (tmp_path / "a.sqlite").exists()
+
+
+def test_replay_repairs_with_the_recording_of_a_repair(replay):
+    teacher = replay([line(text=BROKEN), line(stage="repair_translate", version=REPAIR.tag, text=GOOD)])
+    status, value, note = ask_structured(teacher, [teacher.request("translate", "row:1", "v1", "text")], lambda _: Toy)[0]
+    assert (status, value) == ("ok", Toy(question="q")) and note.startswith("repaired: ")
+
+
+def test_replay_without_the_recording_of_a_repair_leaves_the_answer_unreadable(replay):
+    teacher = replay([line(text="words")])
+    outcome = ask_structured(teacher, [teacher.request("translate", "row:1", "v1", "text")], lambda _: Toy)[0]
+    assert outcome == ("parse_failed", None, "no JSON object; repair held")

@@ -1,12 +1,9 @@
 """Scores side by side: this run's in one column, the paper's in another, never added or mixed."""
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import InputError
-from ..provenance import hash_path
+from ..records import read_study
 from ..tasks import NINE, Task
 from .paper import PaperRow
 from .scoring import Sample
@@ -75,18 +72,9 @@ def beside_paper(
 
 
 def study(folder: Path, name: str) -> dict[tuple[str, str], dict[str, dict[str, tuple[int, int]]]]:
-    """A committed study: (part, language) -> arm -> model -> (hits, n); empty when the study was not run.
-
-    Raises `InputError` when the manifest describes another table.
-    """
-    if not (folder / f"{name}.csv").exists():
-        return {}
-    manifest = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    if hash_path(folder / f"{name}.csv") != manifest["sha256"]:
-        raise InputError(f"{name}.csv is not the table that {name}.json describes: run `make ablations`")
+    """A committed study of arms: (part, language) -> arm -> model -> (hits, n); empty when it was not run. See `records.read_study`."""
     table: dict = {}
-    with open(folder / f"{name}.csv", encoding="utf-8", newline="") as handle:
-        for row in csv.DictReader(handle):
-            arms = table.setdefault((row["part"], row["language"]), {})
-            arms.setdefault(row["arm"], {})[row["model"]] = (int(row["hits"]), int(row["n"]))
+    for row in read_study(folder, name) if (folder / f"{name}.csv").exists() else ():
+        arms = table.setdefault((row["part"], row["language"]), {})
+        arms.setdefault(row["arm"], {})[row["model"]] = (int(row["hits"]), int(row["n"]))
     return table

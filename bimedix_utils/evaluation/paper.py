@@ -46,3 +46,9 @@ def impossible_cells(rows: list[PaperRow]) -> list[tuple[str, str, float]]:
             if all(round(100 * count / size, 1) != row.cells[column] for count in (near - 1, near, near + 1)):
                 found.append((row.model, column, row.cells[column]))
     return found
+
+
+def composition(folder: Path) -> dict[str, int]:
+    """Rows of each component of the paper's instruction set, where a plain count is stated."""
+    with open(folder / "composition.csv", encoding="utf-8") as handle:
+        return {row["component"]: int(row["samples"]) for row in csv.DictReader(handle) if row["samples"].isdigit()}

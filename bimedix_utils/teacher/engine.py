@@ -1,68 +1,251 @@
-"""Ask the teacher: look into the store first, send what is missing, store each answer before anybody reads it."""
+"""Ask the teacher: look into the store, say what sending would take, send what is missing, store each answer before anybody reads it."""
 
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import TeacherError
-from . import http, replay
-from .ledger import Ledger
+from . import batch, cluster, http, replay
+from .ledger import Estimate, Ledger, Meter, Price, means, price_of
+from .parsing import read
 from .requests import Request
 from .store import Answer, Store
+
+REPAIRABLE = 20_000  # characters: a longer broken answer is not shown to the teacher again
+
+
+# A notebook's parameter -> the teacher's setting
+PARAMETERS = {
+    "TEACHER": "backend", "TEACHER_MODEL": "model", "TEACHER_URL": "url", "ALLOW_REMOTE": "allow_remote", "CONCURRENCY": "concurrency",
+    "REQUESTS_PER_MINUTE": "requests_per_minute", "TOKENS_PER_MINUTE": "tokens_per_minute", "MAX_COST_USD": "max_cost_usd",
+    "ANSWER_TOKENS": "max_tokens",
+}  # fmt: skip
 
 
 class Teacher(BaseModel):
     """Who is asked, and how. Unknown settings are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-    backend: Literal["replay", "http"]
+    backend: Literal["replay", "http", "batch", "ray"]
     model: str
-    url: str = ""
+    url: str = ""  # for `ray` several, parted by spaces
     recordings: Path | None = None
     answers: Path | None = None  # the store's file; None keeps answers in memory
     concurrency: int = 8
+    workers: int = 2  # of `ray`
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
     timeout: float = 120.0  # seconds for one answer
     temperature: float = 0.0
     max_tokens: int = 2048
     allow_remote: bool = False
+    max_cost_usd: float = 0.0
+    prices: Path | None = None
+    send: bool = True  # False looks into the store and asks nobody
     ledger: Ledger = Field(default_factory=Ledger, repr=False)
+
+    @classmethod
+    def of(cls, parameters: dict[str, Any], **more: Any) -> "Teacher":
+        """A teacher from a notebook's parameters (`run.params`), see `PARAMETERS`."""
+        return cls(**{field: parameters[name] for name, field in PARAMETERS.items()}, **more)
 
     def request(self, stage: str, row_id: str, version: str, text: str, round: int = 0, sample: int = 0) -> Request:
         """A request with this teacher's model and parameters."""
         parameters = (("max_tokens", self.max_tokens), ("temperature", self.temperature))
         return Request(stage, row_id, round, sample, version, self.model, (("user", text),), parameters)
 
+    def price(self) -> Price | None:
+        """The model's price; a model on this machine costs nothing unless the table says otherwise; None when unknown."""
+        known = price_of(self.model, self.prices) if self.prices else None
+        return known or (Price(0.0, 0.0) if self.url and all(map(http.is_loopback, self.url.split())) else None)
+
+
+@dataclass
+class Outcome:
+    """What sending left without an answer: request id -> why, and why the run stopped early, or ""."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+
+
+def estimate(teacher: Teacher, requests: Iterable[Request]) -> Estimate:
+    """What sending these requests would take. Sends nothing; for `replay` what an endpoint would be asked."""
+    with closing(Store(None if teacher.backend == "replay" else teacher.answers)) as store:
+        return _survey(store, teacher, requests)[0]
+
+
+def _survey(store: Store, teacher: Teacher, requests: Iterable[Request]) -> tuple[Estimate, set[bytes]]:
+    """What is stored and what is not: the estimate, and the raw ids of the missing ones."""
+    result, missing, seen = Estimate(price=teacher.price(), concurrency=teacher.concurrency), set(), set()
+    for request, stored in store.known(requests):
+        if (raw := bytes.fromhex(request.id)) in seen:
+            continue
+        seen.add(raw)
+        result.add(request, stored)
+        if not stored:
+            missing.add(raw)
+    result.mean_completion, result.mean_seconds = means(store.totals(), teacher.model, set(result.asked))
+    return result, missing
+
+
+def _permitted(teacher: Teacher, todo: Estimate) -> Meter:
+    """The meter for what is about to be sent. Raises `TeacherError` when it may not be sent or might cost too much."""
+    price = todo.price
+    if teacher.backend == "batch":
+        if price and (most := todo.most_usd or 0.0) > teacher.max_cost_usd:
+            raise _too_dear(most, teacher.max_cost_usd)
+        return Meter(price or Price(0.0, 0.0), float("inf"))
+    if not teacher.url:
+        raise TeacherError("TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint")
+    for url in teacher.url.split():
+        http.check_permission(url, todo.to_send, teacher.allow_remote)
+    if price is None:
+        raise TeacherError(
+            f"no price for {teacher.model!r} in data/prices.csv: add a line (zeros if it costs nothing), so that MAX_COST_USD can be kept"
+        )
+    if max(price.prompt, price.completion) > 0 and teacher.max_cost_usd <= 0:
+        raise TeacherError(f"{teacher.model} costs money and MAX_COST_USD is 0: set the most you want to spend")
+    if teacher.backend == "ray" and (most := todo.most_usd or 0.0) > teacher.max_cost_usd:
+        raise _too_dear(most, teacher.max_cost_usd)
+    return Meter(price, teacher.max_cost_usd)
+
+
+def _too_dear(most: float, limit: float) -> TeacherError:
+    return TeacherError(f"these requests may cost {most:.2f} US dollars, MAX_COST_USD is {limit:.2f}; nothing was sent")
+
+
+def fill(teacher: Teacher, requests: Iterable[Request]) -> Outcome:
+    """Make the store hold an answer to every request, in bounded memory. Equal requests are asked once, stored ones not again.
+
+    `requests` is read twice (a list, or an object whose iterator starts anew). Raises `TeacherError` before anything is sent when
+    the teacher may not or cannot be asked, and at once when an answer cannot be stored.
+    """
+    if isinstance(requests, Iterator):
+        raise TypeError("the requests are read twice: give a list, or an object whose iterator starts anew")
+    with closing(Store(teacher.answers, fill=True)) as store:
+        return _fill(store, teacher, requests)
+
+
+def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcome:
+    outcome = Outcome()
+    todo, missing = _survey(store, teacher, requests)
+    teacher.ledger.looked_up(todo)
+    if not todo.to_send:
+        return outcome
+    if not teacher.send:
+        outcome.stopped = "SEND says no"
+        return outcome
+    meter = _permitted(teacher, todo)
+    with _progress(todo.to_send) as bar:
+
+        def deliver(answers: list[tuple[Request, Answer]]) -> None:
+            settled = [(request, answer, meter.settle(request, answer)) for request, answer in answers]
+            if good := [row for row in settled if row[1].text is not None]:
+                store.put(good)
+            for request, answer, cost in settled:
+                teacher.ledger.bought(request, answer, cost)
+                if answer.text is None:
+                    outcome.failed[request.id] = answer.error
+            bar.set_postfix({"failed": len(outcome.failed), "US$": f"{meter.spent:.2f}"}, refresh=False)
+            bar.update(len(answers))
+
+        outcome.stopped = _execute(teacher, _take(requests, missing), deliver, meter)
+    if outcome.stopped:
+        print(f"teacher: {outcome.stopped}")
+    return outcome
+
+
+def _take(requests: Iterable[Request], ids: set[bytes]) -> Iterator[Request]:
+    """The first request of each of these ids."""
+    for request in requests:
+        if (raw := bytes.fromhex(request.id)) in ids:
+            ids.remove(raw)
+            yield request
+
+
+def _execute(teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter) -> str:
+    """The one place that knows the executors. Returns why the run stopped early, or ""."""
+    endpoint = http.Endpoint(
+        teacher.url.rstrip("/"), teacher.concurrency, teacher.timeout, teacher.requests_per_minute, teacher.tokens_per_minute
+    )
+    if teacher.backend == "batch":
+        if teacher.answers is None:
+            raise TeacherError("batch needs an answer store on disk: its folder holds the request files")
+        return batch.exchange(missing, batch_folder(teacher), deliver)
+    if teacher.backend == "ray":
+        cluster.run(missing, endpoint, teacher.workers, deliver)
+        return ""
+    return http.send(missing, endpoint, deliver, meter.reserve)
+
+
+def batch_folder(teacher: Teacher) -> Path:
+    """Where a model's batch files are exchanged, beside the store."""
+    safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in teacher.model)
+    return teacher.answers.parent / "batch" / safe
+
+
+def _progress(total: int) -> Any:
+    """A bar with done, rate, remaining time, failures and cost; a line now and then where nobody watches."""
+    from tqdm.auto import tqdm as notebook_bar
+    from tqdm.std import tqdm as plain_bar
+
+    if os.environ.get("BIMEDIX_BATCH"):
+        return plain_bar(total=total, desc="teacher", unit="answer", mininterval=30, ascii=True)
+    return notebook_bar(total=total, desc="teacher", unit="answer", mininterval=0.5, leave=False)
+
 
 def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
-    """An `Answer` for every request, by request id. Equal requests are asked once; stored ones are not asked again.
+    """An `Answer` for every request, by request id: `fill`, then look up. One that was not answered has text None and an error.
 
-    Raises `TeacherError` before anything is sent when the teacher may not or cannot be asked.
+    Raises `TeacherError` as `fill` does.
     """
     if teacher.backend == "replay":
         if teacher.recordings is None:
             raise TeacherError("replay needs the folder of recordings")
         found = replay.answers(requests, teacher.recordings)
-        teacher.ledger.note(requests, found, bought=set())
+        for request in {request.id: request for request in requests}.values():
+            entry = teacher.ledger.stage(request.stage)
+            entry.requests += 1
+            entry.answered += found[request.id].text is not None
         return found
-    distinct = {request.id: request for request in requests}
-    store = Store(teacher.answers)
-    try:
-        known = store.get(distinct)
-        missing = [request for request in distinct.values() if request.id not in known]
-        fresh: dict[str, Answer] = {}
+    requests = list(requests)
+    with closing(Store(teacher.answers, fill=True)) as store:
+        outcome = _fill(store, teacher, requests)
+        found = store.get({request.id for request in requests})
+    why = batch.WAITING if teacher.backend == "batch" and teacher.send else f"not sent: {outcome.stopped}"
+    for request in requests:
+        if request.id not in found:
+            found[request.id] = Answer(request.id, None, error=outcome.failed.get(request.id, why))
+    return found
 
-        def arrived(request: Request, answer: Answer) -> None:
-            if answer.text is not None:
-                store.put(answer, request.stage, request.row_id, request.model)
-            fresh[request.id] = answer
 
-        if missing:
-            if not teacher.url:
-                raise TeacherError("TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint")
-            http.check_permission(teacher.url, len(missing), teacher.allow_remote)
-            http.send(missing, teacher.url, teacher.concurrency, teacher.timeout, arrived)
-        teacher.ledger.note(requests, {**known, **fresh}, bought=set(fresh))
-        return {**known, **fresh}
-    finally:
-        store.close()
+Structured = tuple[str, BaseModel | None, str]  # (status, value, note), see `parsing.read`
+
+
+def ask_structured(
+    teacher: Teacher, requests: list[Request], schema: Callable[[Request], type[BaseModel]], ask: Callable[..., dict[str, Answer]] = ask
+) -> list[Structured]:
+    """(status, value, note) of each request, in order; an answer that cannot be read gets one repair turn, then its status.
+
+    A repair is a request of its own (stage `repair_<stage>`), stored and paid once like any other.
+    """
+    requests = list(requests)
+    answers = ask(teacher, requests)
+    outcomes = [read(answers[request.id], schema(request)) for request in requests]
+    repairs = {
+        place: request.repair(answers[request.id].text, note)
+        for place, (request, (status, _, note)) in enumerate(zip(requests, outcomes, strict=True))
+        if status == "parse_failed" and len(answers[request.id].text) <= REPAIRABLE
+    }
+    if repairs:
+        mended = ask(teacher, list(repairs.values()))
+        for place, repair in repairs.items():
+            status, value, note = read(mended[repair.id], schema(requests[place]))
+            first = outcomes[place][2]
+            outcomes[place] = ("ok", value, f"repaired: {first}") if status == "ok" else ("parse_failed", None, f"{first}; repair {status}")
+    return outcomes

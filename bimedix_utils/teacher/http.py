@@ -1,20 +1,54 @@
-"""Ask any OpenAI-compatible endpoint over HTTP: bounded concurrency, retries, and no key in any message or file."""
+"""Ask any OpenAI-compatible endpoint over HTTP: many requests at once, a rule for every way it fails, and no key in any message or file.
+
+| what happens | tries | wait before the next |
+|---|---|---|
+| no connection, connection reset, no answer in time | `ATTEMPTS` | 0.5 s, doubled each time, or as `Retry-After` says |
+| HTTP 408, 409, 425, 5xx | `ATTEMPTS` | the same |
+| HTTP 429 | while the waits stay under `patience` | the longer of both; every other request waits as well |
+| HTTP 401 | 1, and the run stops: no key, no answer | |
+| any other status | 1 | |
+| status 200 and no chat completion in it | `UNREADABLE_ATTEMPTS`: each may have been paid for | the same |
+| a refusal, an answer cut at the limit | 1: they are answers, and are stored | |
+
+A run of `FAILURES_IN_A_ROW` failed requests without one answer between them stops the rest: a dead endpoint is not asked a million times.
+"""
 
 import asyncio
 import ipaddress
 import os
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from ..errors import TeacherError
+from .ledger import most_completion_tokens, tokens_guess
 from .requests import Request
-from .store import Answer
+from .store import Answer, read_body
 
-ATTEMPTS = 5  # tries for one request before it is given up with status `failed`
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+ATTEMPTS = 5
+UNREADABLE_ATTEMPTS = 2
+FAILURES_IN_A_ROW = 20  # or the number of requests under way at once, if that is more
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 MAX_BYTES = 8_000_000  # a longer body is not an answer
+_RETRIED = (408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
+
+Deliver = Callable[[list[tuple[Request, Answer]]], None]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and how fast to ask. `url` is the base, such as http://127.0.0.1:8000/v1; the limits per minute are off at 0."""
+
+    url: str
+    concurrency: int = 8
+    timeout: float = 120.0  # seconds for one answer
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0  # of guessed prompt tokens plus the most an answer may have
+    patience: float = 600.0  # seconds one request waits in all while the endpoint says 429
 
 
 def is_loopback(url: str) -> bool:
@@ -27,27 +61,38 @@ def is_loopback(url: str) -> bool:
 
 
 def check_permission(url: str, rows: int, allow_remote: bool) -> None:
-    """Nothing leaves this machine unannounced: a remote host needs ALLOW_REMOTE = True. Raises `TeacherError`."""
+    """Nothing leaves this machine unannounced: a remote host needs ALLOW_REMOTE = True, a key needs TLS. Raises `TeacherError`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TeacherError(f"TEACHER_URL = {url!r} is no address: give the base URL of an OpenAI-compatible endpoint")
+    if parts.username or parts.password:
+        raise TeacherError("TEACHER_URL holds a user name or password: give the key in the variable TEACHER_API_KEY instead")
     if is_loopback(url):
         return
-    print(f"teacher: {rows} rows go to {urlsplit(url).hostname}. Never send patient data: these rows leave this machine.")
+    print(f"teacher: {rows:,} rows go to {parts.hostname}. Never send patient data: these rows leave this machine.")
     if not allow_remote:
         raise TeacherError("the teacher is on another machine: set ALLOW_REMOTE = True if these rows may be sent there")
+    if parts.scheme != "https" and os.environ.get("TEACHER_API_KEY"):
+        raise TeacherError(f"the key would go to {parts.hostname} unencrypted: use https, or unset TEACHER_API_KEY")
 
 
-def send(requests: list[Request], url: str, concurrency: int, timeout: float, arrived: Callable[[Request, Answer], None]) -> None:
-    """Send every request; call `arrived` with each answer, in the order of arrival, on a thread of its own.
+def send(
+    requests: Iterable[Request], endpoint: Endpoint, deliver: Deliver, reserve: Callable[[Request], bool] = lambda request: True
+) -> str:
+    """Send every request; hand each answer to `deliver`, in the order of arrival, several at once, on a thread of its own.
 
-    `url` is the endpoint's base, such as http://127.0.0.1:8000/v1. The key, if the endpoint wants one, is taken from the variable
-    TEACHER_API_KEY. A plain function that owns its loop and thread, so it works in Jupyter, papermill and scripts alike. Raises
-    what `arrived` raises (a full disk, say) after stopping the rest.
+    A request counts as under way until `deliver` has returned, so that after a kill no more answers are lost than were under way.
+    `reserve` is asked before a request is sent; when it says no and nothing is under way that could change its mind, the run stops.
+    Returns why the run stopped early, or "". The key, if the endpoint wants one, is taken from the variable TEACHER_API_KEY. A plain
+    function that owns its loop and thread, so it works in Jupyter, papermill and scripts alike. Raises what `deliver` raises (a full
+    disk, say) and `TeacherError` when nobody listens or the key is refused; requests not sent by then are not delivered.
     """
+    sender = _Sender(endpoint, iter(requests), deliver, reserve)
     failure: list[BaseException] = []
-    stop = threading.Event()
 
     def work() -> None:
         try:
-            asyncio.run(_send_all(requests, url.rstrip("/"), concurrency, timeout, arrived, stop))
+            asyncio.run(sender.run())
         except BaseException as error:
             failure.append(error)
 
@@ -56,79 +101,194 @@ def send(requests: list[Request], url: str, concurrency: int, timeout: float, ar
     try:
         thread.join()
     except KeyboardInterrupt:
-        stop.set()
+        sender.interrupt()
         thread.join()
         raise
     if failure:
         problem = failure[0]
-        while isinstance(problem, BaseExceptionGroup):  # the task group wraps what `arrived` raised
+        while isinstance(problem, BaseExceptionGroup):  # the task group wraps what `deliver` raised
             problem = problem.exceptions[0]
         raise problem
+    return sender.stopped
 
 
-async def _send_all(requests, url, concurrency, timeout, arrived, stop) -> None:
-    import aiohttp
+@dataclass
+class _Sender:
+    endpoint: Endpoint
+    queue: Iterator[Request]
+    deliver: Deliver
+    reserve: Callable[[Request], bool]
+    stopped: str = ""  # why the rest is not sent
+    under_way: int = 0
+    failures: int = 0  # in a row
+    resume_at: float = 0.0  # nobody sends before this moment: the endpoint said 429
+    next_slot: float = 0.0  # the earliest moment the limits per minute allow
+    arrived: list = field(default_factory=list)  # (request, answer, future): waiting to be delivered
 
-    key = os.environ.get("TEACHER_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    queue = iter(requests)
-    limits = aiohttp.ClientTimeout(total=timeout)
-    async with aiohttp.ClientSession(headers=headers, timeout=limits, connector=aiohttp.TCPConnector(limit=concurrency)) as session:
+    async def run(self) -> None:
+        import aiohttp
 
-        async def worker() -> None:
-            for request in queue:
-                if stop.is_set():
-                    return
-                arrived(request, await _ask(session, url, request))
+        self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
+        self.work = asyncio.Event()
+        self.jitter = random.Random()  # of its own: it must not move anybody's seed
+        await self._somebody_listens()
+        key = os.environ.get("TEACHER_API_KEY", "").strip()
+        if not key.isprintable():
+            raise TeacherError("the variable TEACHER_API_KEY holds characters that cannot stand in a header")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = aiohttp.ClientTimeout(total=self.endpoint.timeout)
+        connector = aiohttp.TCPConnector(limit=self.endpoint.concurrency)
+        async with aiohttp.ClientSession(headers=headers, timeout=limits, connector=connector) as self.session:
+            deliverer = asyncio.create_task(self._deliver_all())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self.endpoint.concurrency):
+                        group.create_task(self._worker())
+            finally:
+                self.done = True
+                self.work.set()
+                await deliverer  # what has arrived is kept, whatever stopped the run
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(requests))):
-                group.create_task(worker())
+    done = False
 
+    def interrupt(self) -> None:
+        """Stop from another thread: what is under way is dropped, what has arrived is kept."""
+        self.loop.call_soon_threadsafe(self.task.cancel)
 
-async def _ask(session, url: str, request: Request) -> Answer:
-    """One answer, or an `Answer` without text whose error names the last failure."""
-    import aiohttp
-
-    error, wait = "", 0.5
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            await asyncio.sleep(wait)
-        begin, wait = time.perf_counter(), min(2.0 ** (attempt + 1), 30.0)
+    async def _somebody_listens(self) -> None:
+        parts = urlsplit(self.endpoint.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            # Redirects are refused: the key must not follow one to another host.
-            async with session.post(f"{url}/chat/completions", json=request.body(), allow_redirects=False) as reply:
-                body = await reply.content.read(MAX_BYTES + 1)
-                while len(body) <= MAX_BYTES and (more := await reply.content.read(MAX_BYTES)):
-                    body += more
-                if reply.status != 200:
-                    error = f"HTTP {reply.status}"
-                    after = reply.headers.get("Retry-After", "")
-                    wait = min(float(after), 60.0) if after.replace(".", "", 1).isdigit() else wait
-                    if reply.status not in RETRIED:
-                        break
+            _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, port), min(self.endpoint.timeout, 30))
+            writer.close()
+        except (OSError, TimeoutError):
+            raise TeacherError(
+                f"nobody answers at {parts.hostname}:{port}; nothing was sent. Is the server running? (`make serve` starts a small one)"
+            ) from None
+
+    async def _worker(self) -> None:
+        while not self.stopped and (request := next(self.queue, None)) is not None:
+            while not self.reserve(request):
+                if not self.under_way:
+                    self.stopped = self.stopped or "the budget is spent"
+                    return
+                await asyncio.sleep(0.02)
+            self.under_way += 1
+            try:
+                answer = await self._ask(request)
+                self.failures = 0 if answer.text is not None else self.failures + 1
+                if self.failures >= max(FAILURES_IN_A_ROW, self.endpoint.concurrency):
+                    self.stopped = f"{self.failures} requests in a row failed, the last with {answer.error}"
+                delivered = self.loop.create_future()
+                self.arrived.append((request, answer, delivered))
+                self.work.set()
+                await delivered
+            finally:
+                self.under_way -= 1
+
+    async def _deliver_all(self) -> None:
+        """Hand over what has arrived, all of it at once, while the loop goes on: one disk flush serves many answers."""
+        while True:
+            await self.work.wait()
+            self.work.clear()
+            batch, self.arrived = self.arrived, []
+            if batch:
+                try:
+                    await self.loop.run_in_executor(None, self.deliver, [(request, answer) for request, answer, _ in batch])
+                except BaseException as error:
+                    for *_, delivered in batch:
+                        if not delivered.done():
+                            delivered.set_exception(error)
+                    if self.done:
+                        raise
                     continue
-                if len(body) > MAX_BYTES:
-                    error = "answer too long"
-                    break
-                return _read(request, body, time.perf_counter() - begin)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
-            error = type(problem).__name__  # never its text, which may quote headers
-    return Answer(request.id, None, error=error)
+                for *_, delivered in batch:
+                    if not delivered.done():
+                        delivered.set_result(None)
+            elif self.done:
+                return
+            if self.done:
+                self.work.set()
+
+    async def _turn(self, request: Request) -> None:
+        """Wait until the limits per minute and a pause the endpoint asked for allow the next request."""
+        gap = 60 / self.endpoint.requests_per_minute if self.endpoint.requests_per_minute else 0.0
+        if self.endpoint.tokens_per_minute:
+            gap = max(gap, 60 * (tokens_guess(request) + most_completion_tokens(request)) / self.endpoint.tokens_per_minute)
+        if gap:
+            now = self.loop.time()
+            slot = max(now, self.next_slot)
+            self.next_slot = slot + gap
+            if slot > now:
+                await asyncio.sleep(slot - now)
+        while (pause := self.resume_at - self.loop.time()) > 0:
+            # Not all at the same moment: the endpoint has just said that it cannot take that.
+            await asyncio.sleep(pause + self.jitter.random() * min(1.0, pause))
+
+    async def _ask(self, request: Request) -> Answer:
+        """One answer, or an `Answer` without text whose error names the last failure."""
+        import aiohttp
+
+        error, tries, unreadable, storms, waited = "", 0, 0, 0, 0.0
+        while True:
+            await self._turn(request)
+            if self.stopped:
+                return Answer(request.id, None, error=f"not sent: {self.stopped}")
+            begin, after = time.perf_counter(), None
+            try:
+                # Redirects are refused: the key must not follow one to another host.
+                async with self.session.post(f"{self.endpoint.url}/chat/completions", json=request.body(), allow_redirects=False) as reply:
+                    status, after = reply.status, _retry_after(reply.headers.get("Retry-After", ""))
+                    body = b"".join([part async for part in _limited(reply.content)]) if status == 200 else b""
+                if status == 200:
+                    if len(body) > MAX_BYTES:
+                        return Answer(request.id, None, error="answer too long")
+                    try:
+                        return read_body(request.id, body.decode("utf-8"), time.perf_counter() - begin)
+                    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
+                        unreadable += 1
+                        error = f"no chat completion in the body ({type(problem).__name__})"
+                        if unreadable >= UNREADABLE_ATTEMPTS:
+                            return Answer(request.id, None, error=error)
+                else:
+                    error = f"HTTP {status}"
+                    if status == 401:
+                        raise TeacherError("HTTP 401: the endpoint does not accept the key; set the variable TEACHER_API_KEY")
+                    if status != 429 and status not in _RETRIED:
+                        return Answer(request.id, None, error=error)
+            except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+                status, error = 0, type(problem).__name__  # never its text, which may quote headers
+            tries += status != 429
+            storms += status == 429
+            wait = min(FIRST_WAIT * 2 ** (storms if status == 429 else tries) / 2, LONGEST_WAIT)
+            if after is not None:
+                # An endpoint that says "429, come back in 0 seconds" for ever is not obeyed for ever.
+                wait = max(after, wait) if status == 429 else after
+            waited += wait
+            if tries >= ATTEMPTS or waited > self.endpoint.patience:
+                return Answer(request.id, None, error=error)
+            if status == 429:
+                self.resume_at = max(self.resume_at, self.loop.time() + wait)
+            else:
+                await asyncio.sleep(wait)
 
 
-def _read(request: Request, body: bytes, seconds: float) -> Answer:
-    """The first choice of a chat completion. Raises ValueError, LookupError, TypeError or AttributeError for anything else."""
-    import json
+async def _limited(content):
+    """The parts of a body up to just over `MAX_BYTES`."""
+    size = 0
+    async for part in content.iter_any():
+        yield part
+        if (size := size + len(part)) > MAX_BYTES:
+            return
 
-    value = json.loads(body.decode("utf-8"))
-    choice = value["choices"][0]
-    text = choice["message"].get("content")
-    if text is None:
-        text = choice["message"].get("refusal") or ""
-    finish, counted = choice.get("finish_reason") or "stop", value.get("usage") or {}
-    if not isinstance(text, str) or not isinstance(finish, str):
-        raise TypeError("content or finish_reason is not text")
-    text.encode("utf-8")  # half a surrogate pair is JSON, and nothing that can be stored
-    usage = {k: counted[k] for k in ("prompt_tokens", "completion_tokens") if isinstance(counted.get(k), int)}
-    return Answer(request.id, text, finish, usage, round(seconds, 3))
+
+def _retry_after(value: str) -> float | None:
+    """Seconds to wait as the header says (a number or a date); None without one that can be read."""
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,20 +1,104 @@
-"""The ledger: what was asked and answered, stage by stage, and what it took."""
+"""What answers cost: a price table the user edits, a limit that is kept, and a ledger of what was asked, answered and spent."""
 
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
 
+from ..errors import TeacherError
 from .requests import Request
 from .store import Answer
+
+BYTES_PER_TOKEN = 4  # a guess, for estimates only: most tokenizers are near it in English; Arabic takes two bytes a letter
+
+
+def tokens_guess(request: Request) -> int:
+    """A guess at a request's prompt tokens: UTF-8 bytes / 4."""
+    return math.ceil(sum(len(text.encode("utf-8")) for _, text in request.messages) / BYTES_PER_TOKEN)
+
+
+def most_completion_tokens(request: Request) -> int:
+    """The most tokens the answer may have."""
+    return int(dict(request.parameters).get("max_tokens", 0))
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars for a million tokens."""
+
+    prompt: float
+    completion: float
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """US dollars."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+def price_of(model: str, table: Path) -> Price | None:
+    """The model's line in the price table, or None. Raises `TeacherError` for a line that is no price."""
+    with open(table, encoding="utf-8-sig", newline="") as handle:
+        for number, row in enumerate(csv.DictReader(handle), start=2):
+            if row.get("model") == model:
+                try:
+                    price = Price(float(row["usd_per_million_prompt_tokens"]), float(row["usd_per_million_completion_tokens"]))
+                except (KeyError, TypeError, ValueError):
+                    raise TeacherError(f"{table.name}, line {number}: the price of {model} is not two numbers") from None
+                if not (math.isfinite(price.prompt) and math.isfinite(price.completion) and min(price.prompt, price.completion) >= 0):
+                    raise TeacherError(f"{table.name}, line {number}: a price is a number from 0 upwards")
+                return price
+    return None
+
+
+@dataclass
+class Meter:
+    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit holds whatever the answers cost."""
+
+    price: Price
+    limit: float  # US dollars for this call
+    spent: float = 0.0
+    reserved: float = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False)  # requests are reserved on one thread and settled on another
+
+    def worst(self, request: Request) -> float:
+        """The most a request can cost: twice the guess at its prompt (the guess may be off), and an answer of full length."""
+        return self.price.cost(2 * tokens_guess(request), most_completion_tokens(request))
+
+    def reserve(self, request: Request) -> bool:
+        """Reserve a request's worst case; False when it might break the limit."""
+        worst = self.worst(request)
+        with self._lock:
+            if worst and self.spent + self.reserved + worst > self.limit:
+                return False
+            self.reserved += worst
+        return True
+
+    def settle(self, request: Request, answer: Answer) -> float | None:
+        """What an answer cost, by the endpoint's own count of tokens; None when it counted none (then the worst case is booked)."""
+        worst, cost = self.worst(request), None
+        counted = {"prompt_tokens", "completion_tokens"} <= answer.usage.keys()
+        if answer.text is not None and counted:
+            cost = self.price.cost(answer.usage["prompt_tokens"], answer.usage["completion_tokens"])
+        with self._lock:
+            self.reserved -= worst
+            if answer.text is not None:
+                self.spent += worst if cost is None else cost
+        return cost
 
 
 @dataclass
 class Entry:
-    """One stage's sums. Tokens are those of newly bought answers, as the endpoint counted them."""
+    """One stage's sums. Tokens and cost are those of newly bought answers, as the endpoint counted them."""
 
     requests: int = 0  # distinct requests
     answered: int = 0
     bought: int = 0  # answered now, not found in the store
+    failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost_usd: float = 0.0
 
 
 @dataclass
@@ -23,13 +107,108 @@ class Ledger:
 
     stages: dict[str, Entry] = field(default_factory=dict)
 
-    def note(self, requests: list[Request], answers: dict[str, Answer], bought: set[str]) -> None:
-        """Count a finished batch; `bought` holds the ids that were not in the store."""
-        for request in {request.id: request for request in requests}.values():
-            entry, answer = self.stages.setdefault(request.stage, Entry()), answers[request.id]
-            entry.requests += 1
-            entry.answered += answer.text is not None
-            if request.id in bought:
-                entry.bought += answer.text is not None
-                entry.prompt_tokens += answer.usage.get("prompt_tokens", 0)
-                entry.completion_tokens += answer.usage.get("completion_tokens", 0)
+    def stage(self, name: str) -> Entry:
+        """The entry of a stage, made when it is new."""
+        return self.stages.setdefault(name, Entry())
+
+    def looked_up(self, estimate: "Estimate") -> None:
+        """Count what was asked and what of it was stored."""
+        for name, number in estimate.asked.items():
+            entry = self.stage(name)
+            entry.requests += number
+            entry.answered += estimate.answered[name]
+
+    def bought(self, request: Request, answer: Answer, cost: float | None) -> None:
+        """Count a new answer or failure."""
+        entry = self.stage(request.stage)
+        if answer.text is None:
+            entry.failed += 1
+            return
+        entry.bought += 1
+        entry.answered += 1
+        entry.prompt_tokens += answer.usage.get("prompt_tokens", 0)
+        entry.completion_tokens += answer.usage.get("completion_tokens", 0)
+        entry.cost_usd += cost or 0.0
+
+    def rows(self) -> list[tuple]:
+        """The ledger as table rows, see `COLUMNS`."""
+        return [
+            (name, e.requests, e.answered, e.bought, e.failed, e.prompt_tokens, e.completion_tokens, f"{e.cost_usd:.2f}")
+            for name, e in self.stages.items()
+        ]
+
+
+COLUMNS = ["stage", "requests", "answered", "of these new", "failed", "prompt tokens", "completion tokens", "US dollars"]
+
+
+@dataclass
+class Estimate:
+    """What sending would take, counted before anything is sent. Dollars and seconds are None where nothing is known to count with."""
+
+    asked: Counter[str] = field(default_factory=Counter)  # distinct requests by stage
+    answered: Counter[str] = field(default_factory=Counter)  # of these stored
+    prompt_tokens: int = 0  # a guess, see `tokens_guess`
+    completion_tokens_most: int = 0
+    price: Price | None = None
+    mean_completion: float | None = None  # of this model's stored answers
+    mean_seconds: float | None = None
+    concurrency: int = 1
+
+    def add(self, request: Request, stored: bool) -> None:
+        """Count one distinct request."""
+        self.asked[request.stage] += 1
+        self.answered[request.stage] += stored
+        if not stored:
+            self.prompt_tokens += tokens_guess(request)
+            self.completion_tokens_most += most_completion_tokens(request)
+
+    @property
+    def to_send(self) -> int:
+        """Requests without a stored answer."""
+        return self.asked.total() - self.answered.total()
+
+    @property
+    def most_usd(self) -> float | None:
+        """Cost if every answer had full length."""
+        return self.price.cost(self.prompt_tokens, self.completion_tokens_most) if self.price else None
+
+    @property
+    def expected_usd(self) -> float | None:
+        """Cost if answers are as long as those already stored."""
+        if self.price is None or self.mean_completion is None:
+            return None
+        return self.price.cost(self.prompt_tokens, round(self.mean_completion * self.to_send))
+
+    @property
+    def hours(self) -> float | None:
+        """Time at this concurrency if answers take as long as those already stored."""
+        return None if self.mean_seconds is None else self.to_send * self.mean_seconds / self.concurrency / 3600
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The estimate as table rows; `not found` stands where there is nothing to count with."""
+
+        def shown(value: float | None, form: str) -> str:
+            return "not found" if value is None else format(value, form)
+
+        return [
+            ("requests", f"{self.asked.total():,}"),
+            ("answered already", f"{self.answered.total():,}"),
+            ("to send", f"{self.to_send:,}"),
+            ("prompt tokens, guessed", f"{self.prompt_tokens:,}"),
+            ("completion tokens, at most", f"{self.completion_tokens_most:,}"),
+            ("US dollars, at most", shown(self.most_usd, ",.2f")),
+            ("US dollars, if answers are as long as before", shown(self.expected_usd, ",.2f")),
+            ("hours, if answers take as long as before", shown(self.hours, ",.2f")),
+        ]
+
+
+def means(totals: Iterable[dict], model: str, stages: set[str]) -> tuple[float | None, float | None]:
+    """(mean completion tokens, mean seconds) of a model's stored answers in some stages."""
+    rows = [row for row in totals if row["model"] == model and row["stage"] in stages]
+
+    def mean(key: str) -> float | None:
+        known = [(row[key], row["answers"]) for row in rows if row[key] is not None]
+        weight = sum(n for _, n in known)
+        return sum(value * n for value, n in known) / weight if weight else None
+
+    return mean("mean_completion"), mean("mean_seconds")

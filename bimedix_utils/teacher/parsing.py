@@ -10,6 +10,7 @@ from ..records import explain
 from .store import Answer
 
 Model = TypeVar("Model", bound=BaseModel)
+_HELD = ("no recording", "not sent", "waiting for")  # nobody has failed: the request waits for its turn
 _REFUSAL = re.compile(
     r"^\W*(?:i(?:'|’)?m (?:really )?sorry|i am sorry|sorry, (?:but )?i|i can(?:'|’|no)t (?:help|assist|provide|comply)|i cannot|as an ai|"
     r"عذر|أعتذر|آسف|لا أستطيع|لا يمكنني)",
@@ -41,7 +42,7 @@ def loose_json(text: str) -> dict:
 def read(answer: Answer, schema: type[Model]) -> tuple[str, Model | None, str]:
     """(status, value, note) of one answer: `ok` with a validated value, or held / failed / truncated / refused / parse_failed."""
     if answer.text is None:
-        return ("held" if answer.error == "no recording" else "failed"), None, answer.error
+        return ("held" if answer.error.startswith(_HELD) else "failed"), None, answer.error
     if answer.finish_reason == "length":
         return "truncated", None, "cut at the token limit"
     if answer.finish_reason == "content_filter" or (_REFUSAL.match(answer.text) and "{" not in answer.text):

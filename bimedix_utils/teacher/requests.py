@@ -1,6 +1,6 @@
 """A request to the teacher: one line of the OpenAI Batch format, named by what it asks and by nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ class Request:
         """One line of an OpenAI Batch file."""
         return {"custom_id": self.id, "method": "POST", "url": "/v1/chat/completions", "body": self.body()}
 
+    def repair(self, answer: str, problem: str) -> "Request":
+        """The follow-up that shows the teacher its unreadable answer and what is wrong with it; a stage of its own, `repair_<stage>`."""
+        words = REPAIR.fill(problem=problem)
+        messages = (*self.messages, ("assistant", answer), ("user", words))
+        return replace(self, stage=f"repair_{self.stage}", prompt_version=REPAIR.tag, messages=messages)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -66,3 +72,6 @@ class Prompt:
     def fill(self, **values: str) -> str:
         """The text with its places filled in. Raises `KeyError` for a place without a value."""
         return self.text.format(**values)
+
+
+REPAIR = Prompt("repair", "v1")

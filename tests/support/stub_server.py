@@ -1,18 +1,21 @@
 """An OpenAI-compatible chat-completions endpoint on 127.0.0.1 that answers, fails and counts exactly as a test tells it to.
 
     with Stub(answer=lambda text: f'{{"echo": "{text}"}}') as stub:
-        stub.program("second prompt", "500", "ok")   # behaviours of the requests whose user text this is, in turn; the last repeats
+        stub.program("second prompt", 500, "ok")   # behaviours of the requests whose last message this is, in turn; the last repeats
         ...
         stub.total, stub.count(request.body()), stub.headers
 
-Behaviours: `ok` `429` `500` `400` `hang` `half_json` `empty_choices` `length` `refusal` `html_type` `html` `redirect` `reset` `too_long`
-`echo_headers` `slow`; a dict or list is sent as the JSON body; a callable is called with the request body and gives one of these.
+A behaviour is a status, or (status, headers); bytes, sent as they are; a dict or list, sent as JSON; a callable, called with the request
+body, that gives one of these; or one of
+    good answers  `ok` `slow` (after 20 ms) `length` `refusal` `html_type` (under a wrong content type)
+    no answers    `hang` `drip` (a byte now and then, for ever) `reset` `cut_body` (reset in mid-body) `redirect` `echo_headers`
 """
 
 import asyncio
 import hashlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +31,7 @@ def body_hash(body: dict[str, Any]) -> str:
 
 
 def completion(text: Any, finish_reason: Any = "stop", **more: Any) -> dict[str, Any]:
-    """A chat completion with one choice."""
+    """A chat completion with one choice; every one has the same id."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
     return {"id": "stub", "object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 5}, **more}
 
@@ -41,7 +44,9 @@ class Stub:
         self.total = 0  # requests seen
         self.peak = 0  # most requests under way at once
         self.counts: Counter[str] = Counter()  # requests by `body_hash`
-        self.texts: list[str] = []  # the user texts, in order of arrival
+        self.texts: list[str] = []  # the last messages, in order of arrival
+        self.times: list[float] = []  # of arrival, by time.monotonic
+        self.good: Counter[str] = Counter()  # good answers given, by last message
         self.headers: list[dict[str, str]] = []
         self._programmes: dict[str, list[Any]] = {}
         self._now = 0
@@ -97,6 +102,7 @@ class Stub:
         body = await request.json()
         text = body["messages"][-1]["content"]
         self.total += 1
+        self.times.append(time.monotonic())
         self.counts[body_hash(body)] += 1
         self.texts.append(text)
         self.headers.append(dict(request.headers))
@@ -109,40 +115,43 @@ class Stub:
             self._now -= 1
 
     async def _behave(self, behaviour: Any, text: str, request: web.Request) -> web.StreamResponse:
-        if isinstance(behaviour, (dict, list)):
-            return web.json_response(behaviour)
         match behaviour:
-            case "ok":
-                return web.json_response(completion(self.answer(text)))
-            case "slow":
-                await asyncio.sleep(0.02)
-                return web.json_response(completion(self.answer(text)))
-            case "429":
-                return web.json_response({"error": "slow down"}, status=429, headers={"Retry-After": "0"})
-            case "500" | "400":
-                return web.json_response({"error": {"message": f"status {behaviour}"}}, status=int(behaviour))
-            case "echo_headers":
-                return web.json_response({"error": dict(request.headers)}, status=400)
+            case int():
+                return web.json_response({"error": {"message": f"status {behaviour}"}}, status=behaviour)
+            case (int() as status, dict() as headers):
+                return web.json_response({"error": {"message": f"status {status}"}}, status=status, headers=headers)
+            case bytes():
+                return web.Response(body=behaviour, content_type="application/json")
+            case dict() | list():
+                return web.json_response(behaviour)
+            case "ok" | "slow" | "length" | "refusal" | "html_type":
+                await asyncio.sleep(0.02 if behaviour == "slow" else 0)
+                self.good[text] += 1
+                words, finish = (self.answer(text)[:5], "length") if behaviour == "length" else (self.answer(text), "stop")
+                body = json.dumps(completion(REFUSAL if behaviour == "refusal" else words, finish))
+                return web.Response(text=body, content_type="text/html" if behaviour == "html_type" else "application/json")
             case "hang":
                 await self._stop.wait()
                 return web.json_response(completion("too late"))
-            case "half_json":
-                return web.Response(text='{"choices": [{"message": {"content": "hal', content_type="application/json")
-            case "empty_choices":
-                return web.json_response({"choices": []})
-            case "length":
-                return web.json_response(completion(self.answer(text)[:5], "length"))
-            case "refusal":
-                return web.json_response(completion(REFUSAL))
-            case "html_type":
-                return web.Response(text=json.dumps(completion(self.answer(text))), content_type="text/html")
-            case "html":
-                return web.Response(text="<html>gateway</html>", content_type="text/html")
-            case "redirect":
-                return web.Response(status=307, headers={"Location": f"{self.redirect_to}/chat/completions"})
+            case "drip":
+                response = web.StreamResponse()
+                await response.prepare(request)
+                while not self._stop.is_set() and request.transport is not None:
+                    await response.write(b" ")
+                    await asyncio.sleep(0.01)
+                return response
             case "reset":
                 request.transport.abort()
                 return web.Response()
-            case "too_long":
-                return web.json_response(completion("x" * 100_000))
+            case "cut_body":
+                response = web.StreamResponse(headers={"Content-Length": "1000"})
+                await response.prepare(request)
+                await response.write(b'{"choices": [{"message": {"content": "hal')
+                await asyncio.sleep(0.01)
+                request.transport.abort()
+                return response
+            case "redirect":
+                return web.Response(status=307, headers={"Location": f"{self.redirect_to}/chat/completions"})
+            case "echo_headers":
+                return web.json_response({"error": dict(request.headers)}, status=400)
         raise ValueError(f"the stub knows no behaviour {behaviour!r}")

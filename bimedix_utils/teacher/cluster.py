@@ -1,0 +1,68 @@
+"""Ask from many machines: the `http` executor inside the workers of a Ray cluster (optional extra `ray`). Same requests, same store.
+
+Workers only ask; the answers come back to the one process that holds the store. A worker that dies loses at most its batch under
+way, which another worker asks again; what had come back before is stored and never asked again. `url` may name several endpoints, parted
+by spaces (one `vllm serve` a node): workers take them in turn. The key is read from each worker's own environment and never shipped.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from ..errors import TeacherError
+from .http import Endpoint, send
+from .requests import Request
+from .store import Answer, read_body
+
+ROUND = 20_000  # requests handed to the cluster at once: bounds the driver's memory
+
+
+class Asker:
+    """One worker: asks a batch of requests through `http.send`."""
+
+    def __init__(self, endpoint: Endpoint, urls: list[str]):
+        self.endpoint, self.urls = endpoint, urls
+
+    def __call__(self, batch: dict) -> dict:
+        """Columns `place` (a number) and `request` in; `place`, `body`, `seconds` and `error` out."""
+        import pickle
+
+        requests = [pickle.loads(raw) for raw in batch["request"]]
+        answers: dict[str, Answer] = {}
+        url = self.urls[os.getpid() % len(self.urls)]
+        stopped = send(requests, replace(self.endpoint, url=url), lambda part: answers.update({r.id: a for r, a in part}))
+        found = [answers.get(r.id) or Answer(r.id, None, error=f"not sent: {stopped}") for r in requests]
+        return {"place": batch["place"], "body": [a.body for a in found], "seconds": [a.seconds for a in found],
+                "error": [a.error for a in found]}  # fmt: skip
+
+
+def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: Callable[[list[tuple[Request, Answer]]], None]) -> None:
+    """Send every request from `workers` Ray workers, each with `endpoint.concurrency` requests under way.
+
+    Joins the cluster named by RAY_ADDRESS, or starts a local one. Raises `TeacherError` when Ray is not installed.
+    """
+    import pickle
+
+    try:
+        import ray
+    except ImportError:
+        raise TeacherError('TEACHER = "ray" needs Ray: pip install -e ".[ray]"') from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about this run is reported to anybody
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    urls = endpoint.url.split()
+    source = iter(requests)
+    while part := list(itertools.islice(source, ROUND)):
+        rows = [{"place": place, "request": pickle.dumps(request)} for place, request in enumerate(part)]
+        answered = ray.data.from_items(rows).map_batches(
+            Asker, fn_constructor_args=(endpoint, urls), batch_size=4 * endpoint.concurrency, concurrency=workers,
+        )  # fmt: skip
+        for batch in answered.iter_batches(batch_size=None, prefetch_batches=1):
+            found = []
+            for place, body, seconds, error in zip(*(batch[name] for name in ("place", "body", "seconds", "error")), strict=True):
+                request = part[int(place)]
+                answer = read_body(request.id, body, seconds) if body else Answer(request.id, None, error=error)
+                found.append((request, answer))
+            deliver(found)

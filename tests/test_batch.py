@@ -1,0 +1,405 @@
+"""Request files for a batch service and the results that come back, in whatever state; and the worker of a Ray cluster."""
+
+import json
+import pickle
+import random
+import sys
+
+import pytest
+from support.stub_server import Stub, body_hash, completion
+
+from bimedix_utils.errors import TeacherError
+from bimedix_utils.teacher import batch, http
+from bimedix_utils.teacher.cluster import Asker
+from bimedix_utils.teacher.engine import Teacher, ask, batch_folder, fill
+from bimedix_utils.teacher.http import Endpoint
+from bimedix_utils.teacher.parsing import read
+from bimedix_utils.teacher.requests import Request
+from bimedix_utils.teacher.store import Store
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return Teacher(backend="batch", model="org/model 1", answers=tmp_path / "answers.sqlite")
+
+
+def some(count, stage="translate"):
+    return [Request(stage, f"row:{i}", 0, 0, "v1", "m", (("user", f"نص {i}"),), (("max_tokens", 9),)) for i in range(count)]
+
+
+def files(folder):
+    return {path.name: [json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in sorted(folder.glob("requests/*"))}
+
+
+def written(folder):
+    """Every custom_id ever written, in order."""
+    return [line["custom_id"] for lines in files(folder).values() for line in lines]
+
+
+def result(request, text="answer", status=200, error=None, body=None, number=0):
+    """A result line, as `vllm run-batch` and hosted batch APIs write them; every result has an id of its own."""
+    response = {"status_code": status, "request_id": "r", "body": completion(text) if body is None else body}
+    line = {"id": f"batch-{number}-{request.id}", "custom_id": request.id, "response": response, "error": error}
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def put(folder, name, *lines):
+    (folder / "results" / name).write_text("".join(lines), encoding="utf-8")
+
+
+def exchange(folder, requests, **limits):
+    """(answer texts by row, what to do next)"""
+    found = {}
+
+    def deliver(part):
+        for request, answer in part:
+            assert request.row_id not in found and answer.request_id == request.id
+            found[request.row_id] = answer.text
+
+    return found, batch.exchange(requests, folder, deliver, **limits)
+
+
+# Request files
+
+
+def test_a_request_file_holds_openai_batch_lines(folder):
+    requests = some(3)
+    found, words = exchange(folder, requests)
+    assert files(folder) == {"0001-translate.jsonl": [request.line() for request in requests]} and found == {}
+    assert all(line.keys() == {"custom_id", "method", "url", "body"} for line in files(folder)["0001-translate.jsonl"])
+    assert "3 requests written (0001-translate.jsonl), 0 written before" in words and "vllm run-batch -i requests/FILE" in words
+
+
+def test_arabic_is_written_as_it_is(folder):
+    exchange(folder, some(1))
+    assert "نص 0" in (folder / "requests" / "0001-translate.jsonl").read_text("utf-8")
+
+
+def test_files_are_split_by_lines(folder):
+    exchange(folder, some(7), max_lines=3)
+    assert [len(lines) for lines in files(folder).values()] == [3, 3, 1]
+    assert written(folder) == [request.id for request in some(7)]
+
+
+def test_files_are_split_by_bytes(folder):
+    length = len((json.dumps(some(1)[0].line(), ensure_ascii=False) + "\n").encode("utf-8"))
+    exchange(folder, some(5), max_bytes=2 * length)
+    assert [len(lines) for lines in files(folder).values()] == [2, 2, 1]
+    assert max(path.stat().st_size for path in folder.glob("requests/*")) <= 2 * length
+
+
+def test_a_request_longer_than_a_file_may_be_gets_a_file_of_its_own(folder):
+    exchange(folder, some(3), max_bytes=10)
+    assert [len(lines) for lines in files(folder).values()] == [1, 1, 1]
+
+
+def test_a_file_holds_one_stage(folder):
+    exchange(folder, [*some(2), *some(2, "score"), *some(2, "repair_translate")])
+    assert list(files(folder)) == ["0001-translate.jsonl", "0002-score.jsonl", "0003-repair_translate.jsonl"]
+
+
+def test_files_are_numbered_on(folder):
+    exchange(folder, some(2))
+    exchange(folder, [*some(2), *some(2, "score")])
+    assert list(files(folder)) == ["0001-translate.jsonl", "0002-score.jsonl"]
+
+
+def test_requests_that_could_not_be_written_are_written_by_the_next_run(folder, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr("bimedix_utils.provenance.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            exchange(folder, some(2))
+    exchange(folder, some(2))
+    assert list(files(folder)) == ["0001-translate.jsonl"] and written(folder) == [request.id for request in some(2)]
+
+
+# Results
+
+
+def test_nothing_is_written_again_while_results_are_awaited(folder):
+    exchange(folder, some(3))
+    before = files(folder)
+    found, words = exchange(folder, some(3))
+    assert (files(folder), found) == (before, {})
+    assert "0 requests written (no new file), 3 written before and still without a result" in words
+
+
+def test_once_everything_is_imported_nothing_is_left_to_do(folder):
+    exchange(folder, some(3))
+    put(folder, "one.jsonl", *(result(request, f"answer {request.row_id}") for request in some(3)))
+    found, words = exchange(folder, some(3))
+    assert found == {f"row:{i}": f"answer row:{i}" for i in range(3)} and words == ""
+    assert len(written(folder)) == 3
+
+
+def test_results_may_come_in_any_order_and_any_number_of_files(folder):
+    requests = some(30)
+    exchange(folder, requests)
+    lines = [result(request, f"answer {request.row_id}") for request in requests]
+    random.Random(0).shuffle(lines)
+    put(folder, "b.jsonl", *lines[:7])
+    put(folder, "a.jsonl", *lines[7:])
+    assert exchange(folder, requests) == ({f"row:{i}": f"answer row:{i}" for i in range(30)}, "")
+
+
+def test_partial_results_are_imported_and_the_rest_is_waited_for(folder):
+    exchange(folder, some(5))
+    put(folder, "one.jsonl", *(result(request) for request in some(5)[:2]))
+    found, words = exchange(folder, some(5))
+    assert list(found) == ["row:0", "row:1"] and "0 requests written" in words and "3 written before" in words
+    assert len(written(folder)) == 5
+
+
+def test_of_repeated_results_the_first_is_taken(folder):
+    exchange(folder, some(1))
+    put(folder, "a.jsonl", result(some(1)[0], "first"), result(some(1)[0], "second", number=1))
+    put(folder, "b.jsonl", result(some(1)[0], "third", number=2))
+    assert exchange(folder, some(1)) == ({"row:0": "first"}, "")
+
+
+def test_a_line_cut_at_the_end_of_a_file_is_left_alone_until_it_is_whole(folder, capsys):
+    exchange(folder, some(2))
+    first, last = (result(request) for request in some(2))
+    put(folder, "one.jsonl", first, last[: len(last) // 2])
+    found, words = exchange(folder, some(2))
+    assert list(found) == ["row:0"] and "0 requests written" in words
+    assert "1 lines of one.jsonl are no results and were left alone" in capsys.readouterr().out
+    put(folder, "one.jsonl", first, last)
+    assert exchange(folder, some(2)[1:]) == ({"row:1": "answer"}, "")
+
+
+def test_a_file_cut_within_a_letter_is_read_up_to_there(folder):
+    exchange(folder, some(2))
+    whole = (result(some(2)[0]) + result(some(2)[1], "نعم")).encode("utf-8")
+    (folder / "results" / "one.jsonl").write_bytes(whole[: whole.index("نعم".encode()) + 3])
+    assert list(exchange(folder, some(2))[0]) == ["row:0"]
+
+
+RUBBISH = {
+    "empty line": "\n",
+    "no JSON": "hello\n",
+    "no object": "[1, 2]\n",
+    "a number": "3\n",
+    "no id": '{"response": {}}\n',
+    "an id that is no text": '{"custom_id": ["x"]}\n',
+    "nested without end": "[" * 100_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("line", RUBBISH.values(), ids=RUBBISH)
+def test_a_line_that_is_no_result_does_not_hide_the_others(line, folder):
+    exchange(folder, some(2))
+    put(folder, "one.jsonl", result(some(2)[0]), line, result(some(2)[1]))
+    found, words = exchange(folder, some(2))
+    assert (set(found), words) == ({"row:0", "row:1"}, "")
+
+
+def test_results_of_unknown_requests_and_of_another_stage_are_passed_over(folder):
+    exchange(folder, some(1))
+    put(folder, "one.jsonl", result(some(1, "score")[0]), json.dumps({"custom_id": "request-1", "error": {"code": 1}}) + "\n")
+    found, words = exchange(folder, some(1))
+    assert found == {} and len(written(folder)) == 1 and "1 written before" in words
+    exchange(folder, some(1, "score"))
+    assert exchange(folder, some(1, "score")) == ({"row:0": "answer"}, "")
+
+
+def test_answers_of_two_stages_lie_in_one_results_file(folder):
+    put(folder, "all.jsonl", result(some(1)[0], "translated"), result(some(1, "score")[0], "scored"))
+    assert exchange(folder, some(1))[0] == {"row:0": "translated"}
+    assert exchange(folder, some(1, "score"))[0] == {"row:0": "scored"}
+
+
+FAILED = {
+    "error": {"error": {"code": "server_error", "message": "no"}},
+    "error and no response": {"response": None, "error": {"code": "batch_expired"}},
+    "neither": {"response": None, "error": None},
+    "status 500": {"response": {"status_code": 500, "body": {"error": "busy"}}, "error": None},
+    "status 400": {"response": {"status_code": 400, "body": completion("text")}, "error": None},
+    "no body": {"response": {"status_code": 200}, "error": None},
+    "body is no completion": {"response": {"status_code": 200, "body": {"choices": []}}, "error": None},
+    "body is text": {"response": {"status_code": 200, "body": "text"}, "error": None},
+    "empty answer": {"response": {"status_code": 200, "body": completion("")}, "error": None},
+    "response is text": {"response": "Internal Server Error", "error": None},
+}
+
+
+@pytest.mark.parametrize("told", FAILED.values(), ids=FAILED)
+def test_a_request_is_written_once_more_after_its_result_was_a_failure(told, folder):
+    exchange(folder, some(2))
+    put(folder, "one.jsonl", json.dumps({"id": "b1", "custom_id": some(2)[0].id, **told}) + "\n", result(some(2)[1]))
+    found, words = exchange(folder, some(2))
+    assert list(found) == ["row:1"] and "1 requests written (0002-translate.jsonl), 0 written before" in words
+    for _ in range(3):
+        _, words = exchange(folder, some(1))
+        assert "0 requests written (no new file), 1 written before" in words
+    assert written(folder).count(some(1)[0].id) == 2
+    put(folder, "two.jsonl", result(some(1)[0], "at last"))
+    assert exchange(folder, some(1)) == ({"row:0": "at last"}, "")
+
+
+def test_a_second_failure_has_the_request_written_a_third_time(folder):
+    for number in range(3):
+        exchange(folder, some(1))
+        put(folder, f"{number}.jsonl", result(some(1)[0], status=500, number=number))
+    for _ in range(2):
+        exchange(folder, some(1))
+    assert len(written(folder)) == 4
+
+
+def test_a_failure_that_is_told_twice_is_one_failure(folder):
+    """The same results downloaded into two files."""
+    exchange(folder, some(1))
+    for name in ("one.jsonl", "one (1).jsonl"):
+        put(folder, name, result(some(1)[0], status=500))
+    for _ in range(3):
+        exchange(folder, some(1))
+    assert written(folder) == [some(1)[0].id] * 2
+
+
+def test_an_answer_outweighs_a_failure_of_the_same_request(folder):
+    exchange(folder, some(1))
+    put(folder, "a.jsonl", result(some(1)[0], status=500))
+    put(folder, "b.jsonl", result(some(1)[0], "answer", number=1))
+    assert exchange(folder, some(1)) == ({"row:0": "answer"}, "") and len(written(folder)) == 1
+
+
+def test_results_are_delivered_in_parts(folder, monkeypatch):
+    monkeypatch.setattr(batch, "_IMPORTED", 4)
+    put(folder, "one.jsonl", *(result(request) for request in some(10)))
+    sizes = []
+    batch.exchange(some(10), folder, lambda part: sizes.append(len(part)))
+    assert sizes == [4, 4, 2]
+
+
+# Through the engine
+
+
+def test_a_batch_waits_then_answers_then_serves_http(teacher, monkeypatch):
+    requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)]
+    waiting = ask(teacher, [*requests, requests[0]])
+    assert {read(answer, Teacher) for answer in waiting.values()} == {("held", None, "waiting for batch results")}
+    folder = batch_folder(teacher)
+    assert folder == teacher.answers.parent / "batch" / "org_model_1" and written(folder) == [request.id for request in requests]
+    (folder / "results").mkdir()
+    put(folder, "out.jsonl", *(result(request, f"answer {request.row_id}") for request in requests))
+    answers = ask(teacher, requests)
+    assert [answers[request.id].text for request in requests] == [f"answer row:{i}" for i in range(4)]
+    assert answers[requests[0].id].usage == {"prompt_tokens": 3, "completion_tokens": 5}
+    monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
+    asked = teacher.model_copy(update={"backend": "http", "url": "http://127.0.0.1:1/v1"})
+    assert ask(asked, requests) == answers
+
+
+def test_what_is_stored_already_is_not_written(teacher):
+    with Stub() as stub:
+        asked = teacher.model_copy(update={"backend": "http", "url": stub.url})
+        fill(asked, [asked.request("translate", "row:0", "v1", "text 0")])
+    fill(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(3)])
+    assert [line["body"]["messages"][0]["content"] for line in files(batch_folder(teacher))["0001-translate.jsonl"]] == ["text 1", "text 2"]
+
+
+def test_an_answer_stays_imported_when_its_results_file_is_gone(teacher):
+    requests = [teacher.request("translate", "row:0", "v1", "text")]
+    fill(teacher, requests)
+    folder = batch_folder(teacher)
+    (folder / "results").mkdir()
+    put(folder, "out.jsonl", result(requests[0]))
+    fill(teacher, requests)
+    (folder / "results" / "out.jsonl").unlink()
+    assert ask(teacher, requests)[requests[0].id].text == "answer" and len(written(folder)) == 1
+
+
+def test_a_result_that_cannot_be_stored_does_not_lose_the_others(teacher):
+    """Reasoning models cut their reasoning anywhere, also within an emoji: JSON allows that, UTF-8 does not."""
+    requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(2)]
+    (batch_folder(teacher) / "results").mkdir(parents=True)
+    odd = json.dumps({"custom_id": requests[0].id, "response": {"status_code": 200, "body": completion("a", reasoning="\ud83d")}}) + "\n"
+    put(batch_folder(teacher), "out.jsonl", odd, result(requests[1]))
+    assert ask(teacher, requests)[requests[1].id].text == "answer"
+
+
+def test_send_false_neither_imports_nor_writes(teacher):
+    requests = [teacher.request("translate", "row:0", "v1", "text")]
+    (batch_folder(teacher) / "results").mkdir(parents=True)
+    put(batch_folder(teacher), "out.jsonl", result(requests[0]))
+    answer = ask(teacher.model_copy(update={"send": False}), requests)[requests[0].id]
+    assert read(answer, Teacher)[0] == "held" and written(batch_folder(teacher)) == []
+
+
+def test_a_batch_needs_a_store_on_disk(teacher):
+    with pytest.raises(TeacherError, match="batch needs an answer store on disk"):
+        fill(teacher.model_copy(update={"answers": None}), [teacher.request("translate", "row:0", "v1", "text")])
+
+
+def test_what_a_batch_service_is_asked_is_what_an_endpoint_is_asked(teacher):
+    with Stub() as stub:
+        asked = teacher.model_copy(update={"backend": "http", "url": stub.url, "answers": None})
+        request = asked.request("translate", "row:0", "v1", "نص")
+        fill(asked, [request])
+        fill(teacher, [request])
+        line = files(batch_folder(teacher))["0001-translate.jsonl"][0]
+        assert stub.counts == {body_hash(line["body"]): 1} and line["url"] == "/v1/chat/completions"
+
+
+# Ray
+
+
+def test_without_ray_it_is_said_how_to_get_it(teacher, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with Stub() as stub:
+        clustered = teacher.model_copy(update={"backend": "ray", "url": stub.url})
+        with pytest.raises(TeacherError, match=r'TEACHER = "ray" needs Ray: pip install -e "\.\[ray\]"'):
+            fill(clustered, [clustered.request("translate", "row:0", "v1", "text")])
+        assert stub.total == 0
+    store = Store(teacher.answers)
+    assert len(store) == 0
+    store.close()
+
+
+def asked_by_a_worker(urls, requests, **limits):
+    worker = Asker(Endpoint(" ".join(urls), **limits), urls)
+    return worker({"place": [7 + i for i in range(len(requests))], "request": [pickle.dumps(request) for request in requests]})
+
+
+def test_a_worker_answers_in_the_order_it_was_asked(monkeypatch):
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.002)
+    with Stub() as stub:
+        stub.program("نص 1", 400)
+        stub.program("نص 2", 503, "ok")
+        out = asked_by_a_worker([stub.url], some(4))
+    assert (out["place"], out["error"]) == ([7, 8, 9, 10], ["", "HTTP 400", "", ""])
+    texts = [body and json.loads(body)["choices"][0]["message"]["content"] for body in out["body"]]
+    assert texts == ["نص 0", "", "نص 2", "نص 3"] and len(out["seconds"]) == 4
+
+
+def test_a_worker_tells_what_it_did_not_send(monkeypatch):
+    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 1)
+    with Stub(default=400) as stub:
+        out = asked_by_a_worker([stub.url], some(5), concurrency=1)
+        assert stub.total == 1
+    assert out["error"] == ["HTTP 400"] + ["not sent: 1 requests in a row failed, the last with HTTP 400"] * 4
+
+
+def test_workers_take_the_endpoints_in_turn(monkeypatch):
+    with Stub() as one, Stub() as two:
+        for process in range(4):
+            monkeypatch.setattr("bimedix_utils.teacher.cluster.os.getpid", lambda process=process: process)
+            asked_by_a_worker([one.url, two.url], some(1))
+        assert (one.total, two.total) == (2, 2)
+
+
+def test_no_key_is_shipped_to_a_worker(monkeypatch):
+    monkeypatch.setenv("TEACHER_API_KEY", "sk-secret-do-not-ship")
+    with Stub() as stub:
+        worker = Asker(Endpoint(stub.url), [stub.url])
+        assert b"sk-secret" not in pickle.dumps(worker)
+        worker({"place": [0], "request": [pickle.dumps(some(1)[0])]})
+        assert stub.headers[0]["Authorization"] == "Bearer sk-secret-do-not-ship"
