@@ -48,9 +48,13 @@ def isolate(text: str) -> str:
     return _LATIN_RUN.sub(lambda m: f"{_LRI}{m.group()}{_PDI}", text) if _ARABIC_LETTER.search(text) else text
 
 
+# Made once: json.dumps would make an encoder for every call, and a million requests are hashed in a big run.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal content gives equal text, so it can be hashed."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def digest(value: Any, length: int = 16) -> str:

@@ -4,12 +4,13 @@ import json
 import pickle
 import random
 import sys
+from dataclasses import replace
 
 import pytest
 from support.stub_server import Stub, body_hash, completion
 
 from bimedix_utils.errors import TeacherError
-from bimedix_utils.teacher import batch, http
+from bimedix_utils.teacher import batch, cluster, http
 from bimedix_utils.teacher.cluster import Asker
 from bimedix_utils.teacher.engine import Teacher, ask, batch_folder, fill
 from bimedix_utils.teacher.http import Endpoint
@@ -362,6 +363,18 @@ def test_without_ray_it_is_said_how_to_get_it(teacher, monkeypatch):
     store = Store(teacher.answers)
     assert len(store) == 0
     store.close()
+
+
+def test_an_address_may_end_in_a_slash_also_where_there_are_several(teacher, monkeypatch):
+    """What `cluster.run` does with them, without a cluster."""
+
+    def run(missing, endpoint, workers, deliver):
+        http.send(missing, replace(endpoint, url=endpoint.url.split()[0]), deliver)
+
+    monkeypatch.setattr(cluster, "run", run)
+    with Stub() as stub:
+        clustered = teacher.model_copy(update={"backend": "ray", "url": f"{stub.url}/ {stub.url}/"})
+        assert not fill(clustered, [clustered.request("translate", "row:0", "v1", "text")]).failed
 
 
 def asked_by_a_worker(urls, requests, **limits):

@@ -1,7 +1,9 @@
 """`http.send` against a stub server: how often each failure is tried, how fast it asks, what stops it."""
 
+import asyncio
 import json
 import random
+import signal
 import socket
 import threading
 import time
@@ -421,12 +423,52 @@ def test_a_refused_key_stops_at_once_and_keeps_what_was_answered(stub):
     assert (stub.texts, list(found)) == (["a", "b"], ["a"])
 
 
+def test_what_arrived_before_the_run_was_stopped_is_still_delivered(stub):
+    """The store is slow: `b` has arrived and waits for it when the key is refused."""
+    stub.program("c", (503, {"Retry-After": "0.15"}), 401)
+    found = []
+
+    def deliver(part):
+        time.sleep(0.4)
+        found.extend(request.row_id for request, _ in part)
+
+    with pytest.raises(TeacherError, match="HTTP 401"):
+        http.send([question(text) for text in "abc"], http.Endpoint(stub.url, concurrency=3), deliver)
+    assert sorted(found) == ["a", "b"]
+
+
 def test_nobody_listens_is_said_before_anything_is_sent(stub):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
         port = free.getsockname()[1]
         with pytest.raises(TeacherError, match=rf"nobody answers at 127\.0\.0\.1:{port}; nothing was sent"):
             http.send([question("one")], http.Endpoint(f"http://127.0.0.1:{port}/v1"), lambda part: pytest.fail("delivered"))
+
+
+def test_an_interrupt_before_the_first_request_stops_the_run(stub, monkeypatch):
+    """aiohttp is imported on the sender's thread, which takes its time: who interrupts then must not be charged for a whole run."""
+    begin, run = threading.Event(), asyncio.run
+
+    def slow_start(main):
+        begin.wait(5)
+        time.sleep(0.2)
+        return run(main)
+
+    def press():
+        begin.set()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    monkeypatch.setattr(asyncio, "run", slow_start)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.2, press)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            send(stub, *numbered(3))
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    assert stub.total == 0
 
 
 # Everything at once

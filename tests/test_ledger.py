@@ -14,6 +14,7 @@ from bimedix_utils.teacher.store import Answer
 pytestmark = pytest.mark.unit
 HEAD = "model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens,source,date\n"
 DOLLAR = 1_000_000  # for a million tokens: each token costs one dollar
+PRICE = Price(DOLLAR, DOLLAR)
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,9 @@ def prices(tmp_path):
 
 @pytest.fixture
 def teacher(stub, prices, tmp_path):
-    """Model `m` costs a dollar a token: at most 2 * 1 + 10 = 12 dollars for a word."""
+    """Model `m` costs a dollar a token, and there is money for three words at their worst and a little more."""
     return Teacher(backend="http", model="m", url=stub.url, answers=tmp_path / "a.sqlite", concurrency=4, max_tokens=10, timeout=10,
-                   prices=prices(f"m,{DOLLAR},{DOLLAR},us,2026-01-01"), max_cost_usd=40)  # fmt: skip
+                   prices=prices(f"m,{DOLLAR},{DOLLAR},us,2026-01-01"), max_cost_usd=LIMIT)  # fmt: skip
 
 
 def words(teacher, count):
@@ -58,6 +59,10 @@ def question(text="word", most=10):
 
 def usage(prompt, answer):
     return {"prompt_tokens": prompt, "completion_tokens": answer}
+
+
+WORST = Meter(PRICE, 0.0).worst(question())  # at least 1 + 10 dollars, since a word is one token by the guess
+LIMIT = 3 * WORST + 4
 
 
 # Prices
@@ -99,6 +104,14 @@ def test_a_table_without_the_columns_is_refused(tmp_path):
         price_of("m", tmp_path / "prices.csv")
 
 
+@pytest.mark.parametrize("content", [None, HEAD.encode() + "نموذج,1,2".encode("windows-1256")], ids=["not there", "not UTF-8"])
+def test_a_table_that_cannot_be_read_is_refused(content, tmp_path):
+    if content is not None:
+        (tmp_path / "prices.csv").write_bytes(content)
+    with pytest.raises(TeacherError, match=r"prices\.csv"):
+        price_of("m", tmp_path / "prices.csv")
+
+
 def test_the_kits_own_table_is_read():
     from bimedix_utils.provenance import ROOT
 
@@ -109,17 +122,21 @@ def test_the_kits_own_table_is_read():
 
 
 def test_a_reservation_holds_the_worst_case_until_it_is_settled():
-    meter = Meter(Price(DOLLAR, DOLLAR), 25.0)
+    meter = Meter(PRICE, 2 * WORST + 1)
     assert [meter.reserve(question()) for _ in range(3)] == [True, True, False]
     meter.settle(question(), Answer("id", "text", usage=usage(1, 1)))
-    assert (meter.spent, meter.reserved) == (2.0, 12.0)
-    assert not meter.reserve(question("word" * 3))
-    assert meter.reserve(question(most=9))
+    assert (meter.spent, meter.reserved) == (2.0, WORST)
+    assert not meter.reserve(question()) and meter.reserve(question(most=9))
+
+
+def test_the_worst_case_is_an_answer_of_full_length_and_more_than_the_guess_at_the_prompt():
+    assert Meter(Price(0.0, DOLLAR), 0.0).worst(question(most=77)) == 77.0
+    assert Meter(Price(DOLLAR, 0.0), 0.0).worst(question("x" * 400)) >= 200.0
 
 
 def test_a_limit_may_be_spent_to_the_last_cent():
-    assert Meter(Price(DOLLAR, DOLLAR), 12.0).reserve(question())
-    assert not Meter(Price(DOLLAR, DOLLAR), 11.99).reserve(question())
+    assert Meter(PRICE, WORST).reserve(question())
+    assert not Meter(PRICE, WORST - 0.01).reserve(question())
 
 
 def test_a_free_model_needs_no_limit():
@@ -129,14 +146,14 @@ def test_a_free_model_needs_no_limit():
 
 @pytest.mark.parametrize("counted", [{}, {"prompt_tokens": 1}, {"completion_tokens": 1}])
 def test_an_answer_without_a_count_is_booked_at_the_worst_case(counted):
-    meter = Meter(Price(DOLLAR, DOLLAR), 25.0)
+    meter = Meter(PRICE, LIMIT)
     meter.reserve(question())
     assert meter.settle(question(), Answer("id", "text", usage=counted)) is None
-    assert (meter.spent, meter.reserved) == (12.0, 0.0)
+    assert (meter.spent, meter.reserved) == (WORST, 0.0)
 
 
 def test_a_failure_gives_its_reservation_back():
-    meter = Meter(Price(DOLLAR, DOLLAR), 12.0)
+    meter = Meter(PRICE, WORST)
     meter.reserve(question())
     meter.settle(question(), Answer("id", None, error="HTTP 500"))
     assert (meter.spent, meter.reserved) == (0.0, 0.0) and meter.reserve(question())
@@ -150,21 +167,21 @@ USAGES = {
     "twice the guess at the prompt": (usage(2, 10), 12),
     "short": (usage(1, 1), 2),
     "nothing": (usage(0, 0), 0),
-    "not counted": (None, 12),
-    "half counted": ({"completion_tokens": 3}, 12),
-    "counted as text": ({"prompt_tokens": "1", "completion_tokens": "1"}, 12),
-    "counted below zero": (usage(-100, 10), 12),
+    "not counted": (None, WORST),
+    "half counted": ({"completion_tokens": 3}, WORST),
+    "counted as text": ({"prompt_tokens": "1", "completion_tokens": "1"}, WORST),
+    "counted below zero": (usage(-100, 10), WORST),
     "with the words of a chat template": (usage(1 + 20, 10), 31),
 }
 
 
 @pytest.mark.parametrize("counted, cost", USAGES.values(), ids=USAGES)
 def test_the_limit_is_never_exceeded_whatever_the_answers_say_they_took(counted, cost, stub, teacher):
-    """A word may cost 12 dollars; `cost` is what it took, or the worst case where that is not said."""
+    """`cost` is what an answer took, or the worst case where that is not said."""
     stub.default = completion("text", usage=counted)
     requests = words(teacher, 30)
     outcome = fill(teacher, requests)
-    assert stub.total * cost <= 40
+    assert stub.total * cost <= LIMIT
     assert stub.total == 30 or (stub.total >= 1 and outcome.stopped == "the budget is spent")
 
 
@@ -172,18 +189,18 @@ def test_what_an_unreadable_answer_may_have_cost_counts_for_the_limit(stub, teac
     """A body with status 200 was produced and is charged, whether or not it can be read."""
     stub.default = {"choices": [], "usage": usage(1, 10)}
     fill(teacher, words(teacher, 10))
-    assert stub.total * 11 <= 40
+    assert stub.total * 11 <= LIMIT
 
 
 def test_the_budget_lasts_as_long_as_answers_are_cheap(stub, teacher):
-    """Two dollars each: when 14 are answered, 28 + 12 = 40 still fit; then the 15th."""
+    """Two dollars each: as long as the worst case of one more fits, it is sent."""
     stub.default = completion("text", usage=usage(1, 1))
-    fill(teacher, words(teacher, 30))
-    assert stub.total == 15
+    fill(teacher, words(teacher, 100))
+    assert stub.total == (LIMIT - WORST) // 2 + 1
 
 
 def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, teacher):
-    stub.default = completion("{}", usage=usage(2, 10))
+    stub.default = completion("{}", usage=None)
     requests = words(teacher, 5)
     answers = ask(teacher, requests)
     held = [a for a in answers.values() if a.text is None]
@@ -194,12 +211,12 @@ def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, te
 
 
 def test_a_request_above_the_limit_is_not_sent(stub, teacher):
-    assert fill(teacher.model_copy(update={"max_cost_usd": 11.0}), words(teacher, 3)).stopped == "the budget is spent"
+    assert fill(teacher.model_copy(update={"max_cost_usd": WORST - 0.5}), words(teacher, 3)).stopped == "the budget is spent"
     assert stub.total == 0
 
 
 def test_why_the_run_stopped_is_printed(stub, teacher, capsys):
-    stub.default = completion("text", usage=usage(2, 10))
+    stub.default = completion("text", usage=None)
     fill(teacher, words(teacher, 9))
     assert "teacher: the budget is spent" in capsys.readouterr().out
 
@@ -242,8 +259,8 @@ def test_a_model_that_costs_money_needs_a_limit_even_on_this_machine(line, stub,
 @pytest.mark.parametrize("backend", ["batch", "ray"])
 def test_an_executor_that_cannot_stop_in_between_refuses_beforehand(backend, stub, teacher, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "run", never)
-    with pytest.raises(TeacherError, match="these requests may cost 44.00 US dollars, MAX_COST_USD is 40.00; nothing was sent"):
-        fill(teacher.model_copy(update={"backend": backend}), words(teacher, 4))
+    with pytest.raises(TeacherError, match=r"these requests may cost \d+\.00 US dollars, MAX_COST_USD is 43.00; nothing was sent"):
+        fill(teacher.model_copy(update={"backend": backend, "max_cost_usd": 43.0}), words(teacher, 4))
     assert stub.total == 0 and not list(tmp_path.rglob("*.jsonl"))
 
 

@@ -186,6 +186,38 @@ def test_tokens_and_words_are_counted_by_language_and_kind(mixed):
     assert dear["ar"] > 1.5 * dear["en"]
 
 
+def test_tokens_are_those_of_the_first_mixtral():
+    """32,000 pieces; later Mistral tokenizers have more and give other ids."""
+    tokenizer = mixture._mixtral_tokenizer()
+    assert (tokenizer.n_words, tokenizer.encode("Hello world", bos=False, eos=False)) == (32000, [22557, 1526])
+
+
+@pytest.mark.parametrize("text, tokens", [("", 0), (" aspirin", 2), (" I have chest pain.", 5), (" أشعر بألم في الصدر.", 18)])
+def test_longer_answers_have_more_tokens(text, tokens):
+    """The numbers were written down once."""
+    start = mixture.tokens_of(qa(1, question="a", answer="b"))
+    assert mixture.tokens_of(qa(1, question="a", answer=f"b{text}")) - start == tokens
+
+
+def test_neither_ids_nor_sources_nor_notes_cost_tokens():
+    row = qa(1)
+    assert mixture.tokens_of(row) == mixture.tokens_of(row.replace(id="x" * 300, source="y" * 300, note="z" * 300, topic="t" * 300)) > 0
+
+
+def test_tokens_of_a_chat_count_every_turn_that_is_trained_on():
+    one = chat("I have chest pain.")
+    two = one.replace(turns=(*one.turns, Turn(role="patient", text="Since Monday."), Turn(role="doctor", text="See a doctor today.")))
+    closing = one.replace(turns=(*one.turns, Turn(role="patient", text="Thank you very much for all of this.")))
+    assert mixture.tokens_of(two) > mixture.tokens_of(one) + 5
+    assert mixture.tokens_of(closing) == mixture.tokens_of(one)  # nothing answers it, so it is left out
+
+
+def test_tokens_of_rows_add_up_to_the_counts(mixed):
+    counts = mixture.token_counts(mixed)
+    for lang, kind in counts:
+        assert counts[lang, kind][1] == sum(mixture.tokens_of(row) for row in mixed if (row.lang, row.kind) == (lang, kind))
+
+
 def test_the_card_says_what_was_counted(mixed):
     counts = mixture.token_counts(mixed)
     sources = Counter((r.source, r.licence) for r in mixed)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -14,6 +15,12 @@ from bimedix_utils.teacher import replay, requests
 
 pytestmark = pytest.mark.unit
 EVERY = replay.load(recordings.FOLDER)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Every request of the smoke run, by place."""
+    return recordings.smoke_requests()
 
 
 @pytest.fixture
@@ -56,8 +63,7 @@ def test_every_recording_is_labelled_as_written_for_this_kit():
         assert "paper" not in row["author"] or "not" in row["author"]
 
 
-def test_every_recording_reads_as_its_fault_says():
-    asked = recordings.smoke_requests()
+def test_every_recording_reads_as_its_fault_says(asked):
     assert {place: reason for place, row in EVERY.items() if (reason := recordings.still_answers(row, *asked[place]))} == {}
 
 
@@ -122,10 +128,57 @@ def test_a_skeleton_put_among_the_recordings_as_it_is_is_refused(folder):
 
 def test_the_missing_recordings_are_the_gaps_the_card_states():
     card = (recordings.FOLDER / "README.md").read_text(encoding="utf-8")
-    gaps = [row["stage"] for row in recordings.missing()]
-    assert f"{gaps.count(synthesis.STAGE)} held because no answer is recorded" in card
-    assert f"and {gaps.count('translate')} held because no\nanswer is recorded" in card
-    assert len(gaps) == gaps.count(synthesis.STAGE) + gaps.count("translate")
+    gaps = Counter(row["stage"] for row in recordings.missing())
+    assert f"{gaps[synthesis.STAGE]} held because no answer is recorded" in card
+    assert f"and {gaps['translate']} held because no\nanswer is recorded" in card
+    assert set(gaps) == {synthesis.STAGE, "translate", "repair_score"}
+    # "one has no repair": a score that cannot be read, left so on purpose
+    assert gaps["repair_score"] == 1 and "one has no repair" in card
+
+
+# Repairs
+
+
+def test_every_answer_that_is_not_json_and_no_other_asks_for_a_repair(asked):
+    repairs = {place for place in asked if place[0].startswith("repair_")}
+    unread = {place for place, row in EVERY.items() if row["fault"] == "not_json" and not place[0].startswith("repair_")}
+    assert repairs == {(f"repair_{stage}", *rest) for stage, *rest in unread} and len(repairs) == 3
+
+
+def test_a_repair_carries_the_repair_prompts_version_and_the_whole_conversation(asked):
+    for place, (request, _) in asked.items():
+        if place[0].startswith("repair_"):
+            first = asked[(place[0].removeprefix("repair_"), *place[1:])][0]
+            assert request.prompt_version == requests.REPAIR.tag != first.prompt_version
+            assert request.messages[:1] == first.messages and [role for role, _ in request.messages] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("stage", [synthesis.STAGE, "translate", "refine", "score"])
+def test_a_repair_must_have_the_structure_of_what_it_repairs(stage, asked):
+    request, record = next(pair for place, pair in asked.items() if place[0] == stage)
+    repair = request.repair("not JSON", "no JSON object")
+    assert recordings.blank(repair, record) == recordings.blank(request, record)
+    assert (
+        recordings.wanted_structure(repair, record).model_json_schema() == recordings.wanted_structure(request, record).model_json_schema()
+    )
+    good = {"text": json.dumps(filled(recordings.blank(request, record))), "finish_reason": "stop"}
+    assert recordings.still_answers(good, repair, record) == ""
+    assert "parse_failed" in recordings.still_answers({**good, "text": '{"other": 1}'}, repair, record)
+
+
+def filled(value):
+    """A skeleton with its empty places filled."""
+    if isinstance(value, dict):
+        return {key: filled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item) for item in value]
+    return {"": "words", None: 90}.get(value, value)
+
+
+def test_the_skeleton_of_a_missing_repair_shows_what_is_wrong():
+    (row,) = [row for row in recordings.missing() if row["stage"] == "repair_score"]
+    assert json.loads(row["text"]) == {"errors": [], "score": None}
+    assert row["prompt_version"] == requests.REPAIR.tag and "could not be read: no JSON object" in row["prompt"]
 
 
 def test_the_card_counts_each_fault():

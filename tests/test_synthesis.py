@@ -1,6 +1,7 @@
 """Chats from questions: each rule by itself, and every recorded chat in the state it belongs in."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 
 from bimedix_utils import sources, synthesis
 from bimedix_utils.records import Record
-from bimedix_utils.synthesis import ChatTurn
-from bimedix_utils.teacher.engine import Teacher, ask
+from bimedix_utils.synthesis import Chat, ChatTurn, Plan
+from bimedix_utils.teacher.engine import Teacher, ask_structured
+from bimedix_utils.teacher.requests import Request
 from bimedix_utils.teacher.store import Answer
 
 pytestmark = pytest.mark.unit
@@ -28,20 +30,21 @@ def chat(*texts: str, first: str = "patient") -> list[ChatTurn]:
     return [ChatTurn(role=roles[i % 2], text=text) for i, text in enumerate(texts)]
 
 
-GOOD = (
-    "I am thirsty all day.",
-    "How long has this been going on?",
-    "For a month.",
-    "Low insulin can do that; please see a clinician soon.",
-)
+CLOSE = "Low insulin can do that; please see a clinician soon."  # reaches the key and says what to do next
+GOOD = ("I am thirsty all day.", "How long has this been going on?", "For a month.", CLOSE)
 
 
 def broken(*texts: str, question: Record | None = None, **how) -> list[str]:
     return synthesis.problems(chat(*texts, **how), question or mcqa(), MIN, MAX)
 
 
+def saying(text: str) -> list[str]:
+    """The rules a chat breaks whose last turn says `text` and then closes as it should."""
+    return broken(*GOOD[:3], f"{text} {CLOSE}")
+
+
 def ending(text: str) -> list[str]:
-    """The rules a chat breaks whose last turn is `text`."""
+    """The rules a chat breaks whose last turn is `text` and nothing else."""
     return broken(*GOOD[:3], text)
 
 
@@ -55,7 +58,8 @@ def test_a_good_chat_breaks_no_rule():
 
 def test_order_of_roles():
     assert broken("Hello.", *GOOD, first="doctor") == ["role_order"]
-    assert broken(*GOOD, first="doctor") == ["role_order", "doctor_not_last", "no_question_asked"]
+    # With the speakers exchanged the doctor's words are the patient's: nothing is asked, closed or concluded.
+    assert broken(*GOOD, first="doctor") == ["role_order", "doctor_not_last", "no_question_asked", "unsafe_close", "key_not_reached"]
     doubled = chat(*GOOD)[:2] + chat("And what else?", first="doctor") + chat(*GOOD)[2:]
     assert synthesis.problems(doubled, mcqa(), MIN, MAX) == ["role_order"]
 
@@ -66,7 +70,7 @@ def test_the_doctor_has_the_last_word():
 
 @pytest.mark.parametrize("exchanges, found", [(1, ["exchange_count"]), (2, []), (6, []), (7, ["exchange_count"])])
 def test_number_of_exchanges(exchanges, found):
-    turns = ["I feel ill.", "Since when?"] * exchanges
+    turns = ["I feel ill.", CLOSE] * exchanges
     assert [name for name in broken(*turns) if name != "no_question_asked"] == found
 
 
@@ -76,13 +80,53 @@ def test_limits_of_exchanges_are_the_callers():
 
 
 def test_an_empty_chat_is_not_usable():
-    assert synthesis.problems([], mcqa(), MIN, MAX) == ["exchange_count", "no_question_asked"]
+    assert synthesis.problems([], mcqa(), MIN, MAX) == ["no_question_asked", "exchange_count", "key_not_reached"]
 
 
 def test_the_doctor_asks_before_concluding():
     assert broken(GOOD[0], "I see.", *GOOD[2:]) == ["no_question_asked"]
     # Neither the patient's question nor one in the doctor's last words counts.
-    assert broken("Why am I thirsty?", "I see.", "What is it?", "Low insulin. Is that clear?") == ["no_question_asked"]
+    assert broken("Why am I thirsty?", "I see.", "What is it?", f"{CLOSE} Is that clear?") == ["no_question_asked"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Low insulin. Go to the emergency department.",
+        "Low insulin. I will refer you to a specialist.",
+        "Low insulin. We will check your blood and arrange a review.",
+        "Low insulin. Come back on Monday.",
+        "Low insulin. If you feel faint, lie down.",
+        "Low insulin. Call an ambulance at once.",
+    ],
+)
+def test_a_close_that_says_what_comes_next_is_safe(text):
+    assert ending(text) == []
+
+
+@pytest.mark.parametrize("text", ["It is low insulin.", "Low insulin, then. Take care!", "Low insulin. Goodbye, and good luck."])
+def test_a_close_without_a_next_step_is_unsafe(text):
+    assert ending(text) == ["unsafe_close"]
+
+
+def test_only_the_doctors_last_words_close_a_chat():
+    assert broken(*GOOD, "Thanks.", "You are welcome.") == ["unsafe_close"]
+    assert broken(*GOOD[:3], "It is low insulin.", "Should I come back if it gets worse?", "Yes.") == ["unsafe_close"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Low insulin. Seek medical attention as soon as the fever rises.",
+        "Low insulin. Please consult a doctor in two days.",
+        "Low insulin. Go to the ER should you faint.",
+        "Low insulin. Dial 911 for chest pain.",
+        "Low insulin. Get medical help without delay.",
+        "Low insulin. If symptoms persist for two days, phone me.",
+    ],
+)
+def test_the_commonest_safe_closes_are_known(text):
+    assert ending(text) == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +146,7 @@ def test_the_doctor_asks_before_concluding():
     ],
 )
 def test_no_talk_of_exams_options_or_letters(text):
-    assert ending(text) == ["mentions_exam"]
+    assert saying(text) == ["mentions_exam"]
 
 
 def test_the_patient_may_not_talk_of_exams_either():
@@ -120,7 +164,12 @@ def test_the_patient_may_not_talk_of_exams_either():
     ],
 )
 def test_ordinary_talk_is_not_about_exams(text):
-    assert ending(text) == []
+    assert saying(text) == []
+
+
+@pytest.mark.parametrize("text", ["A physical exam comes next.", "Your eye exam was normal."])
+def test_a_doctors_examination_is_no_exam(text):
+    assert saying(text) == []
 
 
 @pytest.mark.parametrize(
@@ -134,39 +183,108 @@ def test_ordinary_talk_is_not_about_exams(text):
     ],
 )
 def test_ordinary_clinical_talk_is_not_about_exams(text):
-    assert ending(text) == []
+    assert saying(text) == []
+
+
+MACHINE = [
+    "As an AI I cannot examine you.",
+    "I am an AI, not a doctor.",
+    "I'm an AI, so take this with care.",
+    "I’m an AI, so take this with care.",
+    "A language model may be wrong.",
+    "This chatbot knows no more.",
+]
+
+
+@pytest.mark.parametrize("text", MACHINE)
+def test_nobody_speaks_as_a_machine(text):
+    assert saying(text) == ["speaks_as_machine"]
+
+
+def test_the_patient_is_no_machine_either():
+    assert broken("As an AI I am thirsty all day.", *GOOD[1:]) == ["speaks_as_machine"]
+
+
+@pytest.mark.parametrize("text", ["Use it as an aid to walking.", "A model of language hangs here.", "I am an aid worker myself."])
+def test_words_that_only_look_like_a_machines_pass(text):
+    assert saying(text) == []
 
 
 def test_english_only():
-    assert ending("الإنسولين منخفض. Insulin is low.") == ["other_language"]
+    assert saying("الإنسولين منخفض.") == ["other_language"]
     assert broken("أشعر بالعطش", *GOOD[1:]) == ["other_language"]
-    assert ending("Low insulin – at 37.5 °C, a naïve “café” test; β-cells do it.") == []
+    assert saying("Low insulin – at 37.5 °C, a naïve “café” test; β-cells do it, 5 µg of it.") == []
 
 
-@pytest.mark.parametrize("text", ["Insulin is low. 请去看医生。", "Insulin is low. Обратитесь к врачу."], ids=["Chinese", "Russian"])
+@pytest.mark.parametrize("text", ["请去看医生。", "Обратитесь к врачу."], ids=["Chinese", "Russian"])
 def test_english_only_in_any_script(text):
-    assert ending(text) == ["other_language"]
+    assert saying(text) == ["other_language"]
+
+
+def test_the_right_answer_must_be_said():
+    assert ending("The hormone of the pancreas is too low; see a clinician.") == ["key_not_reached"]
+    assert ending("Insulin is too low; see a clinician.") == []
+
+
+def test_only_the_doctor_can_reach_the_key():
+    assert broken("Is it insulin?", GOOD[1], GOOD[2], "Yes; see a clinician soon.") == ["key_not_reached"]
+    assert broken(GOOD[0], "Do you take insulin?", GOOD[2], "Then see a clinician soon.") == []  # in any of the doctor's turns
+
+
+ARTERIES = ("Left coronary artery", "Right coronary artery", "Aorta", "Carotid artery")
+
+
+@pytest.mark.parametrize(
+    "options, said, reached",
+    [
+        (("deficiency of thiamine stores", "b", "c", "d"), "thiamine stores are empty", True),  # two of three
+        (("deficiency of thiamine stores", "b", "c", "d"), "thiamine is missing", False),  # one of three
+        (("raised sodium", "b", "c", "d"), "sodium is the trouble", True),  # one of two
+        (ARTERIES, "a coronary artery is blocked", False),  # words shared with other options decide nothing
+        (ARTERIES, "the left one is blocked", True),
+        (("Pain", "Pain and fever", "Fever", "Cough"), "it is pain", True),  # no word of its own: all its words count
+        (("Pain", "Pain and fever", "Fever", "Cough"), "it is nothing", False),
+        (("5", "6", "7", "8"), "anything at all", True),  # a number has no words: not judged
+        (("Inhibits the enzyme", "b", "c", "d"), "an inhibitor of enzymes", True),  # endings do not matter
+    ],
+)
+def test_half_of_the_words_that_single_the_key_out_are_enough(options, said, reached):
+    assert synthesis.reaches_key(said, mcqa(options)) is reached
+
+
+def test_the_key_is_sought_where_it_stands():
+    assert ending("Cortisol is too high; see a clinician.") == ["key_not_reached", "wrong_answer"]
+    assert broken(*GOOD[:3], "Cortisol is too high; see a clinician.", question=mcqa(answer_index=2)) == []
 
 
 def test_a_wrong_option_may_not_win():
-    assert ending("This is due to glucagon.") == ["wrong_answer"]
-    assert ending("Not glucagon: it is insulin.") == []
-    assert ending("The hormone of the pancreas is too low.") == []  # nothing is named: words cannot tell
+    assert ending("This is due to glucagon; see a clinician.") == ["key_not_reached", "wrong_answer"]
+    assert saying("Not glucagon: it is insulin.") == []
+    assert "wrong_answer" not in ending("The hormone of the pancreas is too low; see a clinician.")  # nothing is named: words cannot tell
     assert broken("Is it glucagon?", *GOOD[1:]) == []  # only the doctor's words count
+
+
+def test_a_wrong_option_can_win_although_the_key_is_reached():
+    """The key's own word falls, and yet a wrong option is named in full and most of what tells the two apart is missing."""
+    options = ("Acute viral hepatic necrosis", "Chronic cholangitis", "Viral hepatic tumour", "Gastric ulcer")
+    said = "This acute trouble is chronic cholangitis; see a clinician."
+    assert broken(*GOOD[:3], said, question=mcqa(options)) == ["wrong_answer"]
 
 
 def test_only_words_that_tell_options_apart_count():
     options = ("Colles fracture", "Smith fracture", "Barton fracture", "Galeazzi fracture")
-    said = [*GOOD[:3], "That looks like a fracture of the wrist."]
-    assert broken(*said, question=mcqa(options)) == []
-    said[-1] = "That looks like a Smith fracture."
-    assert broken(*said, question=mcqa(options)) == ["wrong_answer"]
+    said = [*GOOD[:3], "That looks like a fracture of the wrist; see a surgeon."]
+    assert broken(*said, question=mcqa(options)) == ["key_not_reached"]
+    said[-1] = "That looks like a Smith fracture; see a surgeon."
+    assert broken(*said, question=mcqa(options)) == ["key_not_reached", "wrong_answer"]
     assert broken(*said, question=mcqa(options, answer_index=1)) == []
 
 
-def test_yes_no_maybe_has_no_wrong_words():
-    """Three options are a research question: 'no' in a sentence decides nothing."""
-    assert broken(*GOOD, question=mcqa(("insulin", "thirsty month", "maybe"), answer_index=2)) == []
+@pytest.mark.parametrize("options", [("insulin", "thirsty month", "maybe"), ("low insulin", "maybe")])
+def test_yes_no_maybe_has_no_words_to_judge_by(options):
+    """Three options are a research question: 'no' in a sentence decides nothing, and 'maybe' need not fall."""
+    assert broken(*GOOD, question=mcqa(options, answer_index=len(options) - 1)) == []
+    assert broken(*GOOD, question=mcqa((*options, "x", "y"), answer_index=len(options) - 1)) != []
 
 
 def test_words_meet_in_their_first_six_letters():
@@ -176,9 +294,84 @@ def test_words_meet_in_their_first_six_letters():
 
 
 def test_several_broken_rules_are_all_named_in_order():
-    assert broken("Option A?", "خذ Glucagon.", "Thanks") == [
-        "doctor_not_last", "exchange_count", "no_question_asked", "mentions_exam", "other_language", "wrong_answer",
+    assert broken("Option A?", "خذ Glucagon.", "Thanks, chatbot") == [
+        "doctor_not_last", "no_question_asked", "unsafe_close", "mentions_exam", "speaks_as_machine", "other_language",
+        "exchange_count", "key_not_reached", "wrong_answer",
     ]  # fmt: skip
+    assert list(synthesis.FORM_RULES) == [
+        "role_order", "doctor_not_last", "no_question_asked", "unsafe_close", "mentions_exam", "speaks_as_machine", "other_language",
+    ]  # fmt: skip
+
+
+# Chats that people wrote
+
+
+SAMPLE = sources.read_file(DATA / "sample" / "dialogues_train.en.jsonl", kit=True)
+
+
+@pytest.mark.parametrize("rule", synthesis.FORM_RULES)
+def test_no_form_rule_objects_to_the_kits_dialogues(rule):
+    assert len(SAMPLE) == 24
+    assert [record.id for record in SAMPLE if not synthesis.FORM_RULES[rule](record.turns)] == []
+
+
+@pytest.mark.parametrize("rule", ["mentions_exam", "speaks_as_machine", "other_language"])
+def test_rules_of_wording_object_to_few_real_dialogues(rule, raw_dir):
+    real = [record for path in sorted(raw_dir.rglob("mts_dialog*.jsonl")) for record in sources.read_file(path)]
+    assert len(real) >= 100
+    assert sum(not synthesis.FORM_RULES[rule](record.turns) for record in real) <= 0.03 * len(real)
+
+
+# Seeds and plans
+
+
+def test_chats_grow_from_usable_english_training_questions_only():
+    right = [mcqa(id=f"toy:{i}") for i in range(5)]
+    wrong = [
+        mcqa(id="w:1", split="test"), mcqa(id="w:2", split="validation"), mcqa(id="w:3", lang="ar"), mcqa(id="w:4", status="rejected"),
+        mcqa(id="w:5", status="duplicate"), mcqa(id="w:6", kind="qa", options=(), answer_index=None, answer="Insulin."), SAMPLE[0],
+    ]  # fmt: skip
+    assert {r.id for r in synthesis.seeds([*wrong, *right], 100, 1)} == {r.id for r in right}
+
+
+def test_seeds_are_drawn_by_seed_and_id_alone():
+    rows = [mcqa(id=f"toy:{i}") for i in range(60)]
+    drawn = [r.id for r in synthesis.seeds(rows, 20, 42)]
+    assert len(set(drawn)) == 20 and drawn != [r.id for r in rows[:20]]
+    assert [r.id for r in synthesis.seeds(rows[::-1], 20, 42)] == drawn
+    assert [r.id for r in synthesis.seeds(rows, 40, 42)][:20] == drawn  # more chats keep those already made
+    assert [r.id for r in synthesis.seeds(rows, 20, 43)] != drawn
+
+
+PLANS = [synthesis.plan(f"toy:{i}", 42) for i in range(600)]
+
+
+def test_a_plan_is_a_function_of_seed_and_id():
+    assert [synthesis.plan(f"toy:{i}", 42) for i in range(600)] == PLANS
+    assert [synthesis.plan(f"toy:{i}", 43) for i in range(600)] != PLANS
+    # Written down once: another process, machine or Python draws the same.
+    known = Plan("a patient with little schooling", "in the twenties", "short, hurried sentences", "greets the doctor first", False)
+    assert synthesis.plan("toy:1", 42) == known
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [("persona", set(synthesis.PERSONAS)), ("register", set(synthesis.REGISTERS)), ("opening", set(synthesis.OPENINGS))],
+)
+def test_every_part_of_a_plan_is_drawn(name, wanted):
+    counts = Counter(getattr(plan, name) for plan in PLANS)
+    assert set(counts) == wanted
+    assert min(counts.values()) > 0.5 * len(PLANS) / len(wanted)
+
+
+def test_ages_fit_their_persona():
+    drawn = {(plan.persona, plan.age) for plan in PLANS}
+    assert drawn == {(persona, age) for persona, ages in synthesis.PERSONAS.items() for age in ages}
+
+
+def test_one_chat_in_six_has_a_red_flag():
+    # Four standard errors of a share of 1/6 among 600.
+    assert abs(sum(plan.red_flag for plan in PLANS) / 600 - 1 / 6) < 4 * (1 / 6 * 5 / 6 / 600) ** 0.5
 
 
 # Requests and statuses
@@ -189,70 +382,147 @@ def teacher() -> Teacher:
     return Teacher(backend="replay", model="recorded", recordings=DATA / "recordings")
 
 
+def prompt_of(question: Record, teacher: Teacher, seed: int = 1, limits: tuple[int, int] = (MIN, MAX)) -> str:
+    (request,) = synthesis.requests([question], teacher, *limits, seed)
+    return request.messages[0][1]
+
+
+def test_a_request_has_its_place_and_the_prompts_version(teacher):
+    (request,) = synthesis.requests([mcqa()], teacher, MIN, MAX, 1)
+    assert request.place == ("synthesize_chat", "toy:1", 0, 0) and len(request.messages) == 1
+    assert request.prompt_version == synthesis.PROMPT.tag and synthesis.PROMPT.version == "v2"
+
+
 def test_a_request_holds_question_options_key_and_limits(teacher):
-    (request,) = synthesis.requests([mcqa(answer="It moves glucose into cells.", context="An abstract.")], teacher, 3, 5, 1)
-    text = request.messages[0][1]
-    assert request.place == ("synthesize_chat", "toy:1", 0, 0) and request.prompt_version == synthesis.PROMPT.tag
+    text = prompt_of(mcqa(answer="It moves glucose into cells.", context="An abstract."), teacher, limits=(3, 5))
     for part in (
         "Context: An abstract.",
         "Which hormone lowers",
-        "A. Insulin B. Glucagon",
+        "A. Insulin B. Glucagon C. Cortisol D. Gastrin",
         "Correct answer: Insulin",
+        "Explanation: It moves glucose into cells.",
         "between 3 and 5 exchanges",
     ):
         assert part in text
-    assert "It moves glucose into cells." in text and any(persona in text for persona in synthesis.PERSONAS)
 
 
-def test_personas_do_not_depend_on_order_or_neighbours(teacher):
+def test_a_question_without_context_or_explanation_says_so(teacher):
+    text = prompt_of(mcqa(), teacher)
+    assert "Context:" not in text and "Explanation: none given" in text
+
+
+def test_braces_in_a_question_are_kept(teacher):
+    assert "Is {x} or {{y}} meant?" in prompt_of(mcqa(question="Is {x} or {{y}} meant?"), teacher)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_the_prompt_shows_the_plan(number, teacher):
+    drawn = synthesis.plan(f"toy:{number}", 42)
+    text = prompt_of(mcqa(id=f"toy:{number}"), teacher, seed=42)
+    lines = r"speaks: (.*)\nAge of the patient: (.*?)\. Where .*\nWay of speaking: (.*)\nOpening: .*? side (.*)\.\nRed flag: (.*)\n"
+    flag = synthesis.RED_FLAG if drawn.red_flag else "None is needed."
+    assert re.search(lines, text).groups() == (drawn.persona, drawn.age, drawn.register, drawn.opening, flag)
+
+
+def test_prompts_do_not_depend_on_order_or_neighbours(teacher):
     rows = [mcqa(id=f"toy:{i}") for i in range(40)]
     texts = {r.row_id: r.messages for r in synthesis.requests(rows, teacher, MIN, MAX, 42)}
     backwards = {r.row_id: r.messages for r in synthesis.requests(rows[::-2], teacher, MIN, MAX, 42)}
     assert len(backwards) == 20
     assert backwards == {row_id: texts[row_id] for row_id in backwards}
     other_seed = {r.row_id: r.messages for r in synthesis.requests(rows, teacher, MIN, MAX, 43)}
-    assert 0 < sum(texts[i] != other_seed[i] for i in texts) < 40
-    assert len(set(texts.values())) > 5
+    assert sum(texts[i] != other_seed[i] for i in texts) > 30  # a plan has hundreds of forms
+    assert len(set(texts.values())) > 30
+
+
+def collected_from(rows: list[Record], raw: list[Answer | None], teacher: Teacher):
+    """What `collect` makes of these answers, in the order of the rows; a repair gets no answer."""
+
+    def answered(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
+        if requests[0].stage != synthesis.STAGE:
+            return {r.id: Answer(r.id, None, error="no recording") for r in requests}
+        return {r.id: answer or Answer(r.id, None, error="HTTP 500") for r, answer in zip(requests, raw, strict=True)}
+
+    asked = synthesis.requests(rows, teacher, MIN, MAX, 42)
+    return synthesis.collect(rows, ask_structured(teacher, asked, lambda _: Chat, answered), MIN, MAX)
 
 
 def test_every_question_ends_in_one_status(teacher):
     rows = [mcqa(id=f"toy:{i}", question=f"Question {i}?") for i in range(6)]
-    asked = synthesis.requests(rows, teacher, MIN, MAX, 42)
     good = json.dumps({"turns": [turn.model_dump() for turn in chat(*GOOD)]})
     raw = [(good, "stop"), (good, "length"), ("I cannot help.", "stop"), ("{}", "stop"), (good.replace("For a month", "Option B"), "stop")]
-    answers = {r.id: Answer(r.id, *raw[i]) if i < 5 else Answer(r.id, None, error="HTTP 500") for i, r in enumerate(asked)}
-    chats, statuses = synthesis.collect(rows, asked, answers, MIN, MAX)
+    chats, statuses = collected_from(rows, [*(Answer("", *one) for one in raw), None], teacher)
     assert [statuses[row.id][0] for row in rows] == ["ok", "truncated", "refused", "parse_failed", "rejected", "failed"]
-    assert statuses["toy:4"] == ("rejected", "mentions_exam")
-    (made,) = chats
-    assert (made.id, made.parent_id, made.kind, made.split, made.topic) == ("chat:toy:0", "toy:0", "chat", "train", "Physiology")
-    assert [turn.text for turn in made.turns] == list(GOOD)
+    assert statuses["toy:0"] == ("ok", "") and statuses["toy:4"] == ("rejected", "mentions_exam")
+    assert [made.parent_id for made in chats] == ["toy:0"]
 
 
-def test_an_answer_with_a_third_role_or_an_empty_turn_is_parse_failed(teacher):
-    rows = [mcqa(id="toy:0"), mcqa(id="toy:1", question="Another question?")]
-    asked = synthesis.requests(rows, teacher, MIN, MAX, 42)
-    texts = ['{"turns": [{"role": "nurse", "text": "Hi"}]}', '{"turns": [{"role": "patient", "text": ""}]}']
-    answers = {r.id: Answer(r.id, text) for r, text in zip(asked, texts, strict=True)}
-    statuses = synthesis.collect(rows, asked, answers, MIN, MAX)[1]
-    assert [status for status, _ in statuses.values()] == ["parse_failed", "parse_failed"]
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "nurse", "text": "Hi"}],
+        [{"role": "patient", "text": ""}],
+        [{"role": "patient"}],
+        [{"role": "patient", "text": "Hi", "mood": "sad"}],
+        [],
+    ],
+    ids=["third role", "empty turn", "no text", "another key", "no turns"],
+)
+def test_an_answer_of_another_structure_is_parse_failed(turns, teacher):
+    chats, statuses = collected_from([mcqa()], [Answer("", json.dumps({"turns": turns}))], teacher)
+    assert chats == [] and statuses["toy:1"][0] == "parse_failed"
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\u00a0"])
+def test_a_turn_of_white_space_does_not_stop_the_run(blank, teacher):
+    """What a model writes may cost its own chat, never the others: the row ends in a status."""
+    turns = [turn.model_dump() for turn in chat(*GOOD[:2], blank, CLOSE)]
+    chats, statuses = collected_from([mcqa()], [Answer("", json.dumps({"turns": turns}))], teacher)
+    assert chats == [] and statuses["toy:1"][0] in ("parse_failed", "rejected")
+
+
+def test_a_repaired_chat_is_kept_with_a_note():
+    outcome = ("ok", Chat(turns=chat(*GOOD)), "repaired: no JSON object")
+    chats, statuses = synthesis.collect([mcqa()], [outcome], MIN, MAX)
+    assert len(chats) == 1 and statuses == {"toy:1": ("ok", "repaired: no JSON object")}
+
+
+def test_a_repaired_chat_that_breaks_a_rule_is_rejected_all_the_same():
+    outcome = ("ok", Chat(turns=chat(*GOOD, "Thanks.")), "repaired: no JSON object")
+    assert synthesis.collect([mcqa()], [outcome], MIN, MAX) == ([], {"toy:1": ("rejected", "doctor_not_last")})
+
+
+def test_an_outcome_must_belong_to_every_question():
+    with pytest.raises(ValueError, match="shorter"):
+        synthesis.collect([mcqa(), mcqa(id="toy:2")], [("held", None, "no recording")], MIN, MAX)
+
+
+def test_a_chat_as_a_record_names_its_question_and_keeps_its_licence():
+    question = mcqa(licence="MIT", context="An abstract.", answer="why")
+    made = synthesis.as_record(question, Chat(turns=chat(*GOOD)))
+    assert (made.id, made.parent_id, made.kind, made.lang, made.source) == ("chat:toy:1", "toy:1", "chat", "en", "chat")
+    assert (made.licence, made.split, made.topic, made.status) == ("MIT", "train", "Physiology", "ok")
+    assert [(turn.role, turn.text) for turn in made.turns] == list(zip(("patient", "doctor") * 2, GOOD, strict=True))
+    assert (made.question, made.options, made.answer_index, made.answer, made.context) == ("", (), None, "", "")  # the key stays behind
 
 
 # The recordings
 
 FAULTS = {
-    "chat_one_exchange": ("rejected", "exchange_count"),
+    "chat_one_exchange": ("rejected", "no_question_asked, exchange_count"),
     "chat_letters": ("rejected", "mentions_exam"),
     "chat_no_question": ("rejected", "no_question_asked"),
-    "chat_role_order": ("rejected", "role_order"),
-    "chat_states_wrong": ("rejected", "wrong_answer"),
+    "chat_role_order": ("rejected", "role_order, doctor_not_last, unsafe_close"),
+    "chat_states_wrong": ("rejected", "key_not_reached, wrong_answer"),
     "truncated": ("truncated", "cut at the token limit"),
     "refusal": ("refused", "I'm sorry"),
     "not_json": ("parse_failed", "no JSON object"),
     "code_fence": ("ok", ""),
     "": ("ok", ""),
 }
-RECORDED = [json.loads(row) for row in (DATA / "recordings" / "synthesize_chat.jsonl").read_text(encoding="utf-8").splitlines()]
+LINES = [json.loads(row) for row in (DATA / "recordings" / "synthesize_chat.jsonl").read_text(encoding="utf-8").splitlines()]
+RECORDED = [row for row in LINES if row["stage"] == synthesis.STAGE]  # the others are repairs
+CARD = (DATA / "recordings" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -260,21 +530,33 @@ def collected(teacher):
     names = ("medmcqa_train.en.jsonl", "medqa_train.en.jsonl", "pubmedqa_train.en.json")
     questions = [record for name in names for record in sources.read_file(DATA / "sample" / name, kit=True)]
     asked = synthesis.requests(questions, teacher, MIN, MAX, seed=42)
-    return questions, *synthesis.collect(questions, asked, ask(teacher, asked), MIN, MAX)
+    return questions, *synthesis.collect(questions, ask_structured(teacher, asked, lambda _: Chat), MIN, MAX)
 
 
 def test_every_fault_is_recorded_and_known():
-    assert {row["fault"] for row in RECORDED} == set(FAULTS)
+    assert {row["fault"] for row in LINES} == set(FAULTS)
 
 
 @pytest.mark.parametrize("row_id, fault", [(row["row_id"], row["fault"]) for row in RECORDED])
 def test_recorded_chat_ends_where_it_should(row_id, fault, collected):
     status, note = collected[2][row_id]
-    wanted, word = FAULTS[fault]
+    wanted, words = FAULTS[fault]
     assert status == wanted, note
-    assert word in note and (word or not note)
-    if status == "rejected" and fault == "chat_states_wrong":
-        assert note == "wrong_answer"  # nothing else is wrong with it
+    # A planted fault breaks these rules and no other one.
+    assert note == words if status in ("ok", "rejected") else note.startswith(words)
+
+
+@pytest.mark.parametrize("fault", [fault for fault, (status, _) in FAULTS.items() if status == "rejected"])
+def test_the_card_names_the_rules_each_planted_fault_breaks(fault):
+    rules = re.search(rf"^\| `{fault}` \|.*\| chat rejected: (.*) \|$", CARD, re.MULTILINE).group(1)
+    assert rules.replace("`", "") == FAULTS[fault][1]
+
+
+def test_an_unreadable_chat_is_asked_for_once_more(collected):
+    """Its recorded repair is no better: both reasons stand in the note."""
+    (repair,) = [row for row in LINES if row["stage"] != synthesis.STAGE]
+    assert (repair["stage"], repair["fault"]) == ("repair_synthesize_chat", "not_json")
+    assert collected[2][repair["row_id"]] == ("parse_failed", "no JSON object; repair parse_failed")
 
 
 def test_every_sample_question_is_accounted_for(collected):
@@ -285,3 +567,13 @@ def test_every_sample_question_is_accounted_for(collected):
     unrecorded = {question.id for question in questions} - {row["row_id"] for row in RECORDED}
     assert {row_id for row_id, why in statuses.items() if why == ("held", "no recording")} == unrecorded
     assert all(made.id == synthesis.chat_id(made.parent_id) and made.licence == sources.KIT_LICENCE for made in chats)
+
+
+def test_the_card_counts_how_the_chats_end(collected):
+    counts = Counter(status for status, _ in collected[2].values())
+    found = re.search(
+        r"of (\d+) questions, (\d+) chats are usable, (\d+) rejected, (\d+) refused, (\d+) truncated, (\d+) unreadable, and (\d+) held",
+        CARD,
+    )
+    statuses = ("ok", "rejected", "refused", "truncated", "parse_failed", "held")
+    assert [int(number) for number in found.groups()] == [counts.total(), *(counts[status] for status in statuses)]

@@ -296,6 +296,29 @@ def test_store_of_another_version_is_refused_and_keeps_its_bytes(version, fillin
     assert {p.name for p in tmp_path.iterdir()} <= {"a.sqlite", "a.sqlite.lock"}
 
 
+def test_a_database_that_is_no_answer_store_is_refused_and_keeps_its_bytes(tmp_path):
+    path = tmp_path / "cookies.sqlite"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE cookies (name TEXT)")
+    db.commit()
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(TeacherError, match="answer store"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_store_is_a_teacher_error(stub, teacher):
+    texts = [f"text {i}" for i in range(300)]
+    send(teacher, *texts)
+    damaged = bytearray(teacher.answers.read_bytes())
+    damaged[8192 : len(damaged) // 2] = b"\xff" * (len(damaged) // 2 - 8192)
+    teacher.answers.write_bytes(damaged)
+    with pytest.raises(TeacherError, match="malformed"):
+        send(teacher, *texts)
+    assert stub.total == 300
+
+
 def test_store_of_another_version_is_refused_before_anything_is_sent(stub, teacher):
     teacher.answers.parent.mkdir()
     foreign_store(teacher.answers, 1)
@@ -354,8 +377,9 @@ def test_a_refused_store_is_given_back(refused, tmp_path):
         foreign_store(path, 1)
     else:
         path.write_bytes(b"no database" * 100)
-    with pytest.raises(TeacherError):
+    with pytest.raises(TeacherError) as caught:
         Store(path, fill=True)
+    assert caught.value.__traceback__, "kept, so that nothing is given back by the garbage collector"
     path.unlink()
     Store(path, fill=True).close()
 
@@ -374,6 +398,23 @@ def test_a_store_is_given_back_when_the_run_fails(stub, teacher):
     with pytest.raises(TeacherError, match="HTTP 401"):
         send(teacher, "one")
     Store(teacher.answers, fill=True).close()
+
+
+FULL = (
+    "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+)
+
+
+def test_answers_are_stored_together_or_not_at_all(tmp_path):
+    store = Store(tmp_path / "a.sqlite", fill=True)
+    store.put([row(0)])
+    store._db.execute(FULL)
+    with pytest.raises(TeacherError, match=r"\(disk is full\)"):
+        store.put([row(1), row(2)])
+    assert stored(tmp_path / "a.sqlite") == ["text"]
+    store.put([row(1)])
+    store.close()
+    assert stored(tmp_path / "a.sqlite") == ["text", "text"]
 
 
 def test_a_full_disk_is_a_teacher_error_and_none_of_the_answers_is_stored(tmp_path):
@@ -513,10 +554,7 @@ def test_a_store_that_fails_midway_stops_the_run_and_keeps_what_came_before(stub
     """The disk fills up at the third answer: two are kept, and the rest is not sent."""
     Store(teacher.answers).close()
     db = sqlite3.connect(teacher.answers)
-    db.execute(
-        "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 "
-        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
-    )
+    db.execute(FULL)
     with pytest.raises(TeacherError, match=r"\(disk is full\).*mend the disk and run again"):
         send(teacher.model_copy(update={"concurrency": 1}), *"abcdef")
     assert stub.total == 3 and stored(teacher.answers) == ["answer to a", "answer to b"]
@@ -647,6 +685,11 @@ def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsy
     assert sent == [("row:0", "https://example.org/v1")] and "1 rows go to example.org" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1@example.org/v1", "http://localhost:80@example.org/v1", "http://example.org/127.0.0.1"])
+def test_a_remote_host_behind_a_local_name_is_remote(url):
+    assert not http.is_loopback(url)
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1", "http://127.9.9.9/v1"])
 def test_this_machine_needs_no_permission(url, capsys):
     http.check_permission(url, 3, allow_remote=False)
@@ -666,7 +709,7 @@ def test_what_is_no_address_is_refused(url, teacher, stub):
 @pytest.mark.parametrize("url", ["http://user:hidden@127.0.0.1/v1", "https://hidden@example.org/v1", "https://:hidden@example.org/v1",
                                  "user:hidden@example.org/v1", "ftp://user:hidden@example.org/v1"])  # fmt: skip
 def test_an_address_with_a_password_is_refused_without_quoting_it(url, teacher, stub, capsys):
-    with pytest.raises(TeacherError) as caught:
+    with pytest.raises(TeacherError, match="TEACHER_URL") as caught:
         send(teacher.model_copy(update={"url": url, "allow_remote": True}), "one")
     assert "hidden" not in str(caught.value) + capsys.readouterr().out
 

@@ -1,7 +1,8 @@
 """Rounds of translating, checking, scoring and refining: toy teachers, then every recorded fault."""
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from bimedix_utils import sources, synthesis, translation
 from bimedix_utils.checks import Flag
 from bimedix_utils.records import Record, Turn
-from bimedix_utils.teacher.engine import Teacher, ask
+from bimedix_utils.teacher import engine
+from bimedix_utils.teacher.engine import Teacher, ask_structured
+from bimedix_utils.teacher.requests import REPAIR
 from bimedix_utils.translation import Version
 
 pytestmark = pytest.mark.unit
@@ -41,8 +44,9 @@ def teach(tmp_path):
         lines = []
         for (stage, number), answer in answers.items():
             text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
+            version = translation.PROMPTS.get(stage, REPAIR).tag
             lines.append({
-                "stage": stage, "row_id": row_id, "round": number, "sample": 0, "prompt_version": translation.PROMPTS[stage].tag,
+                "stage": stage, "row_id": row_id, "round": number, "sample": 0, "prompt_version": version,
                 "finish_reason": reason, "text": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False),
             })  # fmt: skip
         (tmp_path / "toy.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in lines), encoding="utf-8")
@@ -180,6 +184,116 @@ def test_quality_puts_rules_before_score_and_the_earlier_of_equals_first():
     assert sorted(order[::-1], key=Version.quality, reverse=True) == order
 
 
+# Repairs: an answer that cannot be read is asked for once more, with the reason
+
+
+def test_a_score_that_is_not_json_is_repaired(teach):
+    state = run(teach({("translate", 0): GOOD, ("score", 0): "I would give it 90.", ("repair_score", 0): score(90)}))
+    assert (state.state, state.note, history(state)) == ("accept", "", [(0, 90)])
+
+
+def test_a_repaired_score_may_still_be_too_low(teach):
+    answers = {("translate", 0): STIFF, ("score", 0): "Rather stiff.", ("repair_score", 0): score(70), ("refine", 1): GOOD}
+    state = run(teach({**answers, ("score", 1): "Fine now.", ("repair_score", 1): score(95)}))
+    assert (state.state, history(state)) == ("accept", [(0, 70), (1, 95)])
+
+
+def test_a_score_is_repaired_once_only(teach):
+    state = run(
+        teach({("translate", 0): GOOD, ("score", 0): "90", ("repair_score", 0): "I said 90.", ("repair_repair_score", 0): score(90)})
+    )
+    assert (state.state, state.note) == ("human", "score parse_failed: no JSON object; repair parse_failed")
+
+
+@pytest.mark.parametrize("stage, wanted", [("translate", ("accept", [(0, 96)])), ("refine", ("accept", [(0, 70), (1, 96)]))])
+def test_a_translation_that_is_not_json_is_repaired(stage, wanted, teach):
+    answers = {("translate", 0): STIFF, ("score", 0): score(70), ("refine", 1): GOOD, ("score", 1): score(96)}
+    if stage == "translate":
+        answers[("score", 0)] = score(96)
+    number = 0 if stage == "translate" else 1
+    broken = {(stage, number): "The translation follows tomorrow.", (f"repair_{stage}", number): answers[stage, number]}
+    state = run(teach({**answers, **broken}))
+    assert (state.state, history(state)) == wanted
+
+
+def asked_in(run_it) -> list:
+    """Every request `run_it` makes, in order, and the answers replay has for them."""
+    made = []
+
+    def watch(teacher, requests):
+        made.extend(requests)
+        return engine.ask(teacher, requests)
+
+    run_it(watch)
+    return made
+
+
+def test_a_repair_shows_the_answer_and_what_is_wrong_with_it(teach):
+    teacher = teach({("translate", 0): GOOD, ("score", 0): score(101), ("repair_score", 0): score(90)})
+    made = asked_in(lambda watch: translation.run_rounds([QUESTION], teacher, THRESHOLD, ROUNDS, KNOWLEDGE, ask=watch))
+    assert [request.place for request in made] == [(stage, "toy:1", 0, 0) for stage in ("translate", "score", "repair_score")]
+    asked, repair = made[1:]
+    assert repair.messages[:-1] == (*asked.messages, ("assistant", json.dumps(score(101))))
+    assert "score: Input should be less than or equal to 100" in repair.messages[-1][1]
+
+
+@pytest.mark.parametrize("status", ["held", "truncated", "refused"])
+def test_what_is_not_a_matter_of_structure_is_not_repaired(status, teach):
+    teacher = teach({("score", 0): score(96), **({("translate", 0): FIRST[status]} if FIRST[status] else {})})
+    made = asked_in(lambda watch: translation.run_rounds([QUESTION], teacher, THRESHOLD, ROUNDS, KNOWLEDGE, ask=watch))
+    assert [request.stage for request in made] == ["translate"]
+
+
+# What is translated
+
+
+def train(number: int, **more) -> Record:
+    return QUESTION.replace(id=f"toy:{number}", **more)
+
+
+def test_usable_english_training_rows_are_wanted_in_their_order():
+    rows = [train(3), train(1), CHAT.replace(id="chat:1"), train(2)]
+    others = [
+        train(4, split="test"),
+        train(5, split="validation"),
+        train(6, lang="ar"),
+        train(7, status="rejected"),
+        train(8, status="held"),
+    ]
+    assert translation.wanted([others[0], rows[0], others[1], *rows[1:], *others[2:]]) == rows
+
+
+def test_a_count_draws_that_many_and_keeps_their_order():
+    rows = [train(i) for i in range(50)]
+    drawn = translation.wanted(rows, 12, 42)
+    assert len(drawn) == 12 and drawn == [row for row in rows if row in drawn] and drawn != rows[:12]
+    assert translation.wanted(rows, 500, 42) == translation.wanted(rows, 0, 42) == rows
+
+
+def test_a_draw_depends_on_seed_and_ids_alone():
+    rows = [train(i) for i in range(50)]
+    ids = {row.id for row in translation.wanted(rows, 12, 42)}
+    assert {row.id for row in translation.wanted(rows[::-1], 12, 42)} == ids
+    assert {row.id for row in translation.wanted(rows, 20, 42)} > ids  # a larger draw keeps what was paid for
+    assert {row.id for row in translation.wanted(rows, 12, 43)} != ids
+
+
+def test_rows_that_are_not_wanted_take_no_place_in_a_draw():
+    rows = [train(i, split="test" if i % 2 else "train") for i in range(50)]
+    drawn = translation.wanted(rows, 12, 42)
+    assert len(drawn) == 12 and {row.split for row in drawn} == {"train"}
+
+
+def test_the_first_requests_are_those_of_round_0(teach):
+    rows = [train(1), train(2, question="How many ribs are there?"), CHAT.replace(id="toy:3")]
+    teacher = teach({("translate", 0): GOOD, ("score", 0): score(96)})
+    first = translation.first_requests(rows, teacher, "ar")
+    assert [request.place for request in first] == [("translate", row.id, 0, 0) for row in rows]
+    made = asked_in(lambda watch: translation.run_rounds(rows, teacher, THRESHOLD, ROUNDS, KNOWLEDGE, ask=watch))
+    assert made[: len(rows)] == first  # what is estimated is what is sent
+    assert engine.estimate(teacher, first).to_send == len(rows)
+
+
 # Fields and records
 
 MCQ = QUESTION.replace(kind="mcqa", options=("One", "Two", "Three", "Four"), answer_index=2, context="A short text.")
@@ -237,20 +351,22 @@ ENDS = {
 STAGES = ("translate", "score", "refine")
 
 
-def recorded() -> tuple[dict[str, str], set[str]]:
-    """({row id: deciding fault}, ids of the rows that have recordings)."""
-    faults, rows = defaultdict(set), set()
+def recorded() -> tuple[dict[str, str], set[str], set[str]]:
+    """({row id: deciding fault}, ids of the rows that have recordings, ids of those with a repair)."""
+    faults, rows, repaired = defaultdict(set), set(), set()
     for path in sorted((DATA / "recordings").glob("*.jsonl")):
         for text in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(text)
             if row["stage"] in STAGES:
                 rows.add(row["row_id"])
                 faults[row["row_id"]].add(row["fault"])
+            elif row["stage"] in {f"repair_{stage}" for stage in STAGES}:
+                repaired.add(row["row_id"])
     deciding = {row_id: [f for f in [*ENDS, *sorted(found - set(ENDS))] if f in found and f] for row_id, found in faults.items()}
-    return {row_id: found[0] for row_id, found in deciding.items() if found}, rows
+    return {row_id: found[0] for row_id, found in deciding.items() if found}, rows, repaired
 
 
-FAULTY, RECORDED = recorded()
+FAULTY, RECORDED, REPAIRED = recorded()
 
 
 @pytest.fixture(scope="module")
@@ -258,11 +374,10 @@ def states():
     """The whole sample through synthesis and translation, as notebooks 01 to 03 do it."""
     teacher = Teacher(backend="replay", model="recorded", recordings=DATA / "recordings")
     records = [r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)]
-    train = [r for r in records if r.lang == "en" and r.split == "train"]
-    questions = [r for r in train if r.kind == "mcqa"]
+    questions = synthesis.seeds(records, 1000, seed=42)
     asked = synthesis.requests(questions, teacher, 2, 6, seed=42)
-    chats, _ = synthesis.collect(questions, asked, ask(teacher, asked), 2, 6)
-    table = translation.run_rounds(train + chats, teacher, THRESHOLD, ROUNDS, KNOWLEDGE)
+    chats, _ = synthesis.collect(questions, ask_structured(teacher, asked, lambda _: synthesis.Chat), 2, 6)
+    table = translation.run_rounds(translation.wanted(records + chats), teacher, THRESHOLD, ROUNDS, KNOWLEDGE)
     return {state.record.id: state for state in table}
 
 
@@ -274,6 +389,9 @@ def test_every_fault_name_is_recorded_and_known():
 def test_recorded_fault_ends_where_it_should(row_id, fault, states):
     state = states[row_id]
     scores, flagged = [v.score for v in state.versions], [{flag.check for flag in v.flags} for v in state.versions]
+    if row_id in REPAIRED:
+        assert fault == "not_json" and (state.state, state.note) == ("accept", "") and scores[0] >= THRESHOLD
+        return
     if ENDS[fault] == "refined":
         assert (state.state, state.best.round) == ("accept", len(state.versions) - 1) and len(state.versions) >= 2
         assert not state.best.flags and state.best.score >= THRESHOLD
@@ -300,6 +418,24 @@ def test_recorded_fault_ends_where_it_should(row_id, fault, states):
             assert scores == [None] and state.note.startswith("score parse_failed")
         case "truncated" | "refusal":
             assert state.best is None and state.note
+
+
+def test_of_the_unreadable_scores_one_has_a_repair_and_one_has_none():
+    unreadable = {row_id for row_id, fault in FAULTY.items() if fault == "not_json"}
+    assert len(unreadable) == 2 and len(unreadable & REPAIRED) == 1 and REPAIRED < unreadable
+
+
+def test_the_card_counts_how_the_translations_end(states):
+    card = " ".join((DATA / "recordings" / "README.md").read_text(encoding="utf-8").split())
+    found = re.search(
+        r"Of (\d+) records to translate .*?, (\d+) are accepted \((\d+) in round 0, (\d+) in round 1\), (\d+) go to a person, "
+        r"(\d+) are truncated, (\d+) refused and (\d+) held",
+        card,
+    )
+    ends = Counter(state.state for state in states.values())
+    rounds = Counter(state.best.round for state in states.values() if state.state == "accept")
+    counted = [len(states), ends["accept"], rounds[0], rounds[1], ends["human"], ends["truncated"], ends["refused"], ends["held"]]
+    assert [int(number) for number in found.groups()] == counted and ends.total() == len(states) == sum(counted[1:2] + counted[4:])
 
 
 def test_rows_without_fault_pass_at_once_and_unrecorded_rows_wait(states):

@@ -6,6 +6,7 @@ by spaces (one `vllm serve` a node): workers take them in turn. The key is read 
 """
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -52,6 +53,7 @@ def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: 
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     urls = endpoint.url.split()
     source = iter(requests)
     while part := list(itertools.islice(source, ROUND)):

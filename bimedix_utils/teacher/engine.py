@@ -79,6 +79,23 @@ def estimate(teacher: Teacher, requests: Iterable[Request]) -> Estimate:
         return _survey(store, teacher, requests)[0]
 
 
+HISTORY = ["model", "stage", "answers", "prompt tokens", "completion tokens", "US dollars", "mean seconds"]
+
+
+def history(teacher: Teacher) -> list[tuple]:
+    """Everything the teacher's store has ever bought, as table rows, see `HISTORY`; `not found` where the endpoint counted nothing."""
+
+    def shown(value: float | None, form: str) -> str:
+        return "not found" if value is None else format(value, form)
+
+    with closing(Store(teacher.answers)) as store:
+        return [
+            (row["model"], row["stage"], row["answers"], shown(row["prompt_tokens"], ","), shown(row["completion_tokens"], ","),
+             shown(row["cost_usd"], ".2f"), shown(row["mean_seconds"], ".2f"))
+            for row in store.totals()
+        ]  # fmt: skip
+
+
 def _survey(store: Store, teacher: Teacher, requests: Iterable[Request]) -> tuple[Estimate, set[bytes]]:
     """What is stored and what is not: the estimate, and the raw ids of the missing ones."""
     result, missing, seen = Estimate(price=teacher.price(), concurrency=teacher.concurrency), set(), set()

@@ -15,6 +15,7 @@ A run of `FAILURES_IN_A_ROW` failed requests without one answer between them sto
 
 import asyncio
 import ipaddress
+import json
 import os
 import random
 import threading
@@ -129,27 +130,22 @@ class _Sender:
         import aiohttp
 
         self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
-        self.work = asyncio.Event()
         self.jitter = random.Random()  # of its own: it must not move anybody's seed
         await self._somebody_listens()
         key = os.environ.get("TEACHER_API_KEY", "").strip()
         if not key.isprintable():
             raise TeacherError("the variable TEACHER_API_KEY holds characters that cannot stand in a header")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         limits = aiohttp.ClientTimeout(total=self.endpoint.timeout)
         connector = aiohttp.TCPConnector(limit=self.endpoint.concurrency)
-        async with aiohttp.ClientSession(headers=headers, timeout=limits, connector=connector) as self.session:
-            deliverer = asyncio.create_task(self._deliver_all())
+        jar = aiohttp.DummyCookieJar()  # no cookie is kept or sent
+        async with aiohttp.ClientSession(headers=headers, timeout=limits, connector=connector, cookie_jar=jar) as self.session:
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.endpoint.concurrency):
                         group.create_task(self._worker())
             finally:
-                self.done = True
-                self.work.set()
-                await deliverer  # what has arrived is kept, whatever stopped the run
-
-    done = False
+                self._hand_over()  # what has arrived is kept, whatever stopped the run
 
     def interrupt(self) -> None:
         """Stop from another thread: what is under way is dropped, what has arrived is kept."""
@@ -181,34 +177,27 @@ class _Sender:
                     self.stopped = f"{self.failures} requests in a row failed, the last with {answer.error}"
                 delivered = self.loop.create_future()
                 self.arrived.append((request, answer, delivered))
-                self.work.set()
+                if len(self.arrived) == 1:
+                    # At the end of this turn of the loop: one flush of the disk serves all that arrived in it. On a thread of its own it
+                    # would wait for the interpreter's lock longer than the disk takes.
+                    self.loop.call_soon(self._hand_over)
                 await delivered
             finally:
                 self.under_way -= 1
 
-    async def _deliver_all(self) -> None:
-        """Hand over what has arrived, all of it at once, while the loop goes on: one disk flush serves many answers."""
-        while True:
-            await self.work.wait()
-            self.work.clear()
-            batch, self.arrived = self.arrived, []
-            if batch:
-                try:
-                    await self.loop.run_in_executor(None, self.deliver, [(request, answer) for request, answer, _ in batch])
-                except BaseException as error:
-                    for *_, delivered in batch:
-                        if not delivered.done():
-                            delivered.set_exception(error)
-                    if self.done:
-                        raise
-                    continue
-                for *_, delivered in batch:
-                    if not delivered.done():
-                        delivered.set_result(None)
-            elif self.done:
-                return
-            if self.done:
-                self.work.set()
+    def _hand_over(self) -> None:
+        """Deliver what has arrived, together; a failure goes to every worker that waits for it."""
+        batch, self.arrived = self.arrived, []
+        if not batch:
+            return
+        failure = None
+        try:
+            self.deliver([(request, answer) for request, answer, _ in batch])
+        except BaseException as error:
+            failure = error
+        for *_, delivered in batch:
+            if not delivered.done():
+                delivered.set_exception(failure) if failure else delivered.set_result(None)
 
     async def _turn(self, request: Request) -> None:
         """Wait until the limits per minute and a pause the endpoint asked for allow the next request."""
@@ -229,6 +218,7 @@ class _Sender:
         """One answer, or an `Answer` without text whose error names the last failure."""
         import aiohttp
 
+        url, content = f"{self.endpoint.url}/chat/completions", json.dumps(request.body(), ensure_ascii=False).encode("utf-8")
         error, tries, unreadable, storms, waited = "", 0, 0, 0, 0.0
         while True:
             await self._turn(request)
@@ -237,7 +227,7 @@ class _Sender:
             begin, after = time.perf_counter(), None
             try:
                 # Redirects are refused: the key must not follow one to another host.
-                async with self.session.post(f"{self.endpoint.url}/chat/completions", json=request.body(), allow_redirects=False) as reply:
+                async with self.session.post(url, data=content, allow_redirects=False) as reply:
                     status, after = reply.status, _retry_after(reply.headers.get("Retry-After", ""))
                     body = b"".join([part async for part in _limited(reply.content)]) if status == 200 else b""
                 if status == 200:

@@ -1,0 +1,212 @@
+"""Near duplicates: what is alike is found, what is not stays, whatever the language, the order or the process."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from bimedix_utils.duplicates import near_duplicates, shingles
+
+pytestmark = pytest.mark.unit
+WORDS = [
+    f"{first}{second}"
+    for first in ("car", "neu", "gas", "der", "hep", "pul", "ost")
+    for second in ("dio", "rol", "tra", "mal", "nic", "ver")
+]
+CASE = "A man of forty has had a dry cough for three weeks and wakes at night with sweat on his back"
+
+
+def found(*texts: str, similarity: float = 0.6, kept: int = 1) -> list[str | None]:
+    """What each text resembles; the texts are called a, b, c ..."""
+    named = list(zip("abcdefghij", texts, strict=False))
+    result = list(near_duplicates(named, similarity, kept))
+    assert [row_id for row_id, _ in result] == [row_id for row_id, _ in named]
+    return [other for _, other in result]
+
+
+def sharing(count: int, of: int) -> tuple[str, str]:
+    """Two texts with `count` shingles in common and `of` in all: they begin alike and end in words of their own."""
+    common = [f"common{i}" for i in range(count + 3)]  # n words have n - 3 shingles
+    more = (of - count) // 2
+    return " ".join(common + [f"left{i}" for i in range(more)]), " ".join(common + [f"right{i}" for i in range(of - count - more)])
+
+
+def likeness(first: str, second: str) -> float:
+    one, other = shingles(first), shingles(second)
+    return len(one & other) / len(one | other)
+
+
+# Alike or not
+
+
+def test_an_exact_copy_is_found():
+    assert found(CASE, CASE) == [None, "a"]
+
+
+@pytest.mark.parametrize("copy", [CASE.upper(), f"  {CASE}!! ", CASE.replace(" ", "\n"), CASE.replace("cough", "“cough”,")])
+def test_case_punctuation_and_white_space_make_no_difference(copy):
+    assert found(CASE, copy, similarity=1.0) == [None, "a"]
+
+
+@pytest.mark.parametrize("share, alike", [(0.45, False), (0.55, False), (0.65, True), (0.75, True), (0.95, True)])
+def test_the_threshold_parts_near_copies_from_others(share, alike):
+    first, second = sharing(round(share * 100), 100)
+    assert likeness(first, second) == share
+    assert found(first, second, similarity=0.6) == [None, "a" if alike else None]
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.8, 0.9])
+def test_the_threshold_itself_is_enough(similarity):
+    first, second = sharing(round(similarity * 200), 200)
+    assert likeness(first, second) == similarity
+    assert found(first, second, similarity=similarity) == [None, "a"]
+    first, second = sharing(round(similarity * 200) - 1, 200)
+    assert found(first, second, similarity=similarity) == [None, None]
+
+
+def test_one_changed_word_in_the_middle_of_a_long_text_is_a_near_copy():
+    words = [random.Random(1).choice(WORDS) + str(i) for i in range(60)]
+    assert found(" ".join(words), " ".join([*words[:30], "other", *words[31:]]), similarity=0.8) == [None, "a"]
+
+
+def test_unrelated_texts_are_kept():
+    assert found(CASE, "The liver makes bile, which the gall bladder stores until fat arrives.", "Vitamin C mends scurvy.") == [None] * 3
+
+
+def test_the_same_words_in_another_order_are_another_text():
+    words = CASE.split()
+    assert found(CASE, " ".join(random.Random(3).sample(words, len(words)))) == [None, None]
+
+
+# Arabic
+
+ARABIC = "أشعر بألم شديد في أسفل البطن منذ ثلاثة أيام وأخشى أن تكون الزائدة الدودية ملتهبة"
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "أَشعُرُ بِألمٍ شديدٍ في أسفلِ البطنِ منذُ ثلاثةِ أيامٍ وأخشى أن تكونَ الزائدةُ الدوديةُ ملتهبةً",
+        ARABIC.replace("أ", "ا"),
+        ARABIC.replace("ى", "ي"),
+        ARABIC.replace("ة", "ه"),
+        ARABIC.replace("شديد", "شـــديد"),
+        f"{ARABIC}؟",
+    ],
+    ids=["diacritics", "hamza seats", "alif maqsura", "ta marbuta", "tatweel", "question mark"],
+)
+def test_ways_of_writing_arabic_make_no_difference(copy):
+    assert copy != ARABIC and found(ARABIC, copy, similarity=1.0) == [None, "a"]
+
+
+def test_another_arabic_complaint_is_kept():
+    assert found(ARABIC, "ابني في الخامسة من عمره ويسعل كثيرًا في الليل منذ أسبوع ولا ينام") == [None, None]
+
+
+def test_arabic_digits_are_digits():
+    text = "أتناول {} ملغ من الدواء كل صباح منذ {} أسابيع ولا أشعر بأي تحسن"
+    assert found(text.format("٥٠٠", "٣"), text.format("500", "3"), text.format("250", "8")) == [None, "a", None]
+
+
+# Short and empty
+
+
+def test_nothing_in_nothing_out():
+    assert list(near_duplicates([], 0.6)) == []
+
+
+def test_one_text_resembles_nothing():
+    assert found(CASE) == [None]
+
+
+@pytest.mark.parametrize(
+    "text, count", [("", 1), ("fever", 1), ("fever and cough", 1), ("a b c d", 1), ("a b c d e", 2), ("a a a a a a", 1)]
+)
+def test_shingles_are_runs_of_four_words(text, count):
+    assert len(shingles(text)) == count
+    assert shingles("One, two three FOUR five") == {"one two three four", "two three four five"}
+
+
+def test_texts_shorter_than_a_shingle_are_compared_whole():
+    assert found("Fever.", "fever", "Fever and cough", "cough", "Cough and fever", "fever AND cough") == [None, "a", None, None, None, "c"]
+
+
+def test_texts_without_words_are_all_alike():
+    assert found("", "?!", " ", "word") == [None, "a", "a", None]
+
+
+# How many are kept, and in which order
+
+
+def test_two_of_a_kind_may_be_kept():
+    assert found(CASE, CASE, CASE, CASE, kept=2) == [None, None, "a", "a"]
+    assert found(CASE, "fever", CASE, CASE, kept=2) == [None, None, None, "a"]
+
+
+def test_surplus_texts_do_not_count_against_later_ones():
+    """A chain in which each text resembles the one before: the third resembles only the second, and that is not kept."""
+    words = [f"w{i}" for i in range(160)]
+    first, second, third = (" ".join(words[start : start + 100]) for start in (0, 15, 30))
+    assert likeness(first, second) > 0.6 > likeness(first, third)
+    assert found(first, second, third) == [None, "a", None]
+
+
+def test_the_first_of_a_kind_stays():
+    near = CASE + " and shivers"
+    assert found(near, CASE) == [None, "a"] == found(CASE, near)
+
+
+def test_texts_are_read_one_by_one():
+    """A generator in, a generator out: nothing waits for the end of a million texts."""
+    read = []
+
+    def texts():
+        for i in range(3):
+            read.append(i)
+            yield str(i), CASE
+
+    result = near_duplicates(texts(), 0.6)
+    assert next(result) == ("0", None) and read == [0]
+    assert next(result) == ("1", "0") and read == [0, 1]
+
+
+# Many
+
+
+def many() -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """(300 texts of 60 to 120 words in random order, {id of a planted near copy: id of its original})."""
+    draw = random.Random(42)
+    originals = [(f"text:{i}", draw.choices(WORDS, k=draw.randint(60, 120))) for i in range(270)]
+    texts, planted = list(originals), {}
+    for number, (row_id, words) in enumerate(draw.sample(originals, 30)):
+        copy = list(words)
+        for place in draw.sample(range(len(copy)), 2):
+            copy[place] = "changed"
+        planted[f"copy:{number}"] = row_id
+        texts.append((f"copy:{number}", copy))
+    draw.shuffle(texts)
+    return [(row_id, " ".join(words)) for row_id, words in texts], planted
+
+
+def test_every_planted_near_copy_among_300_is_found_and_nothing_else():
+    texts, planted = many()
+    pairs = {frozenset(pair) for pair in planted.items()}
+    assert {frozenset(pair) for pair in near_duplicates(texts, 0.6) if pair[1]} == pairs and len(pairs) == 30
+
+
+def test_another_process_finds_the_same():
+    """Python's own hashes change between processes; they must not decide."""
+    code = "import test_duplicates as t; print(list(t.near_duplicates(t.many()[0][:80], 0.6)))"
+    places = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": places},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    here = list(near_duplicates(many()[0][:80], 0.6))
+    assert said[0] == said[1] == f"{here}\n" and any(other for _, other in here)
