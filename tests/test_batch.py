@@ -29,7 +29,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def teacher(tmp_path):
-    return Teacher(backend="batch", model="org/model 1", answers=tmp_path / "answers.sqlite")
+    prices = tmp_path / "prices.csv"
+    prices.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,0\n")
+    return Teacher(backend="batch", model="org/model 1", answers=tmp_path / "answers.sqlite", prices=prices)
 
 
 def some(count, stage="translate"):
@@ -325,6 +327,20 @@ def test_a_result_that_cannot_be_stored_does_not_lose_the_others(teacher):
     odd = json.dumps({"custom_id": requests[0].id, "response": {"status_code": 200, "body": completion("a", reasoning="\ud83d")}}) + "\n"
     put(batch_folder(teacher), "out.jsonl", odd, result(requests[1]))
     assert ask(teacher, requests)[requests[1].id].text == "answer"
+
+
+def test_what_came_back_is_imported_though_no_more_may_be_spent(teacher):
+    """Those results were paid for: an unknown price or a limit that was lowered since must not keep them out."""
+    requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(2)]
+    fill(teacher, requests)
+    folder = batch_folder(teacher)
+    (folder / "results").mkdir()
+    put(folder, "out.jsonl", result(requests[0]))
+    unknown = teacher.model_copy(update={"prices": None})
+    assert ask(unknown, requests)[requests[0].id].text == "answer"
+    with pytest.raises(TeacherError, match="no price for"):
+        fill(unknown, [teacher.request("translate", "row:9", "v1", "text 9")])
+    assert written(folder) == [request.id for request in requests]
 
 
 def test_send_false_neither_imports_nor_writes(teacher):

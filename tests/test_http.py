@@ -118,7 +118,7 @@ def test_a_reset_connection_is_tried_five_times(behaviour, stub):
 @pytest.mark.parametrize("behaviour", ["hang", "drip"])
 def test_an_answer_that_does_not_end_in_time_is_tried_five_times(behaviour, stub):
     stub.program("bad", behaviour)
-    found, _ = send(stub, "bad", timeout=0.15)
+    found, _ = send(stub, "bad", timeout=0.1)
     assert (found["bad"].text, found["bad"].error, stub.total) == (None, "TimeoutError", 5)
 
 
@@ -145,6 +145,13 @@ def test_tries_of_different_failures_add_up(stub):
     stub.program("bad", 500, "reset", HALF, 503, 502)
     found, _ = send(stub, "bad")
     assert (found["bad"].error, stub.total) == ("HTTP 502", 5)
+
+
+def test_no_cookie_is_kept(stub):
+    stub.program("one", (503, {"Set-Cookie": "who=me; Path=/"}), "ok")
+    endpoint = http.Endpoint(stub.url.replace("127.0.0.1", "localhost"), timeout=10)
+    http.send([question("one")], endpoint, lambda part: None)
+    assert stub.total == 2 and "Cookie" not in stub.headers[1]
 
 
 # Answers that look odd
@@ -194,11 +201,13 @@ def gaps(stub):
 
 @pytest.mark.parametrize("behaviour", [500, 429])
 def test_waits_are_doubled_up_to_the_longest(behaviour, stub, monkeypatch):
-    monkeypatch.setattr(http, "FIRST_WAIT", 0.05)
-    monkeypatch.setattr(http, "LONGEST_WAIT", 0.15)
-    stub.program("one", *[behaviour] * 4, "ok")
+    """Doubled without end, seven waits would be 2.5 s."""
+    monkeypatch.setattr(http, "ATTEMPTS", 8)
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(http, "LONGEST_WAIT", 0.06)
+    stub.program("one", *[behaviour] * 7, "ok")
     send(stub, "one")
-    assert all(least <= gap < least + 0.25 for least, gap in zip([0.049, 0.099, 0.149, 0.149], gaps(stub), strict=True))
+    assert all(gap >= least - 0.001 for least, gap in zip([0.02, 0.04, *[0.06] * 5], gaps(stub), strict=True)) and sum(gaps(stub)) < 1.5
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -220,18 +229,27 @@ def test_retry_after_is_read_as_a_date_to_come():
     assert 55 < http._retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)) <= 60
 
 
-STORMS = {"no header": ({}, 5), "0": ({"Retry-After": "0"}, 5), "rubbish": ({"Retry-After": "soon"}, 5), "past": ({"Retry-After": PAST}, 5),
-          "negative": ({"Retry-After": "-3"}, 5), "not a number": ({"Retry-After": "nan"}, 5), "beyond": ({"Retry-After": BEYOND}, 5),
-          "0.07": ({"Retry-After": "0.07"}, 3), "an hour": ({"Retry-After": "3600"}, 1), "never": ({"Retry-After": "inf"}, 1)}  # fmt: skip
+STORMS = {  # Retry-After, tries
+    "no header": (None, 5),
+    "0": ("0", 5),
+    "rubbish": ("soon", 5),
+    "past": (PAST, 5),
+    "negative": ("-3", 5),
+    "not a number": ("nan", 5),
+    "beyond": (BEYOND, 5),
+    "0.035": ("0.035", 3),
+    "an hour": ("3600", 1),
+    "never": ("inf", 1),
+}
 
 
-@pytest.mark.parametrize("headers, tries", STORMS.values(), ids=STORMS)
-def test_an_endpoint_that_says_429_for_ever_is_given_up_when_patience_ends(headers, tries, stub, monkeypatch):
-    """0.02 + 0.04 + 0.05 + 0.05 + 0.05 s of waiting are more than 0.2 s of patience."""
-    monkeypatch.setattr(http, "FIRST_WAIT", 0.02)
-    monkeypatch.setattr(http, "LONGEST_WAIT", 0.05)
-    stub.program("bad", (429, headers))
-    found, stopped = send(stub, "bad", patience=0.2)
+@pytest.mark.parametrize("value, tries", STORMS.values(), ids=STORMS)
+def test_an_endpoint_that_says_429_for_ever_is_given_up_when_patience_ends(value, tries, stub, monkeypatch):
+    """10 + 20 + 25 + 25 + 25 ms of waiting are more than 0.1 s of patience."""
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(http, "LONGEST_WAIT", 0.025)
+    stub.program("bad", (429, {"Retry-After": value} if value else {}))
+    found, stopped = send(stub, "bad", patience=0.1)
     assert (found["bad"].error, stub.total, stopped) == ("HTTP 429", tries, "")
 
 
@@ -275,7 +293,7 @@ def test_a_large_request_makes_the_next_one_wait_longer(stub):
 def test_further_tries_count_for_the_limit_per_minute(stub):
     stub.program("bad", 500)
     send(stub, "bad", requests_per_minute=1200)
-    assert stub.total == 5 and min(gaps(stub)) >= 0.04
+    assert stub.total == 5 and all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times))
 
 
 def test_the_limit_per_minute_is_kept_after_a_pause(stub, monkeypatch):
@@ -385,8 +403,7 @@ def test_a_request_between_two_tries_is_not_sent_again_when_the_rest_is_stopped(
     stub.default = 400
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     found, _ = send(stub, "patient", *numbered(9), concurrency=2)
-    assert (stub.texts.count("patient"), found["patient"].text) == (1, None)
-    assert found["patient"].error == "not sent: 4 requests in a row failed, the last with HTTP 400"
+    assert stub.texts.count("patient") == 1 and "patient" not in found
 
 
 def test_the_reason_for_stopping_is_the_first_one(stub, monkeypatch):
@@ -424,7 +441,7 @@ def test_a_refused_key_stops_at_once_and_keeps_what_was_answered(stub):
 
 
 def test_what_arrived_before_the_run_was_stopped_is_still_delivered(stub):
-    """The store is slow: `b` has arrived and waits for it when the key is refused."""
+    """The store is slow: `b` has come meanwhile and waits for it when the key is refused."""
     stub.program("c", (503, {"Retry-After": "0.15"}), 401)
     found = []
 

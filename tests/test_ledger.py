@@ -5,7 +5,7 @@ from support.stub_server import Stub, completion
 
 from bimedix_utils.errors import TeacherError
 from bimedix_utils.teacher import cluster, http
-from bimedix_utils.teacher.engine import Teacher, ask, estimate, fill
+from bimedix_utils.teacher.engine import HISTORY, Teacher, ask, estimate, fill, history
 from bimedix_utils.teacher.ledger import COLUMNS, Estimate, Ledger, Meter, Price, means, most_completion_tokens, price_of, tokens_guess
 from bimedix_utils.teacher.parsing import read
 from bimedix_utils.teacher.requests import Request
@@ -283,8 +283,8 @@ def test_an_estimate_counts_distinct_requests_and_sends_nothing(stub, teacher):
     found = estimate(teacher, iter([*requests, *requests[:4]]))
     shown = dict(found.rows())
     assert (shown["requests"], shown["answered already"], shown["to send"], found.to_send) == ("8", "3", "5", 5)
-    assert (found.prompt_tokens, found.completion_tokens_most) == (5, 50)
-    assert (found.most_usd, found.mean_completion, found.expected_usd) == (55.0, 4.0, 25.0)
+    assert (found.prompt_tokens, found.prompt_tokens_most, found.completion_tokens_most) == (5, 5 * (4 + 64), 50)
+    assert (found.most_usd, found.mean_completion, found.expected_usd) == (390.0, 4.0, 25.0)
     assert stub.total == seen
 
 
@@ -325,9 +325,9 @@ def test_an_estimate_reckons_hours_at_the_concurrency():
 
 def test_means_are_weighted_by_answers_and_leave_out_what_was_not_counted():
     totals = [
-        {"model": "m", "stage": "a", "answers": 3, "mean_completion": 10.0, "mean_seconds": 1.0},
-        {"model": "m", "stage": "b", "answers": 1, "mean_completion": 50.0, "mean_seconds": None},
-        {"model": "m", "stage": "c", "answers": 9, "mean_completion": 99.0, "mean_seconds": 9.0},
+        {"model": "m", "stage": "a", "answers": 3, "counted": 3, "mean_completion": 10.0, "mean_seconds": 1.0},
+        {"model": "m", "stage": "b", "answers": 2, "counted": 1, "mean_completion": 50.0, "mean_seconds": None},
+        {"model": "m", "stage": "c", "answers": 9, "counted": 9, "mean_completion": 99.0, "mean_seconds": 9.0},
     ]
     assert means(totals, "m", {"a", "b"}) == (20.0, 1.0)
     assert means(totals, "other", {"a", "b"}) == (None, None)
@@ -379,6 +379,19 @@ def test_what_was_not_sent_has_not_failed(stub, teacher, monkeypatch):
     answers = ask(free, words(free, 9))
     failed = [a for a in answers.values() if read(a, Teacher)[0] == "failed"]
     assert free.ledger.stages["translate"].failed == len(failed) == 4
+
+
+def test_the_history_of_a_store_is_everything_ever_bought(stub, teacher):
+    stub.default = completion("text", usage=usage(1, 2))
+    fill(teacher, words(teacher, 2))
+    stub.default = completion("text", usage=None)
+    other = teacher.model_copy(update={"model": "free", "ledger": Ledger()})
+    fill(other, words(other, 1))
+    assert HISTORY == ["model", "stage", "answers", "prompt tokens", "completion tokens", "US dollars", "mean seconds"]
+    assert [row[:-1] for row in history(other)] == [
+        ("free", "translate", 1, "not found", "not found", "not found"),
+        ("m", "translate", 2, "2", "4", "6.00"),
+    ]
 
 
 def test_every_teacher_has_a_ledger_of_its_own():

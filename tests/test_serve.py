@@ -227,9 +227,14 @@ def test_a_long_prompt_does_not_cut_its_neighbours_answer(generator):
     per_word = (length - len(generator.encode(Completion(**body("fever " * 1000))))) / 1000
     long = body("fever " * int(2000 + (ROOM - 6 - length) / per_word), max_tokens=20)
     short = body("Fever.", max_tokens=20)
-    alone = asked(generator, short)[0]
-    assert alone[1:] == ("length", 20) and asked(generator, long)[0][2] < 20
-    assert asked(generator, short, long)[0] == alone
+    items = [(generator.encode(wanted), wanted) for wanted in (Completion(**short), Completion(**long))]
+    assert asked(generator, short)[0][1:] == ("length", 20) and asked(generator, long)[0][2] < 20
+    assert generator.fits(items[:1]) and not generator.fits(items)
+
+
+def test_a_request_that_does_not_fit_beside_others_is_generated_by_itself(watched):
+    batches, statuses = watched(("a", {}), ("long", {}), ("b", {}))
+    assert (batches, statuses) == (["a b", "long"], [200] * 3)
 
 
 @pytest.fixture
@@ -348,10 +353,13 @@ class Fake:
         print("got", request.messages[-1].content, flush=True)
         return request.messages
 
+    def fits(self, items):
+        return all(prompt[-1].content != "long" for prompt, *_ in items)
+
     def generate(self, prompts, requests):
         texts = [prompt[-1].content for prompt in prompts]
         print("batch", *texts, flush=True)
-        while "hold" in texts and not os.path.exists(sys.argv[2]):
+        while "hold" in texts and not os.path.exists(os.path.join(sys.argv[2], "release")):
             time.sleep(0.01)
         if "boom" in texts:
             raise RuntimeError("boom")
@@ -366,7 +374,7 @@ sys.exit(serve.main())
 def watched(tmp_path):
     """A server that generates nothing: `ask(*(text, settings))` sends all while the server is busy, and gives (batches, statuses)."""
     release = tmp_path / "release"
-    with running("-c", FAKE, "--model", str(release)) as (port, lines, _), ThreadPoolExecutor(30) as pool:
+    with running("-c", FAKE, "--model", str(tmp_path)) as (port, lines, _), ThreadPoolExecutor(30) as pool:
 
         def until(line: str) -> None:
             while lines.get(timeout=20) != line:

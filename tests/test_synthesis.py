@@ -476,7 +476,7 @@ def test_an_answer_of_another_structure_is_parse_failed(turns, teacher):
 @pytest.mark.parametrize("blank", [" ", "\n", "\u00a0"])
 def test_a_turn_of_white_space_does_not_stop_the_run(blank, teacher):
     """What a model writes may cost its own chat, never the others: the row ends in a status."""
-    turns = [turn.model_dump() for turn in chat(*GOOD[:2], blank, CLOSE)]
+    turns = [{"role": role, "text": text} for role, text in zip(("patient", "doctor") * 2, (*GOOD[:2], blank, CLOSE), strict=True)]
     chats, statuses = collected_from([mcqa()], [Answer("", json.dumps({"turns": turns}))], teacher)
     assert chats == [] and statuses["toy:1"][0] in ("parse_failed", "rejected")
 

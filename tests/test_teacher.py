@@ -621,7 +621,7 @@ def asked_until(stub, path, how, sent):
         deadline = time.monotonic() + 30
         while stub.total < sent and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.3)
+        time.sleep(0.1)
         script.send_signal(how)
         begin = time.monotonic()
         errors = script.communicate(timeout=20)[1]

@@ -5,11 +5,12 @@ order, partial, repeated, cut in the last line, or of other stages. A request is
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..provenance import write_text
+from ..text import digest
 from .requests import Request
 from .store import Answer, read_body
 
@@ -20,16 +21,19 @@ _IMPORTED = 500  # answers delivered together
 
 
 def exchange(requests: Iterable[Request], folder: Path, deliver: Callable[[list[tuple[Request, Answer]]], None],
-             max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES) -> str:  # fmt: skip
+             approve: Callable[[list[Request]], None] = lambda todo: None, max_lines: int = MAX_LINES,
+             max_bytes: int = MAX_BYTES) -> str:  # fmt: skip
     """Import what has come back, then write request files for what was never asked or came back as a failure.
 
-    Returns in words what to do next, or "" when every request is answered. Holds the missing requests in memory.
+    Returns in words what to do next, or "" when every request is answered. Holds the missing requests in memory. `approve` may raise to
+    stop before anything is written; what had come back is imported by then.
     """
     missing = {request.id: request for request in requests}
     failed = _import(missing, folder / "results", deliver)
     written = Counter(_ids(folder / "requests"))
     waiting = {request_id for request_id in missing if written[request_id] > failed[request_id]}
     todo = [request for request_id, request in missing.items() if request_id not in waiting]
+    approve(todo)
     files = _write(todo, folder / "requests", max_lines, max_bytes)
     if not missing:
         return ""
@@ -41,9 +45,9 @@ def exchange(requests: Iterable[Request], folder: Path, deliver: Callable[[list[
     )
 
 
-def _import(missing: dict[str, Request], results: Path, deliver) -> Counter[str]:
+def _import(missing: dict[str, Request], results: Path, deliver: Callable[[list[tuple[Request, Answer]]], None]) -> Counter[str]:
     """Deliver the good results of `missing`, which loses them; returns how often each id came back as a failure."""
-    failed: Counter[str] = Counter()
+    failures: dict[str, set[str]] = defaultdict(set)  # a failure that stands in two files is one failure
     batch: list[tuple[Request, Answer]] = []
     for path in sorted(results.glob("*.jsonl")):
         broken = 0
@@ -51,21 +55,15 @@ def _import(missing: dict[str, Request], results: Path, deliver) -> Counter[str]
             try:
                 value = json.loads(line)
                 request = missing.get(value["custom_id"])
-                if request is None:  # of another stage, or a repetition
-                    continue
-                response = value.get("response") or {}
-                if value.get("error") or response.get("status_code", 200) != 200:
-                    failed[request.id] += 1
-                    continue
-            except (ValueError, LookupError, TypeError, AttributeError):
+            except (ValueError, LookupError, TypeError, RecursionError):
                 broken += 1  # half a line of a file that is still being written
                 continue
-            try:
-                answer = read_body(request.id, json.dumps(response["body"], ensure_ascii=False))
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                failed[request.id] += 1
+            if request is None:  # of another stage, or a repetition
                 continue
-            batch.append((missing.pop(request.id), answer))
+            if answer := _read(request, value):
+                batch.append((missing.pop(request.id), answer))
+            else:
+                failures[request.id].add(digest(line))
             if len(batch) == _IMPORTED:
                 deliver(batch)
                 batch = []
@@ -73,11 +71,22 @@ def _import(missing: dict[str, Request], results: Path, deliver) -> Counter[str]
             print(f"teacher: {broken} lines of {path.name} are no results and were left alone")
     if batch:
         deliver(batch)
-    return failed
+    return Counter({request_id: len(lines) for request_id, lines in failures.items()})
+
+
+def _read(request: Request, value: dict) -> Answer | None:
+    """The answer in one result line; None for a failure."""
+    try:
+        response = value["response"]
+        if value.get("error") or response.get("status_code", 200) != 200:
+            return None
+        return read_body(request.id, json.dumps(response["body"]))  # escaped: half a surrogate pair somewhere in it is none of our business
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-8", errors="replace") as handle:
+    with open(path, encoding="utf-8-sig", errors="replace") as handle:
         yield from (line for line in handle if line.strip())
 
 

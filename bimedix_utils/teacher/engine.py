@@ -36,11 +36,11 @@ class Teacher(BaseModel):
     url: str = ""  # for `ray` several, parted by spaces
     recordings: Path | None = None
     answers: Path | None = None  # the store's file; None keeps answers in memory
-    concurrency: int = 8
-    workers: int = 2  # of `ray`
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    timeout: float = 120.0  # seconds for one answer
+    concurrency: int = Field(default=8, ge=1)
+    workers: int = Field(default=2, ge=1)  # of `ray`
+    requests_per_minute: int = Field(default=0, ge=0)
+    tokens_per_minute: int = Field(default=0, ge=0)
+    timeout: float = Field(default=120.0, gt=0)  # seconds for one answer
     temperature: float = 0.0
     max_tokens: int = 2048
     allow_remote: bool = False
@@ -110,26 +110,26 @@ def _survey(store: Store, teacher: Teacher, requests: Iterable[Request]) -> tupl
     return result, missing
 
 
-def _permitted(teacher: Teacher, todo: Estimate) -> Meter:
-    """The meter for what is about to be sent. Raises `TeacherError` when it may not be sent or might cost too much."""
-    price = todo.price
-    if teacher.backend == "batch":
-        if price and (most := todo.most_usd or 0.0) > teacher.max_cost_usd:
-            raise _too_dear(most, teacher.max_cost_usd)
-        return Meter(price or Price(0.0, 0.0), float("inf"))
+def _permitted(teacher: Teacher, todo: Estimate) -> None:
+    """Raises `TeacherError` when these requests may not be sent or might cost too much."""
     if not teacher.url:
         raise TeacherError("TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint")
     for url in teacher.url.split():
         http.check_permission(url, todo.to_send, teacher.allow_remote)
+    if teacher.backend == "http" and len(teacher.url.split()) > 1:
+        raise TeacherError("http asks one endpoint; several addresses are for TEACHER = ray")
+    _affordable(teacher, todo.price, todo.most_usd if teacher.backend == "ray" else 0.0)  # workers cannot be asked to stop one by one
+
+
+def _affordable(teacher: Teacher, price: Price | None, most_usd: float | None) -> None:
     if price is None:
         raise TeacherError(
             f"no price for {teacher.model!r} in data/prices.csv: add a line (zeros if it costs nothing), so that MAX_COST_USD can be kept"
         )
     if max(price.prompt, price.completion) > 0 and teacher.max_cost_usd <= 0:
         raise TeacherError(f"{teacher.model} costs money and MAX_COST_USD is 0: set the most you want to spend")
-    if teacher.backend == "ray" and (most := todo.most_usd or 0.0) > teacher.max_cost_usd:
-        raise _too_dear(most, teacher.max_cost_usd)
-    return Meter(price, teacher.max_cost_usd)
+    if most_usd > teacher.max_cost_usd:
+        raise _too_dear(most_usd, teacher.max_cost_usd)
 
 
 def _too_dear(most: float, limit: float) -> TeacherError:
@@ -157,7 +157,9 @@ def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcom
     if not teacher.send:
         outcome.stopped = "SEND says no"
         return outcome
-    meter = _permitted(teacher, todo)
+    if teacher.backend != "batch":  # which asks before it writes: what came back is imported, whatever it cost
+        _permitted(teacher, todo)
+    meter = Meter(todo.price, teacher.max_cost_usd)
     with _progress(todo.to_send) as bar:
 
         def deliver(answers: list[tuple[Request, Answer]]) -> None:
@@ -188,12 +190,21 @@ def _take(requests: Iterable[Request], ids: set[bytes]) -> Iterator[Request]:
 def _execute(teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter) -> str:
     """The one place that knows the executors. Returns why the run stopped early, or ""."""
     endpoint = http.Endpoint(
-        teacher.url.rstrip("/"), teacher.concurrency, teacher.timeout, teacher.requests_per_minute, teacher.tokens_per_minute
+        " ".join(url.rstrip("/") for url in teacher.url.split()),
+        teacher.concurrency,
+        teacher.timeout,
+        teacher.requests_per_minute,
+        teacher.tokens_per_minute,
     )
     if teacher.backend == "batch":
         if teacher.answers is None:
             raise TeacherError("batch needs an answer store on disk: its folder holds the request files")
-        return batch.exchange(missing, batch_folder(teacher), deliver)
+
+        def approve(requests: list[Request]) -> None:
+            if requests:
+                _affordable(teacher, meter.price, sum(map(meter.worst, requests)))
+
+        return batch.exchange(missing, batch_folder(teacher), deliver, approve)
     if teacher.backend == "ray":
         cluster.run(missing, endpoint, teacher.workers, deliver)
         return ""

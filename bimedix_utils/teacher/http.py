@@ -14,8 +14,10 @@ A run of `FAILURES_IN_A_ROW` failed requests without one answer between them sto
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import json
+import math
 import os
 import random
 import threading
@@ -35,7 +37,7 @@ UNREADABLE_ATTEMPTS = 2
 FAILURES_IN_A_ROW = 20  # or the number of requests under way at once, if that is more
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 MAX_BYTES = 8_000_000  # a longer body is not an answer
-_RETRIED = (408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
+_RETRIED = (408, 409, 425)  # and every 5xx
 
 Deliver = Callable[[list[tuple[Request, Answer]]], None]
 
@@ -54,8 +56,8 @@ class Endpoint:
 
 def is_loopback(url: str) -> bool:
     """True when the URL points at this machine."""
-    host = urlsplit(url).hostname or ""
     try:
+        host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
@@ -63,11 +65,15 @@ def is_loopback(url: str) -> bool:
 
 def check_permission(url: str, rows: int, allow_remote: bool) -> None:
     """Nothing leaves this machine unannounced: a remote host needs ALLOW_REMOTE = True, a key needs TLS. Raises `TeacherError`."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TeacherError(f"TEACHER_URL = {url!r} is no address: give the base URL of an OpenAI-compatible endpoint")
-    if parts.username or parts.password:
+    if "@" in url:
         raise TeacherError("TEACHER_URL holds a user name or password: give the key in the variable TEACHER_API_KEY instead")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise TeacherError(f"TEACHER_URL = {url!r} is no address: give the base URL of an OpenAI-compatible endpoint")
     if is_loopback(url):
         return
     print(f"teacher: {rows:,} rows go to {parts.hostname}. Never send patient data: these rows leave this machine.")
@@ -125,11 +131,15 @@ class _Sender:
     resume_at: float = 0.0  # nobody sends before this moment: the endpoint said 429
     next_slot: float = 0.0  # the earliest moment the limits per minute allow
     arrived: list = field(default_factory=list)  # (request, answer, future): waiting to be delivered
+    interrupted: bool = False
+    loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
+        self.task, self.loop = asyncio.current_task(), asyncio.get_running_loop()
+        if self.interrupted:
+            return
         import aiohttp
 
-        self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
         self.jitter = random.Random()  # of its own: it must not move anybody's seed
         await self._somebody_listens()
         key = os.environ.get("TEACHER_API_KEY", "").strip()
@@ -145,11 +155,15 @@ class _Sender:
                     for _ in range(self.endpoint.concurrency):
                         group.create_task(self._worker())
             finally:
-                self._hand_over()  # what has arrived is kept, whatever stopped the run
+                if failure := self._hand_over():  # what has arrived is kept, whatever stopped the run
+                    raise failure
 
     def interrupt(self) -> None:
         """Stop from another thread: what is under way is dropped, what has arrived is kept."""
-        self.loop.call_soon_threadsafe(self.task.cancel)
+        self.interrupted = True
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
+                self.loop.call_soon_threadsafe(self.task.cancel)
 
     async def _somebody_listens(self) -> None:
         parts = urlsplit(self.endpoint.url)
@@ -172,8 +186,10 @@ class _Sender:
             self.under_way += 1
             try:
                 answer = await self._ask(request)
+                if answer is None:
+                    return
                 self.failures = 0 if answer.text is not None else self.failures + 1
-                if self.failures >= max(FAILURES_IN_A_ROW, self.endpoint.concurrency):
+                if self.failures >= max(FAILURES_IN_A_ROW, self.endpoint.concurrency) and not self.stopped:
                     self.stopped = f"{self.failures} requests in a row failed, the last with {answer.error}"
                 delivered = self.loop.create_future()
                 self.arrived.append((request, answer, delivered))
@@ -185,11 +201,11 @@ class _Sender:
             finally:
                 self.under_way -= 1
 
-    def _hand_over(self) -> None:
-        """Deliver what has arrived, together; a failure goes to every worker that waits for it."""
+    def _hand_over(self) -> BaseException | None:
+        """Deliver what has arrived, together; a failure goes to every worker that waits for it, and is returned."""
         batch, self.arrived = self.arrived, []
         if not batch:
-            return
+            return None
         failure = None
         try:
             self.deliver([(request, answer) for request, answer, _ in batch])
@@ -198,24 +214,30 @@ class _Sender:
         for *_, delivered in batch:
             if not delivered.done():
                 delivered.set_exception(failure) if failure else delivered.set_result(None)
+        return failure
 
     async def _turn(self, request: Request) -> None:
         """Wait until the limits per minute and a pause the endpoint asked for allow the next request."""
         gap = 60 / self.endpoint.requests_per_minute if self.endpoint.requests_per_minute else 0.0
         if self.endpoint.tokens_per_minute:
             gap = max(gap, 60 * (tokens_guess(request) + most_completion_tokens(request)) / self.endpoint.tokens_per_minute)
-        if gap:
+        while True:
+            while (pause := self.resume_at - self.loop.time()) > 0:
+                # Not all at the same moment: the endpoint has just said that it cannot take that.
+                await asyncio.sleep(pause + self.jitter.random() * min(1.0, pause))
+            if not gap:
+                return
+            # A slot is taken after the pause, or a pause would save slots up and spend them all at once.
             now = self.loop.time()
             slot = max(now, self.next_slot)
             self.next_slot = slot + gap
             if slot > now:
                 await asyncio.sleep(slot - now)
-        while (pause := self.resume_at - self.loop.time()) > 0:
-            # Not all at the same moment: the endpoint has just said that it cannot take that.
-            await asyncio.sleep(pause + self.jitter.random() * min(1.0, pause))
+            if self.resume_at <= self.loop.time():
+                return
 
-    async def _ask(self, request: Request) -> Answer:
-        """One answer, or an `Answer` without text whose error names the last failure."""
+    async def _ask(self, request: Request) -> Answer | None:
+        """One answer, or an `Answer` without text whose error names the last failure; None when the run stopped before it was sent."""
         import aiohttp
 
         url, content = f"{self.endpoint.url}/chat/completions", json.dumps(request.body(), ensure_ascii=False).encode("utf-8")
@@ -223,8 +245,8 @@ class _Sender:
         while True:
             await self._turn(request)
             if self.stopped:
-                return Answer(request.id, None, error=f"not sent: {self.stopped}")
-            begin, after = time.perf_counter(), None
+                return None
+            begin, after, charged = time.perf_counter(), None, False
             try:
                 # Redirects are refused: the key must not follow one to another host.
                 async with self.session.post(url, data=content, allow_redirects=False) as reply:
@@ -232,22 +254,21 @@ class _Sender:
                     body = b"".join([part async for part in _limited(reply.content)]) if status == 200 else b""
                 if status == 200:
                     if len(body) > MAX_BYTES:
-                        return Answer(request.id, None, error="answer too long")
+                        return Answer(request.id, None, error="answer too long", charged=True)
                     try:
                         return read_body(request.id, body.decode("utf-8"), time.perf_counter() - begin)
                     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
-                        unreadable += 1
+                        unreadable, charged = unreadable + 1, True
                         error = f"no chat completion in the body ({type(problem).__name__})"
-                        if unreadable >= UNREADABLE_ATTEMPTS:
-                            return Answer(request.id, None, error=error)
                 else:
                     error = f"HTTP {status}"
                     if status == 401:
                         raise TeacherError("HTTP 401: the endpoint does not accept the key; set the variable TEACHER_API_KEY")
-                    if status != 429 and status not in _RETRIED:
+                    if status != 429 and status < 500 and status not in _RETRIED:
                         return Answer(request.id, None, error=error)
             except (aiohttp.ClientError, TimeoutError, OSError) as problem:
                 status, error = 0, type(problem).__name__  # never its text, which may quote headers
+                charged = not isinstance(problem, aiohttp.ClientConnectorError)  # what was sent may have been answered, and charged
             tries += status != 429
             storms += status == 429
             wait = min(FIRST_WAIT * 2 ** (storms if status == 429 else tries) / 2, LONGEST_WAIT)
@@ -255,8 +276,10 @@ class _Sender:
                 # An endpoint that says "429, come back in 0 seconds" for ever is not obeyed for ever.
                 wait = max(after, wait) if status == 429 else after
             waited += wait
-            if tries >= ATTEMPTS or waited > self.endpoint.patience:
-                return Answer(request.id, None, error=error)
+            if tries >= ATTEMPTS or unreadable >= UNREADABLE_ATTEMPTS or waited > self.endpoint.patience:
+                return Answer(request.id, None, error=error, charged=charged)
+            if charged and not self.reserve(request):
+                return Answer(request.id, None, error=f"{error}; the budget allows no other try", charged=True)
             if status == 429:
                 self.resume_at = max(self.resume_at, self.loop.time() + wait)
             else:
@@ -275,10 +298,10 @@ async def _limited(content):
 def _retry_after(value: str) -> float | None:
     """Seconds to wait as the header says (a number or a date); None without one that can be read."""
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError, OSError):
+            return None
+    return None if math.isnan(seconds) else max(0.0, seconds)

@@ -20,6 +20,11 @@ def tokens_guess(request: Request) -> int:
     return math.ceil(sum(len(text.encode("utf-8")) for _, text in request.messages) / BYTES_PER_TOKEN)
 
 
+def most_prompt_tokens(request: Request) -> int:
+    """More than any tokenizer makes of a prompt: a token a byte, and room for the chat template."""
+    return sum(len(text.encode("utf-8")) + 64 for _, text in request.messages)
+
+
 def most_completion_tokens(request: Request) -> int:
     """The most tokens the answer may have."""
     return int(dict(request.parameters).get("max_tokens", 0))
@@ -39,32 +44,38 @@ class Price:
 
 def price_of(model: str, table: Path) -> Price | None:
     """The model's line in the price table, or None. Raises `TeacherError` for a line that is no price."""
-    with open(table, encoding="utf-8-sig", newline="") as handle:
-        for number, row in enumerate(csv.DictReader(handle), start=2):
-            if row.get("model") == model:
-                try:
-                    price = Price(float(row["usd_per_million_prompt_tokens"]), float(row["usd_per_million_completion_tokens"]))
-                except (KeyError, TypeError, ValueError):
-                    raise TeacherError(f"{table.name}, line {number}: the price of {model} is not two numbers") from None
-                if not (math.isfinite(price.prompt) and math.isfinite(price.completion) and min(price.prompt, price.completion) >= 0):
-                    raise TeacherError(f"{table.name}, line {number}: a price is a number from 0 upwards")
-                return price
+    try:
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TeacherError(f"the price table {table.name} cannot be read ({type(error).__name__})") from None
+    for number, row in enumerate(rows, start=2):
+        if row.get("model") == model:
+            try:
+                price = Price(float(row["usd_per_million_prompt_tokens"]), float(row["usd_per_million_completion_tokens"]))
+            except (KeyError, TypeError, ValueError):
+                raise TeacherError(f"{table.name}, line {number}: the price of {model} is not two numbers") from None
+            if not (math.isfinite(price.prompt) and math.isfinite(price.completion) and min(price.prompt, price.completion) >= 0):
+                raise TeacherError(f"{table.name}, line {number}: a price is a number from 0 upwards")
+            return price
     return None
 
 
 @dataclass
 class Meter:
-    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit holds whatever the answers cost."""
+    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit holds whatever the answers cost.
 
-    price: Price
+    A try that may have been charged without an answer keeps its reservation for good, and the next try needs one of its own.
+    """
+
+    price: Price | None  # None is unknown: nothing is sent then, and what a batch brings back has no cost that is known
     limit: float  # US dollars for this call
     spent: float = 0.0
     reserved: float = 0.0
     _lock: Lock = field(default_factory=Lock, repr=False)  # requests are reserved on one thread and settled on another
 
     def worst(self, request: Request) -> float:
-        """The most a request can cost: twice the guess at its prompt (the guess may be off), and an answer of full length."""
-        return self.price.cost(2 * tokens_guess(request), most_completion_tokens(request))
+        """The most a request can cost."""
+        return self.price.cost(most_prompt_tokens(request), most_completion_tokens(request)) if self.price else 0.0
 
     def reserve(self, request: Request) -> bool:
         """Reserve a request's worst case; False when it might break the limit."""
@@ -79,11 +90,11 @@ class Meter:
         """What an answer cost, by the endpoint's own count of tokens; None when it counted none (then the worst case is booked)."""
         worst, cost = self.worst(request), None
         counted = {"prompt_tokens", "completion_tokens"} <= answer.usage.keys()
-        if answer.text is not None and counted:
+        if self.price and answer.text is not None and counted:
             cost = self.price.cost(answer.usage["prompt_tokens"], answer.usage["completion_tokens"])
         with self._lock:
             self.reserved -= worst
-            if answer.text is not None:
+            if answer.text is not None or answer.charged:
                 self.spent += worst if cost is None else cost
         return cost
 
@@ -92,7 +103,7 @@ class Meter:
 class Entry:
     """One stage's sums. Tokens and cost are those of newly bought answers, as the endpoint counted them."""
 
-    requests: int = 0  # distinct requests
+    requests: int = 0  # asked for, equal ones once a call
     answered: int = 0
     bought: int = 0  # answered now, not found in the store
     failed: int = 0
@@ -148,6 +159,7 @@ class Estimate:
     asked: Counter[str] = field(default_factory=Counter)  # distinct requests by stage
     answered: Counter[str] = field(default_factory=Counter)  # of these stored
     prompt_tokens: int = 0  # a guess, see `tokens_guess`
+    prompt_tokens_most: int = 0
     completion_tokens_most: int = 0
     price: Price | None = None
     mean_completion: float | None = None  # of this model's stored answers
@@ -160,6 +172,7 @@ class Estimate:
         self.answered[request.stage] += stored
         if not stored:
             self.prompt_tokens += tokens_guess(request)
+            self.prompt_tokens_most += most_prompt_tokens(request)
             self.completion_tokens_most += most_completion_tokens(request)
 
     @property
@@ -169,8 +182,8 @@ class Estimate:
 
     @property
     def most_usd(self) -> float | None:
-        """Cost if every answer had full length."""
-        return self.price.cost(self.prompt_tokens, self.completion_tokens_most) if self.price else None
+        """Cost if every prompt took a token a byte and every answer had full length: the limit is kept with this."""
+        return self.price.cost(self.prompt_tokens_most, self.completion_tokens_most) if self.price else None
 
     @property
     def expected_usd(self) -> float | None:
@@ -206,9 +219,9 @@ def means(totals: Iterable[dict], model: str, stages: set[str]) -> tuple[float |
     """(mean completion tokens, mean seconds) of a model's stored answers in some stages."""
     rows = [row for row in totals if row["model"] == model and row["stage"] in stages]
 
-    def mean(key: str) -> float | None:
-        known = [(row[key], row["answers"]) for row in rows if row[key] is not None]
+    def mean(key: str, counted: str) -> float | None:
+        known = [(row[key], row[counted]) for row in rows if row[key] is not None]
         weight = sum(n for _, n in known)
         return sum(value * n for value, n in known) / weight if weight else None
 
-    return mean("mean_completion"), mean("mean_seconds")
+    return mean("mean_completion", "counted"), mean("mean_seconds", "answers")

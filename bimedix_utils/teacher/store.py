@@ -9,7 +9,7 @@ import fcntl
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +37,7 @@ class Answer:
     seconds: float = 0.0
     error: str = ""
     body: str = ""  # the chat completion as it came; empty for a recording
+    charged: bool = False  # there is no text, and the endpoint may have charged for one
 
 
 def read_body(request_id: str, body: str, seconds: float = 0.0) -> Answer:
@@ -51,8 +52,9 @@ def read_body(request_id: str, body: str, seconds: float = 0.0) -> Answer:
         raise TypeError("content or finish_reason is not text")
     if not text.strip() and finish == "stop":
         raise ValueError("the answer is empty")
-    text.encode("utf-8")  # half a surrogate pair is JSON, and nothing that can be stored
-    usage = {k: counted[k] for k in ("prompt_tokens", "completion_tokens") if type(counted.get(k)) is int}
+    for part in (text, finish, body):
+        part.encode("utf-8")  # half a surrogate pair is JSON, and nothing that can be stored
+    usage = {k: n for k in ("prompt_tokens", "completion_tokens") if type(n := counted.get(k)) is int and 0 <= n < 2**31}
     return Answer(request_id, text, finish, usage, round(seconds, 3), body=body)
 
 
@@ -71,6 +73,9 @@ class Store:
             # Answers arrive on the executor's thread while the notebook's thread waits: one connection serves both in turn.
             self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=30)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                self._db.close()
+                raise TeacherError(f"{path.name} is a database, and not an answer store; nothing was changed: name another file")
             if version not in (0, SCHEMA_VERSION):
                 self._db.close()
                 raise TeacherError(
@@ -103,15 +108,14 @@ class Store:
         ids = [bytes.fromhex(request.id) for request in chunk]
         marks = ",".join("?" * len(ids))
         # The index alone answers this: no row is read.
-        stored = {row[0] for row in self._db.execute(f"SELECT id FROM answers WHERE id IN ({marks})", ids)} if ids else set()
+        stored = {row[0] for row in self._read(f"SELECT id FROM answers WHERE id IN ({marks})", ids)} if ids else set()
         yield from ((request, raw in stored) for request, raw in zip(chunk, ids, strict=True))
 
     def get(self, ids: Iterable[str]) -> dict[str, Answer]:
         """The stored answers among `ids`."""
         found = {}
         for request_id in ids:
-            row = self._db.execute("SELECT body, seconds FROM answers WHERE id = ?", (bytes.fromhex(request_id),)).fetchone()
-            if row:
+            for row in self._read("SELECT body, seconds FROM answers WHERE id = ?", (bytes.fromhex(request_id),)):
                 found[request_id] = read_body(request_id, *row)
         return found
 
@@ -135,7 +139,7 @@ class Store:
                 values,
             )
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise TeacherError(
@@ -144,16 +148,22 @@ class Store:
 
     def totals(self) -> list[dict[str, Any]]:
         """Sums over everything ever stored, one row a model and stage. Means are None where nothing was counted."""
-        query = self._db.execute(
+        names = ["model", "stage", "answers", "prompt_tokens", "completion_tokens", "counted", "mean_completion", "mean_seconds"]
+        rows = self._read(
             "SELECT model, stage, count(*) AS answers, sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, "
-            "avg(prompt_tokens) AS mean_prompt, avg(completion_tokens) AS mean_completion, avg(seconds) AS mean_seconds, "
+            "count(completion_tokens) AS counted, avg(completion_tokens) AS mean_completion, avg(seconds) AS mean_seconds, "
             "sum(cost_usd) AS cost_usd, count(cost_usd) AS priced FROM answers GROUP BY model, stage ORDER BY model, stage"
         )
-        names = [column[0] for column in query.description]
-        return [dict(zip(names, row, strict=True)) for row in query]
+        return [dict(zip([*names, "cost_usd", "priced"], row, strict=True)) for row in rows]
+
+    def _read(self, query: str, values: Sequence = ()) -> list[tuple]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise TeacherError(f"the answer store {self.path} cannot be read ({error}); nothing was changed") from None
 
     def __len__(self) -> int:
-        return self._db.execute("SELECT count(*) FROM answers").fetchone()[0]
+        return self._read("SELECT count(*) FROM answers")[0][0]
 
     def close(self) -> None:
         """Fold the write-ahead log into the file, close it and give it back."""
