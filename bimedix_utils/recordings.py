@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from . import parameters, sources, synthesis, translation
+from .checks import load
 from .errors import KitError
 from .provenance import NOTEBOOKS, ROOT, run_folder, write_jsonl
 from .records import Record, iter_json_lines, iter_jsonl
@@ -58,9 +59,8 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
     requests = synthesis.requests(questions, teacher, *limits, chat["SEED"])
     chats, _ = synthesis.collect(questions, ask_structured(teacher, requests, lambda _: synthesis.Chat, watch), *limits)
     watch.rows |= {r.id: r for r in chats}
-    translation.run_rounds(
-        translation.wanted(items + chats), teacher, text["ACCEPT_SCORE"], text["REFINEMENTS"], ROOT / "data" / "knowledge", ask=watch
-    )  # fmt: skip
+    arabic = load("ar", ROOT / "data" / "knowledge")
+    translation.run_rounds(translation.wanted(items + chats), teacher, text["ACCEPT_SCORE"], text["REFINEMENTS"], arabic, ask=watch)
     return watch.asked
 
 

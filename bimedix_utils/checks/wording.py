@@ -1,0 +1,163 @@
+"""Checks of words on which the meaning turns: denial, EXCEPT, sides, drug names, abbreviations."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from ..text import match_key, skeleton
+from .language import Language
+from .pair import Flag, Pair, Part
+
+_LATIN = re.compile(r"[A-Za-z][A-Za-z0-9-]+")
+_WORD = re.compile(r"\w+")
+_TOO_SHORT = 3  # consonants: two words this short meet by accident
+
+
+def negation(pair: Pair) -> Iterator[Flag]:
+    """A part that denies something must still deny as much; a denial may be a particle, a verb, or a word such as "afebrile"."""
+    for part in pair.parts:
+        said = [m.group() for m in pair.english.pattern("negation.strong").finditer(part.before)]
+        hinted = [m.group() for name in ("weak", "affixes") for m in pair.english.pattern(f"negation.{name}").finditer(part.before)]
+        if not said and not hinted:
+            continue
+        strong = len(pair.language.pattern("negation.strong").findall(part.target))
+        weak = len(pair.language.pattern("negation.weak").findall(part.target))
+        if said and len(said) > strong + weak or hinted and not strong + weak:
+            words = ", ".join(repr(word) for word in said or hinted)
+            yield Flag("negation", "human", f"{part.name}: {words}: {strong + weak} counterparts")
+
+
+def exception(pair: Pair) -> Iterator[Flag]:
+    """A question for the exception (EXCEPT, NOT, LEAST) must stay one: the key would be wrong."""
+    for part in pair.parts:
+        asked = pair.english.pattern("negation.except").search(part.before)
+        if asked and not pair.language.pattern("negation.except").search(part.target):
+            yield Flag("exception", "reject", f"{part.name}: {asked.group()!r} is lost, the question asks for the opposite")
+
+
+def sides(pair: Pair) -> Iterator[Flag]:
+    """Left stays left, right stays right, both stay both."""
+    for part in pair.parts:
+        wanted = {side: len(pair.english.pattern(f"sides.{side}").findall(part.before)) for side in ("left", "right", "both")}
+        if not any(wanted.values()):
+            continue
+        found = {side: len(pair.language.pattern(f"sides.{side}").findall(part.target)) for side in wanted}
+        less, more = ([side for side in ("left", "right") if compare(found[side], wanted[side])] for compare in (int.__lt__, int.__gt__))
+        if less and more:
+            yield Flag("side", "reject", f"{part.name}: {less[0]} became {more[0]}")
+        elif any(wanted[side] and not found[side] for side in wanted):
+            lost = next(side for side in wanted if wanted[side] and not found[side])
+            yield Flag("side", "human", f"{part.name}: {lost} was not found")
+
+
+@cache
+def _skeleton(word: str) -> str:
+    return skeleton(word)
+
+
+def bare_forms(word: str, language: Language) -> set[str]:
+    """A word as it is and without the particles and the article that the script writes with it."""
+    particles, articles = language.data.get("particles", ""), language.data.get("articles", ())
+    forms = {word}
+    for taken in (1, 2):
+        if len(word) > taken + 2 and all(letter in particles for letter in word[:taken]):
+            forms.add(word[taken:])
+    return forms | {form.removeprefix(article) for form in forms for article in articles}
+
+
+def _spelt(part: Part, language: Language) -> dict[str, set[str]]:
+    """The skeletons of a translation's words, with and without what may be glued to their front -> the words."""
+    found: dict[str, set[str]] = {}
+    for word in _WORD.findall(part.target):
+        for form in bare_forms(word, language):
+            found.setdefault(_skeleton(form), set()).add(word)
+    return found
+
+
+def _distance(a: str, b: str, limit: int) -> int:
+    """Edits between two skeletons (Levenshtein), or more than `limit` as soon as that is certain."""
+    if abs(len(a) - len(b)) > limit:
+        return limit + 1
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, start=1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]
+
+
+def _names(part: Part, pair: Pair) -> set[str]:
+    """The drugs a source names: those the knowledge tables hold, and words that end like a drug's name."""
+    known = {word for word in match_key(part.before).split() if word in pair.language.drugs}
+    alike = {match.group().casefold() for match in pair.english.pattern("drug_words").finditer(part.before)}
+    return known | {word for word in alike if word not in pair.english.data["not_drugs"]}
+
+
+def drugs(pair: Pair) -> Iterator[Flag]:
+    """Each drug the source names is named in the translation: by a known spelling, by its own letters, or by its other name."""
+    for part in pair.parts:
+        names = _names(part, pair)
+        spelt = None
+        for name in sorted(names):
+            key = f" {match_key(part.after)} "
+            if any(re.search(rf" [وفبكل]{{0,2}}(?:ال|ل)?{re.escape(s)} ", key) for s in pair.language.drugs.get(name, ())):
+                continue
+            spelt = spelt if spelt is not None else _spelt(part, pair.language)
+            forms = {name, name.removesuffix("s"), *pair.english.data["synonyms"].get(name, ())}
+            forms |= {form.replace("ch", "sh") for form in forms}
+            forms |= {other for other, names in pair.english.data["synonyms"].items() if name in names}
+            if name in part.after.casefold() or any(_skeleton(form) in spelt for form in forms):
+                continue
+            own = _skeleton(name)
+            near = sorted((_distance(own, other, 3), word) for other, words in spelt.items() for word in words if len(other) > _TOO_SHORT)
+            if near and near[0][0] <= max(1, len(own) // 3):
+                yield Flag("drug", "human", f"{part.name}: {name} may have become {near[0][1]}")
+            else:
+                yield Flag("drug", "human", f"{part.name}: {name} was not found in the translation")
+        yield from _strangers(part, pair, names)
+
+
+def _strangers(part: Part, pair: Pair, names: set[str]) -> Iterator[Flag]:
+    """Known drugs in the translation that the source does not name."""
+    before = f" {match_key(part.before)}"
+    words = set(match_key(part.after).split())
+    bare = set().union(*(bare_forms(word, pair.language) for word in words))
+    for name in sorted(_spellings(pair.language).keys() & bare):
+        drug = _spellings(pair.language)[name]
+        others = {drug, *(other for other, names in pair.english.data["synonyms"].items() if drug in names)}
+        others |= set(pair.english.data["synonyms"].get(drug, ()))
+        if drug not in names and not any(f" {other}" in before for other in others):
+            yield Flag("drug", "human", f"{part.name}: {drug} is in the translation and not in the source")
+
+
+@cache
+def _table(drugs: tuple[tuple[str, frozenset[str]], ...]) -> dict[str, str]:
+    return {spelling: name for name, spellings in drugs for spelling in spellings if " " not in spelling}
+
+
+def _spellings(language: Language) -> dict[str, str]:
+    return _table(tuple(language.drugs.items()))
+
+
+def abbreviations(pair: Pair) -> Iterator[Flag]:
+    """Latin words in the translation that the source has not: worth knowing, often an abbreviation put in brackets."""
+    for part in pair.parts:
+        before = part.before.casefold()
+        strange = [word for word in _LATIN.findall(part.after) if word.casefold() not in before]
+        if strange:
+            yield Flag("abbreviation", "note", f"{part.name}: not in the source: {', '.join(dict.fromkeys(strange))}")
+
+
+def anchors(pair: Pair) -> tuple[int, int]:
+    """(Latin abbreviations and long names in the source, how many of them the translation holds, spelt in either script)."""
+    wanted = found = 0
+    for part in pair.parts:
+        names = {
+            word for word in _LATIN.findall(part.before) if len(word) > 1 and (word.isupper() or len(_skeleton(word)) > _TOO_SHORT + 1)
+        }
+        if not names:
+            continue
+        spelt, latin = _spelt(part, pair.language), set(_LATIN.findall(part.after))
+        wanted += sum(word.isupper() or word in latin or _skeleton(word) in spelt for word in names)
+        found += sum(word in latin or (not word.isupper() and _skeleton(word) in spelt) for word in names)
+    return wanted, found
