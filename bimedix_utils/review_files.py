@@ -55,7 +55,7 @@ def guard(text: str) -> str:
 
 
 def unguard(text: str) -> str:
-    """The inverse of `guard`; a text without a guard stays."""
+    """The inverse of `guard`; a text without a guard stays. An apostrophe that a reviewer puts before such a text is taken for a guard."""
     return text[1:] if text[:1] == "'" and guard(text[1:]) == text else text
 
 
@@ -69,7 +69,7 @@ def write_sheet(path: Path, queued: Iterable[dict]) -> None:
         with open(path, "w", encoding="utf-8-sig", newline="") as handle:
             writer = csv.writer(handle)
             writer.writerow(SHEET)
-            writer.writerows([guard(line[column]) for column in SHEET] for line in lines)
+            writer.writerows([line[c] if c in ("part", "score") else guard(line[c]) for c in SHEET] for line in lines)
     elif path.suffix == ".xlsx":
         _write_xlsx(path, lines)
     else:
