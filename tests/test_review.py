@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
+import fcntl
 import json
 import multiprocessing
 import os
 import re
+import threading
 from collections import Counter
 
 import pytest
@@ -544,6 +546,19 @@ def test_a_disk_that_refuses_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         review.append_decision(path, decision("reject", "row:2"))
     assert path.read_bytes() == before
+
+
+def test_a_form_waits_while_another_one_writes(tmp_path):
+    """Without the lock two forms that open a new file at once both wrote a header."""
+    path = tmp_path / "decisions.csv"
+    with open(path, "a+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        second = threading.Thread(target=review.append_decision, args=(path, decision()))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive() and path.read_bytes() == b""
+    second.join(10)
+    assert review.read_decisions(path) == [decision()]
 
 
 def _append_many(path, reviewer):
