@@ -45,16 +45,23 @@ def candidates(records: Iterable[Record], count: int = 0, seed: int = 0) -> list
     return [r for r in rows if r.id in drawn]
 
 
+def clears(state: dict, bar: int) -> bool:
+    """True when an item may enter without a reviewer: accepted by the rounds, every check clean, a score of at least the higher bar."""
+    return state["state"] == "accept" and state["best"]["score"] >= bar and not state["best"]["stops"]
+
+
+def queue(states: Iterable[dict], bar: int) -> list[dict]:
+    """The items a reviewer must decide on, in the form of `review.queue`."""
+    return [{**s, "queue_reason": "test item", "stratum": "", "reviewers": 1} for s in states if s["best"] and not clears(s, bar)]
+
+
 def admit(states: list[dict], decisions: list[Decision], bar: int) -> dict[str, tuple[str, dict | None, str]]:
     """{row id: (status, values, note)} under the stricter policy; every state gets exactly one. A person's decision outweighs all."""
-    queued = [{**state, "queue_reason": "low", "stratum": "", "reviewers": 1} for state in states if state["best"]]
-    merged = merge(states, queued, decisions, "hold")
+    everything = [{**state, "queue_reason": "test item", "stratum": "", "reviewers": 1} for state in states if state["best"]]
+    merged = merge(states, everything, decisions, "hold")
     for state in states:
-        status, _, note = merged[state["id"]]
-        best = state["best"]
-        undecided = status == "held" and best is not None and note == "waits for review"
-        if undecided and state["state"] == "accept" and best["score"] >= bar and not best["stops"]:
-            merged[state["id"]] = ("ok", best["values"], f"every check clean, score {best['score']}")
+        if merged[state["id"]][0] == "held" and state["best"] and clears(state, bar) and state["id"] not in {d.row_id for d in decisions}:
+            merged[state["id"]] = ("ok", state["best"]["values"], f"every check clean, score {state['best']['score']}")
     return merged
 
 

@@ -74,18 +74,22 @@ def parts(values: dict) -> list[str]:
     return flat
 
 
-def part_names(values: dict) -> tuple[str, ...]:
-    """What each of `parts` is called in a finding: question, option 2, turn 3."""
-    names: list[str] = []
+def named(values: dict) -> list[tuple[str, str]]:
+    """(part name, text) of a row's values, in order: `question`, `option 1`, `answer`, `turn 1 patient`."""
+    result: list[tuple[str, str]] = []
     for key, value in values.items():
-        singular = key.removesuffix("s")
-        names += [key] if isinstance(value, str) else [f"{singular} {number}" for number in range(1, len(value) + 1)]
-    return tuple(names)
+        if isinstance(value, str):
+            result.append((key, value))
+        elif key == "turns":
+            result += [(f"turn {number} {turn['role']}", turn["text"]) for number, turn in enumerate(value, start=1)]
+        else:
+            result += [(f"{key.removesuffix('s')} {number}", text) for number, text in enumerate(value, start=1)]
+    return result
 
 
 def pair(source: dict, values: dict, language: Language) -> Pair:
     """What the checks read."""
-    return Pair(parts(source), parts(values), language, part_names(source))
+    return Pair(parts(source), parts(values), language, tuple(name for name, _ in named(source)))
 
 
 def same_roles(source: dict, values: dict) -> list[Flag]:

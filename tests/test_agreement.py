@@ -2,8 +2,7 @@
 
 import pytest
 
-from bimedix_utils import agreement
-from bimedix_utils.review import Decision
+from bimedix_utils.review import Decision, agreement
 
 pytestmark = pytest.mark.unit
 

@@ -204,7 +204,7 @@ def test_kept_negation_passes(source, candidate):
     ],
 )
 def test_lost_negation_goes_to_a_human(source, candidate, word):
-    assert flags(wording.negation, source, candidate) == [("human", f"part 1: {word}: 0 counterparts")]
+    assert flags(wording.negation, source, candidate) == [("human", f"part 1: no counterpart of {word}")]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from collections import Counter
 
 import pytest
 
-from bimedix_utils import decisions as log
 from bimedix_utils import display, review, translation
 from bimedix_utils.errors import InputError
 from bimedix_utils.review import COLUMNS, Decision
+from bimedix_utils.review import decisions as log
 
 pytestmark = pytest.mark.unit
 VALUES = {"question": "ما سبب الألم؟", "options": ["أ", "ب", "ج", "د"], "answer": "السبب «التهاب»، والعلاج 5 ملغ."}

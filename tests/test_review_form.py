@@ -9,7 +9,7 @@ import pytest
 from bimedix_utils import review, translation
 from bimedix_utils.errors import InputError
 from bimedix_utils.review import Decision
-from bimedix_utils.review_form import STYLE, ReviewForm
+from bimedix_utils.review.form import STYLE, ReviewForm
 
 pytestmark = pytest.mark.unit
 RECORD = {
@@ -261,5 +261,5 @@ def test_an_empty_queue_and_a_nameless_reviewer(path, clock):
 
 
 def test_importing_the_form_loads_no_widgets():
-    code = "import bimedix_utils.review_form, sys; print({'ipywidgets', 'openpyxl', 'sklearn', 'krippendorff'} & set(sys.modules))"
+    code = "import bimedix_utils.review.form, sys; print({'ipywidgets', 'openpyxl', 'sklearn'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"

@@ -13,14 +13,19 @@ _LETTER = re.compile(r"[^\W\d_]")
 _LATIN_LETTER = re.compile(r"[A-Za-z\u00C0-\u024F]")
 _GREEK = re.compile(r"[\u0370-\u03FF\u00B5]")
 _END = re.compile(r"[.?!؟:؛…][\"'»”)\]]*\s*$")
-_MARKUP = re.compile(
-    r"```|\*\*|</?[A-Za-z][^>]{0,40}>|\{\{?\w*\}?\}|"
-    r"\[(?:INST|/INST|[A-Z_ ]{4,}|\.\.\.)\]|\\n|\"\s*:\s*\"|__+|#{2,}|&(?:nbsp|quot|amp|lt|gt);"
+_MARKUP = re.compile(r"[{}\[\]<>`\\|#*~]|__+|\"(?=\s*$)|&(?:nbsp|quot|amp|lt|gt);")
+_ODD = re.compile(
+    r"[\ufffd\ufb50-\ufdff\ufe70-\ufefc\u0000-\u0008\u000b-\u001f]|Ã.|Ø.|Ù.|Â[\u0080-\u00bf]|\?{3,}|(?:\?\?+\s+){2}|[\u00c0-\u00ff]{3}"
 )
-_ODD = re.compile(r"[\ufffd\ufb50-\ufdff\ufe70-\ufefc\u0000-\u0008\u000b-\u001f]|Ã.|Ø.|Ù.|Â[\u0080-\u00bf]")
+# Function words of English beside another Latin word: a phrase, not a term that was kept.
+_PHRASE = re.compile(
+    r"\b(?!in (?:situ|vitro|vivo|utero)\b)(?:the|is|are|was|were|of|and|with|has|have|she|he|it|for|"
+    r"to|in|which|that|this|from|by|on|at|not|i|my|you|your)\s+[A-Za-z]{2}",
+    re.IGNORECASE,
+)
 _CHATTER = re.compile(
     r"\b(?:here(?:'s| is| are)|below is|the following is)\b[^.]{0,40}\btranslat|\btranslation\s*[:=]|"
-    r"^\s*(?:sure|certainly|of course|absolutely)\b[^a-z]|"
+    r"^\s*(?:arabic|persian|english|answer|output|result)\s*[:=]|^\s*(?:sure|certainly|of course|absolutely)\b[^a-z]|"
     r"\bas an ai\b|\blanguage model\b|\bi(?:'m| am) (?:sorry|unable|not able)|\bi (?:cannot|can't|can not|won't)\b|\bi hope this helps\b",
     re.IGNORECASE,
 )
@@ -51,11 +56,15 @@ def script(pair: Pair) -> Iterator[Flag]:
         own = sum(1 for letter in letters if pair.language.letters.match(letter))
         latin = sum(1 for letter in letters if _LATIN_LETTER.match(letter))
         english = [word for word in _ENGLISH_WORD.findall(part.after) if word.islower() and word in part.before]
+        phrase = _PHRASE.search(part.after)
         third = [
             letter for letter in letters if not (pair.language.letters.match(letter) or _LATIN_LETTER.match(letter) or _GREEK.match(letter))
         ]
-        if len(english) >= 4 or (len(part.before) > 30 and own < latin):
-            yield Flag("untranslated", "reject", f"{part.name}: English left: {' '.join(english[:5]) or part.after[:40]}")
+        if len(english) >= 4 or phrase or (len(part.before) > 30 and own < latin):
+            left = " ".join(english[:5]) or (part.after[phrase.start() :][:40] if phrase else part.after[:40])
+            yield Flag("untranslated", "reject", f"{part.name}: English left: {left}")
+        elif latin and not own and part.after.casefold() == part.before.casefold() and any(word.islower() for word in part.after.split()):
+            yield Flag("untranslated", "human", f"{part.name}: the same as its source: {part.after[:40]}")
         elif third and not set(third) <= set(part.before):
             yield Flag("script", "reject", f"{part.name}: letters of another script: {''.join(dict.fromkeys(third))[:10]}")
 
@@ -91,12 +100,12 @@ def prompt_overlap(pair: Pair) -> Iterator[Flag]:
 
 
 def markup(pair: Pair) -> Iterator[Flag]:
-    """The same markup and placeholders as the source."""
+    """No brackets, braces or marks of a format that the source has not; none lost that it has."""
     for part in pair.parts:
         before, after = (Counter(_MARKUP.findall(text)) for text in (part.before, part.after))
         if before != after:
             odd = sorted(((before - after) + (after - before)).elements())
-            yield Flag("markup", "reject" if after - before else "human", f"{part.name}: {', '.join(odd)}")
+            yield Flag("markup", "reject" if after - before else "human", f"{part.name}: {' '.join(odd)}")
 
 
 def length(pair: Pair) -> Iterator[Flag]:

@@ -44,6 +44,11 @@ class Language:
     knowledge: Path | None = field(repr=False)  # where `drugs` came from
     unit_names: tuple[str, ...] = field(repr=False)
 
+    @property
+    def denials(self) -> list[str]:
+        """The concepts of denial this language has patterns for."""
+        return [name for name, value in self.data["negation"].items() if name != "except" and isinstance(value, str)]
+
     def pattern(self, name: str) -> re.Pattern[str]:
         """A pattern of the data file by its path, such as "negation.strong"; one that is absent matches nothing."""
         return self.patterns.get(name, _NOTHING)
@@ -56,21 +61,21 @@ def _compiled(text: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile(re.sub(r"\n\s*", "", fold(text)), flags)
 
 
-def _alternatives(units: dict[str, str]) -> str:
+def _alternatives(forms: dict[str, str], letter: str) -> str:
     """One named group a unit; the longest spelling wins because each is followed by a word's end."""
-    return "|".join(f"(?P<u{place}>{fold(forms)})" for place, forms in enumerate(units.values()))
+    return "|".join(f"(?P<{letter}{place}>{fold(pattern)})" for place, pattern in enumerate(forms.values()))
 
 
-def _units(own: dict[str, str], latin: dict[str, str], ending: str, prefix: str) -> re.Pattern[str]:
-    """A number with its unit. Groups `n` and one of u0, u1 ... in the order of the English file, `rest` what follows "per"."""
+def _units(own: dict[str, str], latin: dict[str, str], data: dict[str, Any]) -> re.Pattern[str]:
+    """A number, a range perhaps ("5 to 10 mg" has one unit), its unit (groups u0, u1 ...) and the unit it is "per" (groups v0, v1 ...)."""
+    ending, prefix = data.get("unit_ending", ""), data.get("prefix", "")
     forms = {
         name: "|".join(part for part in (own.get(name) and f"(?:{own[name]}){ending}", pattern) if part) for name, pattern in latin.items()
     }
-    number = r"(?<![\d.])(?P<n>\d+(?:[.,]\d+)*)"
-    # A range has one unit: "5 to 10 mg", "5-10 ملغ".
-    return re.compile(
-        rf"{number}(?P<range>\s?(?:-|–|to|إلي|الي|تا|و)\s?\d+(?:[.,]\d+)*)?[\s-]*(?:{prefix})??(?:{_alternatives(forms)})(?![^\W\d_])"
-    )
+    number = r"(?<![\d.])(?P<n>\d+(?:[.,]\d+)*)(?P<range>\s?(?:-|–|to|الي|تا|و)\s?\d+(?:[.,]\d+)*)?"
+    unit = rf"[\s-]*(?:{prefix})??(?:{_alternatives(forms, 'u')})(?![^\W\d_])"
+    per = rf"(?:\s*(?:/|(?:{fold(data['per'])})\s*)(?:{prefix})??(?:{_alternatives(forms, 'v')})(?![^\W\d_]))?"
+    return re.compile(number + unit + per)
 
 
 @cache
@@ -91,12 +96,13 @@ def load(code: str, knowledge: Path | None = None) -> Language:
         for n, forms in data["number_words"].items()
     }
     before = data.get("units_before", {})
-    flat = {f"{group}.{name}": value for group, part in data.items() if isinstance(part, dict) for name, value in part.items()} | data
+    flat = {f"frequency.bare.{name}": value for name, value in data["frequency"].get("bare", {}).items()}
+    flat |= {f"{group}.{name}": value for group, part in data.items() if isinstance(part, dict) for name, value in part.items()} | data
     return Language(
         code, data["name"], data,
         letters=re.compile(data.get("letters", "[A-Za-z]")),
         number_words=words,
-        units=_units({} if code == "en" else data["units"], english["units"], data.get("unit_ending", ""), data.get("prefix", "")),
+        units=_units({} if code == "en" else data["units"], english["units"], data),
         units_before=_compiled(f"(?:{'|'.join(f'(?P<b_{n}>{p})' for n, p in before.items())}) ?(?P<n>[0-9]+)") if before else None,
         patterns={name: _compiled(value, 0 if name == "negation.except" and code == "en" else re.IGNORECASE)
                   for name, value in flat.items() if isinstance(value, str) and name not in ("name", "letters")},

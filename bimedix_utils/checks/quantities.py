@@ -49,16 +49,21 @@ def numbers(pair: Pair) -> Iterator[Flag]:
             yield Flag("numbers", "reject", f"{part.name}: lost {', '.join(lost) or '-'}, new {', '.join(new) or '-'}")
 
 
-def _measures(text: str, language: Language) -> list[tuple[str, str]]:
-    """(number, unit) pairs of a folded text."""
+Measure = tuple[str, str, str]  # number, unit, "per" unit or ""
+
+
+def _measures(text: str, language: Language) -> list[Measure]:
+    """The numbers of a folded text that have a unit."""
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     found = []
     for match in language.units.finditer(text):
-        unit = next(language.unit_names[int(name[1:])] for name, value in match.groupdict().items() if name[0] == "u" and value)
-        found += [(number, unit) for number in _NUMBER.findall(match["n"] + " " + (match["range"] or ""))]
+        groups = {name: language.unit_names[int(name[1:])] for name, value in match.groupdict().items() if value and name[0] in "uv"}
+        unit, per = (next((unit for name, unit in groups.items() if name[0] == letter), "") for letter in "uv")
+        if unit == "bpm":
+            unit, per = "rate", "minute"
+        found += [(number, unit, per) for number in _NUMBER.findall(match["n"] + " " + (match["range"] or ""))]
     for match in language.units_before.finditer(text) if language.units_before else ():
-        unit = next(name[2:] for name, value in match.groupdict().items() if name[:2] == "b_" and value)
-        found.append((match["n"], unit))
+        found.append((match["n"], next(name[2:] for name, value in match.groupdict().items() if name[:2] == "b_" and value), ""))
     return found
 
 
@@ -67,21 +72,29 @@ def units(pair: Pair) -> Iterator[Flag]:
     for part in pair.parts:
         if not any(letter.isdigit() for letter in part.source):
             continue
-        wanted = Counter(_measures(part.source, pair.english))
-        if wanted:
-            yield from _units(part, wanted, Counter(_measures(part.target, pair.language)), pair.language)
+        wanted, found = _measures(part.source, pair.english), _measures(part.target, pair.language)
+        measured = {number for number, *_ in wanted}
+        ages = [(n, "year", "") for n in pair.english.pattern("age").findall(part.source) if n not in measured]
+        for measure in wanted + ages:
+            same = next((other for other in found if _same(measure, other)), None)
+            if same:
+                found.remove(same)
+                continue
+            others = sorted({_spoken(other) for other in found if other[0] == measure[0]})
+            if others:
+                yield Flag("units", "reject", f"{part.name}: {_spoken(measure)} became {', '.join(others)}")
+            elif measure not in ages and numbers_of(part.after)[measure[0]] >= numbers_of(part.before)[measure[0]]:
+                yield Flag("units", "human", f"{part.name}: {measure[0]} has lost its unit {measure[1]}")
 
 
-def _units(part: Part, wanted: Counter, found: Counter, language: Language) -> Iterator[Flag]:
-    left = found - wanted
-    for (number, unit), count in (wanted - found).items():
-        others = sorted({other for value, other in left if value == number})
-        if any(frozenset({unit, other}) in _ALIKE for other in others):
-            continue
-        if others:
-            yield Flag("units", "reject", f"{part.name}: {number} {unit} became {number} {', '.join(others)}")
-        elif found[number, unit] < count and (number, unit) not in found and number in numbers_of(part.after):
-            yield Flag("units", "human", f"{part.name}: {number} has lost its unit {unit}")
+def _same(wanted: Measure, found: Measure) -> bool:
+    alike = wanted[1] == found[1] or frozenset({wanted[1], found[1]}) in _ALIKE
+    return wanted[0] == found[0] and alike and (wanted[2] == found[2] or not (wanted[2] and found[2]))
+
+
+def _spoken(measure: Measure) -> str:
+    number, unit, per = measure
+    return f"{number} {unit}" + (f"/{per}" if per else "")
 
 
 def _frequencies(text: str, language: Language) -> set[tuple[str, int]]:
@@ -113,15 +126,27 @@ def _value(words: str, language: Language, spoken: dict[str, int]) -> int:
 
 
 def frequency(pair: Pair) -> Iterator[Flag]:
-    """How often a day, a week, every how many hours: another count is rejected, none goes to a person."""
+    """How often a day, a week, every how many hours: another count or period is rejected, none goes to a person."""
     for part in pair.parts:
+        yield from _bare(part, pair)
         if not (wanted := _frequencies(part.source, pair.english)):
             continue
         found = _frequencies(part.target, pair.language)
         for period, times in sorted(wanted - found):
             other = sorted(n for p, n in found - wanted if p == period)
-            same = period == "day" and ("hours", 24 // times) in found or period == "hours" and ("day", 24 // times) in found
-            if same:
+            if (period == "day" and ("hours", 24 // times) in found) or (period == "hours" and ("day", 24 // times) in found):
                 continue
             what = f"{part.name}: {times} times a {period}" if period != "hours" else f"{part.name}: every {times} hours"
             yield Flag("frequency", "reject", f"{what} became {other[0]}") if other else Flag("frequency", "human", f"{what} was not found")
+
+
+def _bare(part: Part, pair: Pair) -> Iterator[Flag]:
+    """A period without a count, such as "every day", that became another one."""
+    periods = pair.english.data["frequency"]["bare"]
+    wanted, found = (
+        Counter(p for p in periods for _ in language.pattern(f"frequency.bare.{p}").finditer(text))
+        for language, text in ((pair.english, part.source), (pair.language, part.target))
+    )
+    lost, new = sorted(wanted - found), sorted(found - wanted)
+    if lost and new:
+        yield Flag("frequency", "reject", f"{part.name}: every {lost[0]} became every {new[0]}")

@@ -13,18 +13,52 @@ _WORD = re.compile(r"\w+")
 _TOO_SHORT = 3  # consonants: two words this short meet by accident
 
 
+_SENTENCE = re.compile(r"(?<=[.?!؟;؛:])\s+")
+_CLAUSE = re.compile(r"[,،]\s+")
+
+
+def _units(before: str, after: str) -> Iterator[tuple[str, str]]:
+    """A text and its translation in pieces that belong together: clause by clause or sentence by sentence where both have as many."""
+    ours, theirs = _SENTENCE.split(before.strip()), _SENTENCE.split(after.strip())
+    if len(ours) != len(theirs):
+        yield before, after
+        return
+    for sentence, other in zip(ours, theirs, strict=True):
+        clauses, others = _CLAUSE.split(sentence), _CLAUSE.split(other)
+        alike = len(clauses) == len(others) and all(0.5 < len(y) / len(x) < 1.6 for x, y in zip(clauses, others, strict=True) if x)
+        yield from zip(clauses, others, strict=True) if alike else [(sentence, other)]
+
+
+def _denials(text: str, language: Language) -> dict[str, list[str]]:
+    return {
+        concept: [match.group().strip() for match in language.pattern(f"negation.{concept}").finditer(text)] for concept in language.denials
+    }
+
+
+def _unserved(said: dict[str, list[str]], heard: dict[str, list[str]], language: Language) -> list[str]:
+    """The denials of a source without a counterpart: one of the same concept, a plain denial, or what the language's file lets serve."""
+    left = {concept: len(words) for concept, words in heard.items()}
+    serves, lost = language.data["negation"].get("serves", {}), []
+    for concept in [c for c in said if c != "not" and c in heard] + ["not"]:
+        for word in said[concept]:
+            helper = next((h for h in (concept, "not", *serves.get(concept, ())) if left.get(h)), None)
+            if helper:
+                left[helper] -= 1
+            else:
+                lost.append(word)
+    return lost
+
+
 def negation(pair: Pair) -> Iterator[Flag]:
-    """A part that denies something must still deny as much; a denial may be a particle, a verb, or a word such as "afebrile"."""
+    """What the source denies the translation denies too, clause by clause: with a particle, a verb, or a word such as "afebrile"."""
     for part in pair.parts:
-        said = [m.group() for m in pair.english.pattern("negation.strong").finditer(part.before)]
-        hinted = [m.group() for name in ("weak", "affixes") for m in pair.english.pattern(f"negation.{name}").finditer(part.before)]
-        if not said and not hinted:
-            continue
-        strong = len(pair.language.pattern("negation.strong").findall(part.target))
-        weak = len(pair.language.pattern("negation.weak").findall(part.target))
-        if said and len(said) > strong + weak or hinted and not strong + weak:
-            words = ", ".join(repr(word) for word in said or hinted)
-            yield Flag("negation", "human", f"{part.name}: {words}: {strong + weak} counterparts")
+        lost: list[str] = []
+        for before, after in _units(part.source, part.target):
+            said = _denials(before, pair.english)
+            if any(said.values()):
+                lost += _unserved(said, _denials(after, pair.language), pair.language)
+        if lost:
+            yield Flag("negation", "human", f"{part.name}: no counterpart of {', '.join(map(repr, lost))}")
 
 
 def exception(pair: Pair) -> Iterator[Flag]:
@@ -35,19 +69,29 @@ def exception(pair: Pair) -> Iterator[Flag]:
             yield Flag("exception", "reject", f"{part.name}: {asked.group()!r} is lost, the question asks for the opposite")
 
 
+def _sides(text: str, language: Language) -> list[str]:
+    """The sides a text names, in order."""
+    found = [(m.start(), side) for side in ("left", "right") for m in language.pattern(f"sides.{side}").finditer(text)]
+    return [side for _, side in sorted(found)]
+
+
 def sides(pair: Pair) -> Iterator[Flag]:
-    """Left stays left, right stays right, both stay both."""
+    """Left stays left, right stays right, in the same order; both stay both."""
     for part in pair.parts:
-        wanted = {side: len(pair.english.pattern(f"sides.{side}").findall(part.before)) for side in ("left", "right", "both")}
-        if not any(wanted.values()):
-            continue
-        found = {side: len(pair.language.pattern(f"sides.{side}").findall(part.target)) for side in wanted}
-        less, more = ([side for side in ("left", "right") if compare(found[side], wanted[side])] for compare in (int.__lt__, int.__gt__))
-        if less and more:
-            yield Flag("side", "reject", f"{part.name}: {less[0]} became {more[0]}")
-        elif any(wanted[side] and not found[side] for side in wanted):
-            lost = next(side for side in wanted if wanted[side] and not found[side])
-            yield Flag("side", "human", f"{part.name}: {lost} was not found")
+        wanted, found = _sides(part.source, pair.english), _sides(part.target, pair.language)
+        if wanted and wanted != found:
+            less, more = (
+                [s for s in ("left", "right") if compare(found.count(s), wanted.count(s))] for compare in (int.__lt__, int.__gt__)
+            )
+            if less and more:
+                yield Flag("side", "reject", f"{part.name}: {less[0]} became {more[0]}")
+            elif less and not found.count(less[0]):
+                yield Flag("side", "human", f"{part.name}: {less[0]} was not found")
+            elif not less and not more and all(a != b for a, b in zip(wanted, found, strict=True)):
+                yield Flag("side", "human", f"{part.name}: {', '.join(wanted)} became {', '.join(found)}")
+        both = "sides.both"
+        if pair.english.pattern(both).search(part.source) and not pair.language.pattern(both).search(part.target):
+            yield Flag("side", "human", f"{part.name}: both was not found")
 
 
 @cache

@@ -67,6 +67,8 @@ HARMLESS: tuple[str, ...] = (
 INDIC = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
 # A whole number or decimal that is no part of a Latin name (B12, T4, beta-2) or of another number.
 NUMBER = r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|[.,/-]\d)"
+# In a blood pressure both numbers count: "146/90".
+LOOSE_NUMBER = r"(?<![A-Za-z\d.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![A-Za-z\d]|[.,-]\d)"
 DURATION = r"منذ \d+ (?:ساعات|ساعة|أيام|أسابيع|أشهر|سنوات|دقيقة)"
 
 
@@ -128,6 +130,13 @@ def _trigger(pattern: str, text: str) -> re.Match | None:
     return re.search(rf"\b(?:{pattern})\b", text, re.IGNORECASE)
 
 
+def _nearest(pattern: str, english: str, match: re.Match) -> str:
+    """The English trigger that stands at about the same share of its text as an Arabic match of its own; "" without any."""
+    place = match.start() / max(1, len(match.string))
+    found = list(re.finditer(rf"\b(?:{pattern})\b", english, re.IGNORECASE))
+    return min(found, key=lambda trigger: abs(trigger.start() / len(english) - place)).group() if found else ""
+
+
 def _with(gold: dict, slot: Slot, match: re.Match, replacement: str) -> dict:
     """A copy in which one match is replaced."""
     text = match.string
@@ -175,15 +184,14 @@ def _is_dose(source: dict, slot: Slot) -> bool:
 
 def _times(number: str, factor: str) -> str:
     """A number times ten or a tenth of it, written as it was written."""
-    value = Decimal(number.replace(",", "")) * Decimal(factor)
-    text = format(value.normalize(), "f")
-    return f"{value:,f}".rstrip("0").rstrip(".") if "," in number and value >= 1000 else text
+    value = (Decimal(number.replace(",", "")) * Decimal(factor)).normalize()
+    return f"{value:,f}" if "," in number else f"{value:f}"
 
 
 def _dose_x10(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     found = [(slot, match) for slot, match in _units(gold, words.DOSE_UNITS) if _is_dose(source, slot)]
     # Grams of body weight, or a millilitre of blood, are lab values and not doses.
-    found = [(s, m) for s, m in found if m["unit"] not in ("غ", "مل") or not re.search(r"وزن|بول|عظم", m.string[: m.start()][-30:])]
+    found = [(s, m) for s, m in found if m["unit"] not in ("غ", "مل") or not re.search(r"وزن|بول|بيلة|عظم", m.string[: m.start()][-30:])]
     place = _pick(rng, found)
     if place is None:
         return None
@@ -212,7 +220,7 @@ def _number_changed(source: dict, gold: dict, rng: random.Random, _: dict | None
     found = [
         (slot, match)
         for slot in slots(gold)
-        for match in re.finditer(NUMBER, get(gold, slot))
+        for match in re.finditer(LOOSE_NUMBER, get(gold, slot))
         if match.group() in _same_numbers(source, slot) and (slot, match.start()) not in doses
     ]
     place = _pick(rng, found)
@@ -240,8 +248,16 @@ def _unit_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) 
     return _with(gold, slot, match, changed), f"unit {match['unit']} became {unit.strip()} after {match['number']}", ()
 
 
+def _unit_is_understood(match: re.Match) -> bool:
+    """True when nobody would miss the unit: a pulse, the years of an age, the first per cent of a range."""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    if match["unit"] in ("سنة", "سنوات", "عامًا", "أعوام"):
+        return bool(re.search(r"عمر|يبلغ|أعمار", before[-25:]))
+    return match["unit"] in ("نبضة/دقيقة", "مرة/دقيقة") or (match["unit"] == "%" and bool(re.match(r" (?:إلى|أو) \d", after)))
+
+
 def _unit_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    place = _pick(rng, _units(gold, tuple(words.UNITS)))
+    place = _pick(rng, [place for place in _units(gold, tuple(words.UNITS)) if not _unit_is_understood(place[1])])
     if place is None:
         return None
     slot, match = place
@@ -270,19 +286,28 @@ def _frequency_changed(source: dict, gold: dict, rng: random.Random, _: dict | N
 def _opposites(source: dict, gold: dict, rules: tuple[tuple[str, str, str], ...]) -> list[tuple[Slot, re.Match, str, str]]:
     """(place, match, its opposite, English trigger) for each rule whose trigger stands in the English of the same place."""
     return [
-        (slot, match, match.expand(opposite), trigger.group())
+        (slot, match, match.expand(opposite), trigger)
         for slot in slots(gold)
         for english, pattern, opposite in rules
         for match in re.finditer(pattern, get(gold, slot))
-        if (trigger := _trigger(english, get(source, slot)))
+        if (trigger := _nearest(english, get(source, slot), match))
     ]
 
 
 def _without_echo(text: str, start: int) -> str:
-    """After "there is no pain and no fever" has become "there is pain", the second "no" of the same clause goes too."""
+    """After "there is no pain and no fever" has become "there is pain", the second "no" of its clause goes too, with "any" and "ever"."""
     end = next((i for i in range(start, len(text)) if text[i] in ".؛؟،"), len(text))
     clause = re.sub(r"(?<!\w)ولا (?=(?:أي )?(?!يوجد|توجد)\w)", "و", text[start:end])
-    return text[:start] + re.sub(r"(?<!\w)وأي (?=\w)", "و", clause) + text[end:]
+    clause = re.sub(r"(?<!\w)(و?)أي (\w+)", lambda match: match[1] + words.OBJECTS.get(match[2], match[2]), clause)
+    clause = re.sub(r" (?:قط|أبدًا)(?!\w)| بعد$", "", clause)
+    return text[:start] + clause + text[end:]
+
+
+def _accusative(before: str, adjective: str) -> str:
+    """An adjective that has lost its "غير" takes the ending which "غير" carried unseen after verbs such as "remain"."""
+    after_verb = re.search(r"(?<!\w)[وف]?(?:يبقى|تبقى|يكون|تكون|كان|كانت|بقي|عد) [^.؛،؟]*$", before)
+    plain = not re.search(r"(?:ة|ين|ات|ى|ا)$|^[وف]?ال", adjective)
+    return adjective + "ًا" if after_verb and plain else adjective
 
 
 def _negation_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -293,8 +318,10 @@ def _negation_dropped(source: dict, gold: dict, rng: random.Random, _: dict | No
     slot, match, opposite, english = place
     if opposite == match.group():
         return None
+    if re.match(r"[وف]?غير ", match.group()):
+        opposite = _accusative(match.string[: match.start()], opposite)
     text = match.string[: match.start()] + opposite + match.string[match.end() :]
-    particle = bool(re.match(r"[وف]?(?:لا|ليست?|[يت]نفي|تنعدم)(?!\w)", match.group().strip()))
+    particle = bool(re.match(r"[وف]?(?:لا|لم|ليست?|[يت]نفي|تنعدم)(?!\w)", match.group().strip()))
     if particle:
         text = _without_echo(text, match.start() + len(opposite))
     used = (english, match.group().strip(), opposite.strip())
@@ -302,11 +329,18 @@ def _negation_dropped(source: dict, gold: dict, rng: random.Random, _: dict | No
 
 
 def _negation_added(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    place = _pick(rng, _opposites(source, gold, words.ADDED_NEGATIONS))
+    # "Does he take" and "does he not take" ask the same; "what does he not take" nobody asks.
+    asked = r"(?<!\w)[وف]?(?:هل|ماذا|كيف|متى|كم|لماذا)(?!\w)[^.؟؛]*$"
+    plain, rare = (
+        [case for case in _opposites(source, gold, rules) if not re.search(asked, case[1].string[: case[1].start()])]
+        for rules in (words.ADDED_NEGATIONS, words.RARE_ADDED)
+    )
+    place = _pick(rng, rare if rare and (not plain or rng.random() < 0.7) else plain)
     if place is None:
         return None
     slot, match, opposite, english = place
-    return _with(gold, slot, match, opposite), f"{match.group()} became {opposite}", (english, match.group(), opposite)
+    used = (english, match.group().strip(), opposite.strip())
+    return _with(gold, slot, match, opposite), f"{used[1]} became {used[2]}", used
 
 
 def _except_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -409,13 +443,17 @@ def _sex_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) -
     if place is None:
         return None
     slot, match, other, _english = place
-    tail = match.string[match.end() :]
-    # "عمره" and "مصاب" follow the person they speak of; what is further on stays as it was.
-    if match.group().endswith(("ة", "أنثى")) and not other.endswith("ة"):
-        tail = re.sub(r"^( عمره)ا(?!\w)", r"\1", tail)
+    before, tail = match.string[: match.start()], match.string[match.end() :]
+    woman = other.endswith(("ة", "أنثى", "تي"))
+    # The verb before and the word or two after agree; what is further on stays as it was.
+    for man_verb, woman_verb in words.AGREEING:
+        wrong, right = (man_verb, woman_verb) if woman else (woman_verb, man_verb)
+        before = re.sub(rf"(?<!\w)([وف]?){wrong} $", rf"\1{right} ", before)
+    if woman:
+        tail = re.sub(r"^( مصاب)(?!\w)", r"\1ة", re.sub(r"^( (?:عمر|وزن)ه)(?!\w)", r"\1ا", tail))
     else:
-        tail = re.sub(r"^( عمره)(?!\w)", r"\1ا", tail)
-    return put(gold, slot, match.string[: match.start()] + other + tail), f"{match.group()} became {other}", ()
+        tail = re.sub(r"^( مصاب)ة(?!\w)", r"\1", re.sub(r"^( (?:عمر|وزن)ه)ا(?!\w)", r"\1", tail))
+    return put(gold, slot, before + other + tail), f"{match.group()} became {other}", ()
 
 
 # Language and length
@@ -435,13 +473,14 @@ def _half_untranslated(source: dict, gold: dict, rng: random.Random, _: dict | N
     if slot is None:
         return None
     arabic, english = _sentences(get(gold, slot)), _sentences(get(source, slot))
-    if len(arabic) == len(english) and len(arabic) > 1:
-        half = len(arabic) // 2
+    shares = [(len(" ".join(arabic[:cut])) / len(get(gold, slot)), cut) for cut in range(1, len(arabic))]
+    share, cut = min(shares, key=lambda pair: abs(pair[0] - 0.5), default=(0.0, 0))
+    # Between two sentences where both texts have as many and one ends near the middle, else between two words.
+    if len(arabic) == len(english) and 0.3 <= share <= 0.7:
+        first, second = arabic[:cut], english[cut:]
     else:
-        arabic, english = get(gold, slot).split(), get(source, slot).split()
-        half = None
-    first = arabic[: half or len(arabic) // 2]
-    second = english[half or len(english) // 2 :]
+        said, meant = get(gold, slot).split(), get(source, slot).split()
+        first, second = said[: len(said) // 2], meant[len(meant) // 2 :]
     return put(gold, slot, " ".join(first + second)), "the second half is English", ()
 
 
@@ -595,7 +634,7 @@ def _abbreviation_expanded(source: dict, gold: dict, rng: random.Random, _: dict
             text = re.sub(rf"(?<=\d ){re.escape(short)}(?!\w)|(?<=غ/){short}(?!\w)", long, text)
         for short, long in words.ABBREVIATIONS.items():
             # Once, at its first mention, and never inside a longer Latin term, a bracket or a definite phrase.
-            text = re.sub(rf"(?<=[\u0621-\u064a] ){short}(?=[ .،؛؟]?(?: ?[\u0621-\u064a]|$))", long, text, count=1)
+            text = re.sub(rf"(?<=[\u0621-\u064a] )(?<!فيروس ){short}(?=[ .،؛؟]?(?: ?[\u0621-\u064a]|$))", long, text, count=1)
         return text
 
     return _swap_all(gold, change), "units and abbreviations written out", ()
@@ -603,7 +642,9 @@ def _abbreviation_expanded(source: dict, gold: dict, rng: random.Random, _: dict
 
 def _vowel_marks(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     names = "|".join(words.VOWELLED)
-    changed = _swap_all(gold, lambda text: re.sub(rf"(?<!\w)({names})(?!\w)", lambda m: words.VOWELLED[m[1]], text))
+    # "من" before a verb is "who" and not "from".
+    pattern = rf"(?<!\w)({names})(?!\w)(?<!من(?= ل[ما] ))(?<!من(?= ي))"
+    changed = _swap_all(gold, lambda text: re.sub(pattern, lambda match: words.VOWELLED[match[1]], text))
     marked = sum(len(re.findall(r"\w*[\u064e-\u0652]\w*", get(changed, slot))) for slot in slots(changed))
     return (changed, f"vowel marks on {marked} words", ()) if marked > 1 else None
 
@@ -613,16 +654,13 @@ def _clause_reordered(source: dict, gold: dict, rng: random.Random, _: dict | No
     value = r"و(?:النبض|ضغط الدم|معدل التنفس) \d+(?:/\d+)? (?:نبضة/دقيقة|ملم زئبق|مرة/دقيقة)"
     rules = (
         (rf"({value})، ({value})", r"\2، \1"),
-        (rf"((?<!\w)(?:لديه|لديها|أعاني من|يشكو من|تشكو من)) ([^\d.،؛؟]{{3,40}}?) ({DURATION})(?=[.؛؟])", r"\1 \3 \2"),
-        (r"((?<!\w)بسبب) ([^\d.،؛؟]{3,60}?) (منذ \d+ \w+)(?=\.)", r"\3 \1 \2"),
+        (rf"((?<!\w)(?:لديه|لديها|لدي)) ([^\d.،؛؟]{{3,40}}?) ({DURATION})(?=[.؛؟])", r"\1 \3 \2"),
     )
     found = [
         (slot, match, match.expand(other))
         for slot in slots(gold)
         for pattern, other in rules
         for match in re.finditer(pattern, get(gold, slot))
-        # "أعاني من منذ" would part a preposition from its noun.
-        if not match[1].endswith("من")
     ]
     place = _pick(rng, found)
     if place is None:

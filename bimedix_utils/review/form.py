@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import display
+from .. import display
+from ..errors import InputError
+from ..text import is_arabic
+from . import decide, findings, named, side_by_side, source_values
 from .decisions import Decision, append_decision, latest, read_decisions
-from .errors import InputError
-from .review import decide, findings, named, side_by_side, source_values
-from .text import is_arabic
 
 # A text area has no direction of its own in ipywidgets; a class and a style sheet beside it give one.
 STYLE = "<style>.bimedix-rtl textarea {direction: rtl; text-align: right} .bimedix-ltr textarea {direction: ltr; text-align: left}</style>"

@@ -5,9 +5,9 @@ Formats: Label Studio's documentation of tasks (https://labelstud.io/guide/task_
 
 from collections.abc import Iterable
 
+from ..errors import InputError
+from . import decide, findings, side_by_side
 from .decisions import Decision
-from .errors import InputError
-from .review import decide, findings, side_by_side
 
 LABEL_CONFIG = """<View>
   <Style>.arabic, .arabic * { direction: rtl; text-align: right; }</Style>

@@ -4,8 +4,8 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from . import word
 from .decisions import VERDICTS, Decision, latest
-from .review import word
 
 
 def double_reviewed(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, Decision]]:
@@ -37,6 +37,14 @@ def _kappa(pairs: list[tuple[Decision, Decision]]) -> tuple[float | None, str]:
     return float(cohen_kappa_score([a.verdict for a, _ in ordered], [b.verdict for _, b in ordered], labels=list(VERDICTS))), ""
 
 
+def _alpha(verdicts: list[tuple[str, str]]) -> float:
+    """Krippendorff's alpha for nominal data, two words a row. Its well-kept library is GPL, the kit is not."""
+    counts = Counter(verdict for pair in verdicts for verdict in pair)
+    n = counts.total()
+    expected = 1 - sum(count * (count - 1) for count in counts.values()) / (n * (n - 1))
+    return 1 - sum(a != b for a, b in verdicts) / len(verdicts) / expected
+
+
 def agreement(decisions: Iterable[Decision]) -> dict:
     """Agreement of the first two reviewers of each double-reviewed row, on verdicts:
 
@@ -54,18 +62,12 @@ def agreement(decisions: Iterable[Decision]) -> dict:
     elif len(used) < 2:
         reason = f"every verdict is {used[0]}: agreement beyond chance is not defined without a second category"
     kappa, kappa_reason = (None, reason) if reason else _kappa(list(pairs.values()))
-    alpha = None
-    if not reason:
-        import krippendorff
-
-        counts = [[Counter(pair)[verdict] for verdict in used] for pair in verdicts]
-        alpha = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
     return {
         "rows": len(pairs),
         "share_equal": sum(a == b for a, b in verdicts) / len(pairs) if pairs else None,
         "kappa": kappa,
         "kappa_reason": kappa_reason,
-        "alpha": alpha,
+        "alpha": None if reason else _alpha(verdicts),
         "alpha_reason": reason,
         "disagreements": [(i, a.reviewer, a.verdict, b.reviewer, b.verdict) for i, (a, b) in pairs.items() if word(a) != word(b)],
     }

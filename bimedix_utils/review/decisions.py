@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import InputError
-from .records import read_utf8
+from ..errors import InputError
+from ..records import read_utf8
 
 COLUMNS = ["row_id", "verdict", "edited", "reviewer", "decided_at", "text_hash", "note"]
 TIMED = [*COLUMNS, "seconds"]  # `seconds` may be missing: older files and simulated decisions have none

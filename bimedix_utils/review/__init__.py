@@ -8,11 +8,11 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable
 
+from ..errors import InputError
+from ..records import Record
+from ..text import digest, nfc
+from ..translation import fields, named, parts
 from .decisions import COLUMNS, VERDICTS, Decision, append_decision, latest, mend, read_decisions, write_decisions
-from .errors import InputError
-from .records import Record
-from .text import digest, nfc
-from .translation import fields, parts
 
 # The file of decisions is part of the gate: whoever reviews needs one import only.
 __all__ = ["COLUMNS", "VERDICTS", "Decision", "append_decision", "latest", "mend", "read_decisions", "write_decisions"]
@@ -72,19 +72,6 @@ def queue(states: Iterable[dict], share: float, seed: int, double_share: float =
 
 
 # The parts of a text, as every editor shows them
-
-
-def named(values: dict) -> list[tuple[str, str]]:
-    """(part name, text) of a row's values, in order: `question`, `option 1`, `answer`, `turn 1 patient`."""
-    result: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if isinstance(value, str):
-            result.append((key, value))
-        elif key == "turns":
-            result += [(f"turn {number} {turn['role']}", turn["text"]) for number, turn in enumerate(value, start=1)]
-        else:
-            result += [(f"{key.removesuffix('s')} {number}", text) for number, text in enumerate(value, start=1)]
-    return result
 
 
 def _pair(before: dict, after: dict) -> list[tuple[str, str, str]]:

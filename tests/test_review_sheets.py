@@ -9,9 +9,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from openpyxl import Workbook, load_workbook
 
-from bimedix_utils import label_studio, review, review_files, translation
+from bimedix_utils import review, translation
 from bimedix_utils.errors import InputError
-from bimedix_utils.review_files import SHEET, read_sheet, write_sheet
+from bimedix_utils.review import label_studio
+from bimedix_utils.review import sheets as review_files
+from bimedix_utils.review.sheets import SHEET, read_sheet, write_sheet
 
 pytestmark = pytest.mark.unit
 RECORD = {

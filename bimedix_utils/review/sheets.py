@@ -13,11 +13,11 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+from ..records import read_utf8
+from ..text import is_arabic
+from . import decide, findings, side_by_side
 from .decisions import VERDICTS, Decision
-from .errors import InputError
-from .records import read_utf8
-from .review import decide, findings, side_by_side
-from .text import is_arabic
 
 SHEET = ["row_id", "part", "source", "candidate", "corrected", "verdict", "note", "reviewer", "score", "flags", "text_hash"]
 NEEDED = ["row_id", "part", "source", "candidate", "corrected", "verdict", "text_hash"]  # a reviewer may drop the others
