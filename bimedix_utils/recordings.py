@@ -168,7 +168,9 @@ def simulate(queue: list[dict], gold: dict[str, Record]) -> list[Decision]:
 def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> Decision | None:
     common = {"reviewer": reviewer, "decided_at": "not found", "text_hash": row["best"]["text_hash"]}
     if (row["state"] == "accept") != doubts:
-        return Decision(row["id"], "approve", None, note="simulated by rule: high score" if not doubts else "simulated by rule: a doubt", **common)
+        return Decision(
+            row["id"], "approve", None, note="simulated by rule: high score" if not doubts else "simulated by rule: a doubt", **common
+        )
     if gold is None:
         return None
     return Decision(row["id"], "edit", translation.fields(gold), note="simulated by rule: replaced by the kit's gold", **common)

@@ -13,14 +13,14 @@ _LETTER = re.compile(r"[^\W\d_]")
 _LATIN_LETTER = re.compile(r"[A-Za-z\u00C0-\u024F]")
 _GREEK = re.compile(r"[\u0370-\u03FF\u00B5]")
 _END = re.compile(r"[.?!؟:؛…][\"'»”)\]]*\s*$")
-_MARKUP = re.compile(r"[{}\[\]<>`\\|#*~]|__+|\"(?=\s*$)|&(?:nbsp|quot|amp|lt|gt);")
+_MARKUP = re.compile(r"[{}\[\]<>`\\|#*~]|__+|&(?:nbsp|quot|amp|lt|gt);")
 _ODD = re.compile(
     r"[\ufffd\ufb50-\ufdff\ufe70-\ufefc\u0000-\u0008\u000b-\u001f]|Ã.|Ø.|Ù.|Â[\u0080-\u00bf]|\?{3,}|(?:\?\?+\s+){2}|[\u00c0-\u00ff]{3}"
 )
 # Function words of English beside another Latin word: a phrase, not a term that was kept.
 _PHRASE = re.compile(
     r"\b(?!in (?:situ|vitro|vivo|utero)\b)(?:the|is|are|was|were|of|and|with|has|have|she|he|it|for|"
-    r"to|in|which|that|this|from|by|on|at|not|i|my|you|your)\s+[A-Za-z]{2}",
+    r"to|in|which|that|this|from|by|on|at|not|i|my|you|your)\s+(?!(?:the|of|an|and)\b)(?-i:[a-z]{2})",
     re.IGNORECASE,
 )
 _CHATTER = re.compile(
@@ -103,6 +103,8 @@ def markup(pair: Pair) -> Iterator[Flag]:
     """No brackets, braces or marks of a format that the source has not; none lost that it has."""
     for part in pair.parts:
         before, after = (Counter(_MARKUP.findall(text)) for text in (part.before, part.after))
+        if part.after.count('"') % 2 > part.before.count('"') % 2:
+            after['"'] += 1  # one without its twin: the rest of a JSON string
         if before != after:
             odd = sorted(((before - after) + (after - before)).elements())
             yield Flag("markup", "reject" if after - before else "human", f"{part.name}: {' '.join(odd)}")

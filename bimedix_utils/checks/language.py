@@ -28,7 +28,7 @@ def fold(text: str) -> str:
     return _MARKS.sub("", text).translate(_SEATS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Language:
     """Compiled patterns; all but `letters` expect folded text. `drugs` maps an English drug name to its spellings, in `match_key` form."""
 
@@ -96,7 +96,10 @@ def load(code: str, knowledge: Path | None = None) -> Language:
         for n, forms in data["number_words"].items()
     }
     before = data.get("units_before", {})
-    flat = {f"frequency.bare.{name}": value for name, value in data["frequency"].get("bare", {}).items()}
+    often = data["frequency"]
+    flat = {f"frequency.times.{period}": rf"({often['count']})\s*(?:{often[period]})" for period in ("day", "week", "month")}
+    flat |= {f"frequency.latin.{word}": rf"(?<!\w){re.escape(word)}(?!\w)" for word in often.get("latin", {})}
+    flat |= {f"frequency.bare.{name}": value for name, value in often.get("bare", {}).items()}
     flat |= {f"{group}.{name}": value for group, part in data.items() if isinstance(part, dict) for name, value in part.items()} | data
     return Language(
         code, data["name"], data,

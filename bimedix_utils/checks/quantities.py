@@ -100,18 +100,19 @@ def _spoken(measure: Measure) -> str:
 def _frequencies(text: str, language: Language) -> set[tuple[str, int]]:
     """{(period, times)} of a folded text, such as ("day", 2) or ("hours", 8)."""
     text, found = text.casefold(), set()
+    if not any(cue in text for cue in language.data["frequency"].get("cues", [""])):
+        return found
     spoken = {fold(word): n for word, n in language.data["frequency"].get("words", {}).items()}
     for period in ("day", "week", "month"):
-        rule = rf"({language.data['frequency']['count']})\s*(?:{language.data['frequency'][period]})"
-        for match in re.finditer(fold(rule), text):
-            if times := _value(match.group(1), language, spoken):
+        for words in language.pattern(f"frequency.times.{period}").findall(text):
+            if times := _value(words if isinstance(words, str) else words[0], language, spoken):
                 found.add((period, times))
     for groups in language.pattern("frequency.every").findall(text):
         word = next(filter(None, [groups] if isinstance(groups, str) else groups), "")
         if hours := _value(word, language, spoken):
             found.add(("hours", hours))
     for word, times in language.data["frequency"].get("latin", {}).items():
-        if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text):
+        if language.pattern(f"frequency.latin.{word}").search(text):
             found.add(("day", times))
     return found
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 
 from ..text import match_key, skeleton
 from .language import Language
@@ -10,6 +10,7 @@ from .pair import Flag, Pair, Part
 
 _LATIN = re.compile(r"[A-Za-z][A-Za-z0-9-]+")
 _WORD = re.compile(r"\w+")
+_LOWER = re.compile(r"[a-z]{5,}")
 _TOO_SHORT = 3  # consonants: two words this short meet by accident
 
 
@@ -94,19 +95,21 @@ def sides(pair: Pair) -> Iterator[Flag]:
             yield Flag("side", "human", f"{part.name}: both was not found")
 
 
-@cache
-def _skeleton(word: str) -> str:
-    return skeleton(word)
+_skeleton = lru_cache(100_000)(skeleton)
 
 
-def bare_forms(word: str, language: Language) -> set[str]:
-    """A word as it is and without the particles and the article that the script writes with it."""
-    particles, articles = language.data.get("particles", ""), language.data.get("articles", ())
+@lru_cache(100_000)
+def _bare(word: str, particles: str, articles: tuple[str, ...]) -> frozenset[str]:
     forms = {word}
     for taken in (1, 2):
         if len(word) > taken + 2 and all(letter in particles for letter in word[:taken]):
             forms.add(word[taken:])
-    return forms | {form.removeprefix(article) for form in forms for article in articles}
+    return frozenset(forms | {form.removeprefix(article) for form in forms for article in articles})
+
+
+def bare_forms(word: str, language: Language) -> frozenset[str]:
+    """A word as it is and without the particles and the article that the script writes with it."""
+    return _bare(word, language.data.get("particles", ""), tuple(language.data.get("articles", ())))
 
 
 def _spelt(part: Part, language: Language) -> dict[str, set[str]]:
@@ -133,8 +136,13 @@ def _distance(a: str, b: str, limit: int) -> int:
 def _names(part: Part, pair: Pair) -> set[str]:
     """The drugs a source names: those the knowledge tables hold, and words that end like a drug's name."""
     known = {word for word in match_key(part.before).split() if word in pair.language.drugs}
-    alike = {match.group().casefold() for match in pair.english.pattern("drug_words").finditer(part.before)}
-    return known | {word for word in alike if word not in pair.english.data["not_drugs"]}
+    alike = {word for word in _LOWER.findall(part.before.casefold()) if _sounds_like_a_drug(word, pair.english)}
+    return known | alike
+
+
+@lru_cache(100_000)
+def _sounds_like_a_drug(word: str, english: Language) -> bool:
+    return bool(english.pattern("drug_words").fullmatch(word)) and word not in english.data["not_drugs"]
 
 
 def drugs(pair: Pair) -> Iterator[Flag]:
@@ -163,24 +171,21 @@ def drugs(pair: Pair) -> Iterator[Flag]:
 
 def _strangers(part: Part, pair: Pair, names: set[str]) -> Iterator[Flag]:
     """Known drugs in the translation that the source does not name."""
-    before = f" {match_key(part.before)}"
-    words = set(match_key(part.after).split())
-    bare = set().union(*(bare_forms(word, pair.language) for word in words))
-    for name in sorted(_spellings(pair.language).keys() & bare):
-        drug = _spellings(pair.language)[name]
+    spellings = _spellings(pair.language)
+    found = {form for word in match_key(part.after).split() for form in bare_forms(word, pair.language) if form in spellings}
+    before = f" {match_key(part.before)}" if found else ""
+    for name in sorted(found):
+        drug = spellings[name]
         others = {drug, *(other for other, names in pair.english.data["synonyms"].items() if drug in names)}
         others |= set(pair.english.data["synonyms"].get(drug, ()))
         if drug not in names and not any(f" {other}" in before for other in others):
             yield Flag("drug", "human", f"{part.name}: {drug} is in the translation and not in the source")
 
 
-@cache
-def _table(drugs: tuple[tuple[str, frozenset[str]], ...]) -> dict[str, str]:
-    return {spelling: name for name, spellings in drugs for spelling in spellings if " " not in spelling}
-
-
+@lru_cache(8)
 def _spellings(language: Language) -> dict[str, str]:
-    return _table(tuple(language.drugs.items()))
+    """One-word spelling in the target's script -> English name."""
+    return {spelling: name for name, spellings in language.drugs.items() for spelling in spellings if " " not in spelling}
 
 
 def abbreviations(pair: Pair) -> Iterator[Flag]:

@@ -1,8 +1,9 @@
-"""`make bench-checks`: what the translation checks find and what they let pass; writes runs/bench/checks.json (and, with --study, data/studies).
+"""`make bench-checks`: what the translation checks find and what they let pass; writes runs/bench/checks.json.
 
-* detection: share of damaged translations that some check stops, by kind of damage (tests/support/mutator.py, which knows no list of the checks);
-  set-level checks see each damaged row among the untouched others.
-* false_alarm_gold, false_alarm_harmless: share of gold translations, and of harmless variants, that a rejecting check stops (`_any`: any check).
+* detection: share of damaged translations that some check stops, by kind of damage (tests/support/mutator.py, which knows no list of
+  the checks); a text copied from a neighbour is looked for among the untouched other rows.
+* false_alarm_gold, false_alarm_harmless: share of gold translations, and of harmless variants, that a rejecting check stops (`_any`: any
+  check).
 * replaced_recall, replaced_false_alarm: the published Arabic MMLU rows whose question was replaced (RAW_DIR), and the other rows.
 * seconds_100k, peak_mb: 100,000 rows through all rule checks on all processors, most memory of the process and of its workers added up;
   growth is the time of 100,000 rows over that of 50,000.
@@ -10,6 +11,7 @@
 
 import argparse
 import csv
+import io
 import itertools
 import json
 import os
@@ -29,35 +31,49 @@ from bimedix_utils.checks import Flag, whole
 from bimedix_utils.checks.stream import Row, stream
 from bimedix_utils.evaluation.statistics import wilson
 from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
+from bimedix_utils.records import read_utf8
 from bimedix_utils.translation import named, pair, parts
 
 ROWS = 100_000
-WANTED = ("dose_x10", "number_changed", "unit_swapped", "option_lost", "negation_dropped", "except_dropped", "laterality_swapped", "drug_replaced",
+WANTED = ("dose_x10", "number_changed", "unit_swapped", "option_lost", "negation_dropped", "except_dropped", "laterality_swapped",
+          "drug_replaced",
           "half_untranslated", "duplicated_from_neighbour", "truncated", "preamble_added")  # fmt: skip
 ARABIC = checks.load("ar", ROOT / "data" / "knowledge")
 
 
 def found(row_id: str, source: dict, values: dict, others: list[tuple[str, dict, dict]]) -> list[Flag]:
-    """What every check says of one translation; `others` are the rows it stands among."""
+    """What the checks (but the encoder's) say of one translation; `others` are the rows it stands among."""
     texts = pair(source, values, ARABIC)
     flags = checks.run_all(texts.source, texts.candidate, ARABIC, texts.names)
     if others:
         own = set(texts.candidate)
         near = [(i, pair(e, v, ARABIC)) for i, e, v in others if i != row_id and own & set(parts(v))]
         flags += whole.repeats([*near, (row_id, texts)]).get(row_id, [])
-    return [flag for flag in flags + whole.adequacy([(row_id, texts)])[0].get(row_id, []) if flag.stops]
+    return [flag for flag in flags if flag.stops]
+
+
+def inadequate(cases: list[tuple[dict, dict]]) -> list[list[Flag]]:
+    """What the encoder says of many translations, a thousand at a time."""
+    flags: list[list[Flag]] = []
+    for start in range(0, len(cases), 1000):
+        rows = [(str(i), pair(source, values, ARABIC)) for i, (source, values) in enumerate(cases[start : start + 1000])]
+        said, _ = whole.adequacy(rows)
+        flags += [said.get(row_id, []) for row_id, _ in rows]
+    return flags
 
 
 def mutation(seed: int = 0) -> tuple[dict, list[tuple]]:
     """(results, a study's rows: check, kind it stopped, rows, of)."""
-    pairs = mutator.gold_pairs()
-    gold = {row_id: found(row_id, english, values, pairs) for row_id, english, values in pairs}
+    pairs, cases = mutator.gold_pairs(), list(mutator.benchmark(seed))
+    told = inadequate([(english, values) for _, english, values in pairs])
+    gold = {row_id: found(row_id, english, values, pairs) + told[i] for i, (row_id, english, values) in enumerate(pairs)}
+    told = inadequate([(english, damage.values) for _, _, english, damage in cases])
     n, stopped, rejected = Counter(), Counter(), Counter()
     by_check: dict[str, Counter] = defaultdict(Counter)
-    for row_id, kind, english, damage in mutator.benchmark(seed):
+    for (row_id, kind, english, damage), more in zip(cases, told, strict=True):
         neighbours = pairs if kind == "duplicated_from_neighbour" else []
         before = {(flag.check, flag.reason) for flag in gold[row_id]}
-        new = [flag for flag in found(row_id, english, damage.values, neighbours) if (flag.check, flag.reason) not in before]
+        new = [flag for flag in found(row_id, english, damage.values, neighbours) + more if (flag.check, flag.reason) not in before]
         n[kind] += 1
         stopped[kind] += bool(new)
         rejected[kind] += any(flag.severity == "reject" for flag in new)
@@ -86,19 +102,24 @@ def mutation(seed: int = 0) -> tuple[dict, list[tuple]]:
     return result, rows
 
 
-def replaced(raw: Path) -> dict:
-    """The published rows: (recall, false alarms) of the checks that see a replaced text, and how many rows the encoder read."""
+def published(raw: Path) -> tuple[list[tuple[str, checks.Pair]], set[str]]:
+    """(the published English and Arabic MMLU rows, the ids of those whose question was replaced by an unrelated one)."""
     rows, bad = [], set()
+    names = ("question", *(f"option {i}" for i in range(1, 5)))
     for path in sorted((raw / "mmlu").glob("*_test.en.csv")):
         subject = path.name.removesuffix("_test.en.csv")
-        english, arabic = (
-            list(csv.reader(open(path.with_name(f"{subject}_test.{lang}.csv"), encoding="utf-8-sig"))) for lang in ("en", "ar")
-        )
-        for number, (before, after) in enumerate(zip(english, arabic, strict=True)):
+        texts = [read_utf8(path.with_name(f"{subject}_test.{lang}.csv")) for lang in ("en", "ar")]
+        for number, (before, after) in enumerate(zip(*(csv.reader(io.StringIO(text)) for text in texts), strict=True)):
             row_id = f"{subject}:{number}"
-            rows.append((row_id, checks.Pair(before[:5], after[:5], ARABIC, ("question", *(f"option {i}" for i in range(1, 5))))))
+            rows.append((row_id, checks.Pair(before[:5], after[:5], ARABIC, names)))
             if ("IP" in after[0] or "TCP" in " ".join(after)) and not ("IP" in before[0] or "TCP" in " ".join(before)):
                 bad.add(row_id)
+    return rows, bad
+
+
+def replaced(raw: Path) -> dict:
+    """Recall and false alarms of the checks that see a replaced text, false alarms of the rules, and how many rows the encoder read."""
+    rows, bad = published(raw)
     repeated = whole.repeats(rows)
     inadequate, read = whole.adequacy(rows)
     seen = {row_id for row_id in {**repeated, **inadequate} if any(f.stops for f in repeated.get(row_id, []) + inadequate.get(row_id, []))}
