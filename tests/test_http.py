@@ -382,6 +382,13 @@ def test_tokens_that_were_not_guessed_are_waited_for_afterwards(stub):
     assert gaps(stub)[0] >= 0.29
 
 
+def test_a_count_of_a_billion_tokens_does_not_hold_up_the_run_for_ever(stub):
+    stub.default = completion("text", usage={"prompt_tokens": 2**30, "completion_tokens": 1})
+    endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000, patience=0.1)
+    http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
+    assert stub.total == 2 and gaps(stub)[0] < 5
+
+
 def test_a_passing_failure_with_a_long_retry_after_is_not_waited_for(stub):
     stub.program("bad", (503, {"Retry-After": "3600"}))
     found, _ = send(stub, "bad", "good")

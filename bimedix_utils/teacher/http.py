@@ -309,7 +309,8 @@ class _Sender:
         if self.endpoint.tokens_per_minute:
             excess = sum(answer.usage.values()) - tokens_guess(request) - most_completion_tokens(request)
             wait = 60 * max(0, excess) / self.endpoint.tokens_per_minute
-            self.pace.next_slot = max(time.monotonic(), self.pace.next_slot) + wait
+            # Not longer than for anything else the endpoint says: a count of a billion tokens is a mistake of its own.
+            self.pace.next_slot = max(time.monotonic(), self.pace.next_slot) + min(wait, self.endpoint.patience)
 
     async def _ask(self, request: Request) -> Answer | None:
         """One answer, or an `Answer` without text whose error names the last failure; None when the run stopped before it was sent."""
@@ -331,9 +332,9 @@ class _Sender:
                     if len(body) > MAX_BYTES:
                         return Answer(request.id, None, error="answer too long", charged=True, lost=lost)
                     try:
-                        answer = replace(_read(request, body, time.perf_counter() - begin), lost=lost)
+                        answer = _read(request, body, time.perf_counter() - begin)
                         self._correct(request, answer)
-                        return answer
+                        return replace(answer, lost=lost) if lost else answer
                     except UNREADABLE as problem:
                         unreadable, charged = unreadable + 1, True
                         error = f"no chat completion in the body ({type(problem).__name__})"

@@ -88,7 +88,9 @@ class Meter:
 
     def worst(self, request: Request) -> float:
         """The most a request can cost."""
-        return self.price.cost(most_prompt_tokens(request), most_completion_tokens(request)) if self.price else 0.0
+        if self.price is None or not (self.price.prompt or self.price.completion):
+            return 0.0
+        return self.price.cost(most_prompt_tokens(request), most_completion_tokens(request))
 
     def reserve(self, request: Request) -> bool:
         """Reserve a request's worst case; False when it might break the limit."""
@@ -113,7 +115,7 @@ class Meter:
     def uncounted(self, request: Request, answer: Answer) -> float:
         """The worst case of everything that may have been charged for this answer and was not counted."""
         silent = answer.charged if answer.text is None else self.cost(request, answer) is None
-        return self.worst(request) * (answer.lost + silent)
+        return self.worst(request) * (answer.lost + silent) if answer.lost or silent else 0.0
 
     def settle(self, request: Request, answer: Answer, reserved: bool = True) -> float | None:
         """Book an answer, or a failure, in place of its reservations, if it had any; returns its `cost`."""

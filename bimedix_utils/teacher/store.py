@@ -226,7 +226,10 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def _look(path: Path) -> sqlite3.Connection:
-    """A connection that only reads. SQLite would make two files beside a store without a log, so such a store is read as it lies."""
+    """A connection that only reads. SQLite would make two files beside a store without a log, so such a store is read as it lies.
+
+    Nobody is writing it then; who begins to while it is read writes into a log first.
+    """
     name = f"file:{quote(str(path))}?mode=ro"
     if path.with_name(path.name + "-wal").exists():
         db = _connect(name)
