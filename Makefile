@@ -20,7 +20,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh weights serve bench-teacher stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh weights serve bench-teacher bench-checks stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ serve: setup ## serve that model, or MODEL, as an OpenAI-compatible teacher on t
 
 bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs/bench/teacher.json
 	@$(BIN)/python tests/benchmarks/teacher.py
+
+bench-checks: setup ## measure the translation checks, about 5 minutes; writes runs/bench/checks.json (STUDY=1 renews data/studies too)
+	@$(BIN)/python tests/benchmarks/checks.py $(if $(STUDY),--study)
 
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py

@@ -85,6 +85,24 @@ def side_by_side(left: Any, right: Any) -> Shown:
     return Shown(f'<div style="display:flex;gap:2em;flex-wrap:wrap">{columns}</div>', text)
 
 
+def difference(parts: Iterable[tuple[str, Sequence[tuple[str, str]]]], heading: str = "") -> Shown:
+    """What an edit changed, word by word: (part name, [(kind, words)]) with the kinds equal, delete and insert.
+
+    Deleted words stand in `<del>` or `[-...-]`, inserted ones in `<ins>` or `{+...+}`. Each part takes the direction of its own text.
+    """
+    marks = {"equal": ("", ""), "delete": ("[-", "-]"), "insert": ("{+", "+}")}
+    tags = {"equal": "span", "delete": "del", "insert": "ins"}
+    rows, lines = "", [heading] if heading else []
+    for name, pieces in parts:
+        arabic = is_arabic(" ".join(words for _, words in pieces))
+        frame = 'dir="rtl" lang="ar" style="text-align:right"' if arabic else 'dir="ltr" style="text-align:left"'
+        inner = " ".join(span(words, tags[kind]) for kind, words in pieces)
+        rows += f'<tr><th scope="row">{html.escape(name)}</th><td {frame}>{inner}</td></tr>'
+        lines.append(f"{name}: " + " ".join(words.join(marks[kind]) for kind, words in pieces))
+    title = f"<caption>{html.escape(heading)}</caption>" if heading else ""
+    return Shown(f"<table>{title}<tbody>{rows}</tbody></table>", "\n".join(lines))
+
+
 def notice() -> Shown:
     """The research-only notice that stands beside every answer a model gives."""
     box = "border:2px solid #b00;padding:.5em 1em;margin:.5em 0"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from . import parameters, sources, synthesis, translation
+from . import calibration, parameters, sources, synthesis, testsets, translation
+from .checks import load
 from .errors import KitError
 from .provenance import NOTEBOOKS, ROOT, run_folder, write_jsonl
 from .records import Record, iter_json_lines, iter_jsonl
@@ -24,6 +25,7 @@ from .teacher import parsing, replay
 from .teacher.engine import Teacher, ask_structured
 from .teacher.requests import Request
 from .teacher.store import Answer
+from .text import digest
 
 FOLDER = ROOT / "data" / "recordings"
 Place = tuple[str, str, int, int]
@@ -58,9 +60,16 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
     requests = synthesis.requests(questions, teacher, *limits, chat["SEED"])
     chats, _ = synthesis.collect(questions, ask_structured(teacher, requests, lambda _: synthesis.Chat, watch), *limits)
     watch.rows |= {r.id: r for r in chats}
-    translation.run_rounds(
-        translation.wanted(items + chats), teacher, text["ACCEPT_SCORE"], text["REFINEMENTS"], ROOT / "data" / "knowledge", ask=watch
-    )  # fmt: skip
+    arabic, other = load("ar", ROOT / "data" / "knowledge"), load(text["OTHER_TARGET"])
+    wanted = translation.wanted(items + chats)
+    known = calibration.read_items(ROOT / text["CALIBRATION"])
+    watch.rows |= {item.id: watch.rows[item.row_id] for item in known}
+    calibration.judge(known, {r.id: r for r in items}, teacher, arabic, ask=watch)
+    recorded = {place[1] for place in replay.load(folder)}
+    few = [r for r in wanted if f"{r.id}:{other.code}" in recorded][: text["OTHER_ROWS"]]
+    watch.rows |= {f"{r.id}:{other.code}": r for r in few}
+    for rows, language in ((wanted, arabic), (testsets.candidates(items, text["TESTSET_ROWS"], text["SEED"]), arabic), (few, other)):
+        translation.run_rounds(rows, teacher, text["ACCEPT_SCORE"], text["REFINEMENTS"], language, ask=watch)
     return watch.asked
 
 
@@ -141,26 +150,37 @@ def missing(folder: Path = FOLDER) -> Iterator[dict]:
 
 
 def simulate(queue: list[dict], gold: dict[str, Record]) -> list[Decision]:
-    """Decisions a careful reviewer might make, by rule and marked as simulated: no person made them.
+    """Decisions careful reviewers might make, by rule and marked as simulated: no person made them.
 
-    A sampled high score is approved. A queued low score is replaced by the kit's gold Arabic; a row without gold stays undecided.
+    A high score is approved. A low score is replaced by the kit's gold Arabic; a row without gold stays undecided. Where two reviewers are
+    wanted the second one mostly agrees; of their disagreements (one row in three, by a hash of the id) a third one settles every other.
     """
     decisions = []
     for row in queue:
-        row_id, best = row["id"], row["best"]
-        common = {"reviewer": "simulated", "decided_at": "not found", "text_hash": best["text_hash"]}
-        if row["queue_reason"] == "sample":
-            decisions.append(Decision(row_id, "approve", None, note="simulated by rule: sampled high score", **common))
-        elif row_id in gold:
-            edited = translation.fields(gold[row_id])
-            decisions.append(Decision(row_id, "edit", edited, note="simulated by rule: replaced by the kit's gold", **common))
+        place = int(digest(f"simulated:{row['id']}", 8), 16)
+        for reviewer in ("simulated", "simulated B", "simulated C")[: 1 if row["reviewers"] == 1 else 3 if place % 6 == 0 else 2]:
+            doubts = reviewer == "simulated B" and place % 3 == 0
+            if (decision := _simulated(row, gold.get(row["id"]), reviewer, doubts)) is not None:
+                decisions.append(decision)
     return decisions
 
 
+def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> Decision | None:
+    common = {"reviewer": reviewer, "decided_at": "not found", "text_hash": row["best"]["text_hash"]}
+    if (row["state"] == "accept") != doubts:
+        return Decision(
+            row["id"], "approve", None, note="simulated by rule: high score" if not doubts else "simulated by rule: a doubt", **common
+        )
+    if gold is None:
+        return None
+    return Decision(row["id"], "edit", translation.fields(gold), note="simulated by rule: replaced by the kit's gold", **common)
+
+
 def renew_decisions() -> str:
-    """Write `decisions.csv` for the queue of the last smoke run; returns what was done in words."""
+    """Write `decisions.csv` for the queues of the last smoke run; returns what was done in words."""
     run = run_folder("smoke", "")
-    queue = [row for _, row in iter_json_lines(run / "04_review_translations" / "queue.jsonl")]
+    folder = run / "04_review_translations"
+    queue = [row for name in ("queue", "testset_queue") for _, row in iter_json_lines(folder / f"{name}.jsonl")]
     gold = {r.parent_id: r for r in iter_jsonl(run / "01_prepare_sources" / "records.jsonl") if r.lang == "ar"}
     decisions = simulate(queue, gold)
     write_decisions(FOLDER / "decisions.csv", decisions)

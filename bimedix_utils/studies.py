@@ -45,7 +45,7 @@ def run(name: str) -> Path:
         table += rows(arm, results["07_evaluate_models"]["learned"])
         kept = ("parameters", "fingerprint", "git", "versions", "device", "seconds", "peak_memory_mb")
         manifests[arm] = {stage: {key: manifest[key] for key in kept} for stage, manifest in runs.items()}
-    return _write(name, COLUMNS, table, {"arms": manifests})
+    return write(name, COLUMNS, table, {"arms": manifests})
 
 
 def rules(raw_dir: Path) -> Path:
@@ -63,10 +63,11 @@ def rules(raw_dir: Path) -> Path:
         usable = [r for r in rows if r.lang == "en" and r.status == "ok"]
         table += [(name, rule, sum(not kept(r.turns) for r in usable), len(usable)) for rule, kept in synthesis.FORM_RULES.items()]
     inputs = {path.name: hash_path(path) for path in [kit, *published]}
-    return _write("rules", ["dialogues", "rule", "objections", "n"], table, {"inputs": inputs, "git": git_state()})
+    return write("rules", ["dialogues", "rule", "objections", "n"], table, {"inputs": inputs, "git": git_state()})
 
 
-def _write(name: str, columns: list[str], table: list[tuple], manifest: dict[str, Any]) -> Path:
+def write(name: str, columns: list[str], table: list[tuple], manifest: dict[str, Any]) -> Path:
+    """Write a study: its table, then the manifest that names it by hash. Returns the table's path."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *table])
     path = FOLDER / f"{name}.csv"

@@ -61,3 +61,30 @@ def digest(value: Any, length: int = 16) -> str:
     """First `length` hex digits of the SHA-256 of a string, or of the canonical JSON of any other value."""
     text = value if isinstance(value, str) else canonical_json(value)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:length]
+
+
+# The consonants that survive a spelling in the other script, each by one Latin letter: p and b, v and f, c and k, z and s meet.
+_SOUNDS = {
+    ord(letter): sound
+    for sound, letters in {"b": "بپ", "t": "تطث", "g": "جغچگژ", "k": "قكخک", "d": "دذض", "r": "ر", "s": "زسصشظ", "f": "فڤ",
+                           "l": "ل", "m": "م", "n": "ن"}.items()
+    for letter in letters
+}  # fmt: skip
+_DIGRAPHS = (("ph", "f"), ("th", "t"), ("sch", "s"), ("sh", "s"), ("ch", "k"), ("qu", "k"), ("x", "ks"), ("ck", "k"))
+_SOFT = re.compile(r"c(?=[eiy])")
+_LATIN_SOUNDS = str.maketrans("pvcqzj", "bfkksg")
+
+
+def skeleton(word: str) -> str:
+    """The consonants of a word in either script, by which a drug's name and its Arabic spelling meet: "heparin" and "هيبارين" give "brn".
+
+    Vowels, h, w, y, ain and hamza are left out; doubled consonants count once. Different words may share a skeleton.
+    """
+    word = _DIACRITICS.sub("", word.casefold())
+    if word.isascii():
+        for pair, sound in _DIGRAPHS:
+            word = word.replace(pair, sound)
+        word = _SOFT.sub("s", word).translate(_LATIN_SOUNDS)
+    else:
+        word = word.translate(_SOUNDS)
+    return re.sub(r"(.)\1+", r"\1", re.sub(r"[^bdfgklmnrst]", "", word))

@@ -7,12 +7,13 @@ so they are parameters. A row's state is data: a killed run starts again from th
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from .checks import Flag, run_all
+from .checks import Flag, Language, Pair, whole
+from .checks import load as load_language
+from .checks.stream import stream
 from .records import Record, Turn
 from .teacher import engine
 from .teacher.engine import Teacher
@@ -23,8 +24,7 @@ from .text import digest, nfc
 Asker = Callable[[Teacher, list[Request]], dict[str, Answer]]  # `engine.ask`, or something that watches it
 
 PROMPTS = {stage: Prompt(stage, "v1") for stage in ("translate", "score", "refine")}
-LANGUAGES = {"en": "English", "ar": "Modern Standard Arabic"}
-_RANK = {"reject": 2, "human": 1}
+_RANK = {"reject": 2, "human": 1, "note": 0}
 
 
 class ErrorSpan(BaseModel):
@@ -74,6 +74,24 @@ def parts(values: dict) -> list[str]:
     return flat
 
 
+def named(values: dict) -> list[tuple[str, str]]:
+    """(part name, text) of a row's values, in order: `question`, `option 1`, `answer`, `turn 1 patient`."""
+    result: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, str):
+            result.append((key, value))
+        elif key == "turns":
+            result += [(f"turn {number} {turn['role']}", turn["text"]) for number, turn in enumerate(value, start=1)]
+        else:
+            result += [(f"{key.removesuffix('s')} {number}", text) for number, text in enumerate(value, start=1)]
+    return result
+
+
+def pair(source: dict, values: dict, language: Language) -> Pair:
+    """What the checks read."""
+    return Pair(parts(source), parts(values), language, tuple(name for name, _ in named(source)))
+
+
 def same_roles(source: dict, values: dict) -> list[Flag]:
     """A flag when a chat's speakers are not those of the source, turn by turn."""
     before, after = ([turn["role"] for turn in part.get("turns", [])] for part in (source, values))
@@ -110,7 +128,7 @@ class Version:
 
 @dataclass
 class State:
-    """One row on its way: `state` goes pending -> translated -> scored -> refine | accept | human, or ends in a record status."""
+    """One row on its way: pending -> translated -> checked -> scored -> refine | accept | human, or how its first answer ended."""
 
     record: Record
     state: str = "pending"
@@ -118,14 +136,22 @@ class State:
     versions: list[Version] = field(default_factory=list)
 
     @property
-    def done(self) -> bool:
-        """True when no more questions to the teacher follow."""
-        return self.state not in ("pending", "translated", "refine")
-
-    @property
     def best(self) -> Version | None:
         """The best version so far."""
         return max(self.versions, key=Version.quality, default=None)
+
+    def row(self) -> dict:
+        """The state as plain data, as `states.jsonl` keeps it."""
+        version = self.best
+        best = version and {
+            "values": version.values, "round": version.round, "score": version.score, "text_hash": text_hash(version.values),
+            "flags": [f"{flag.check}: {flag.reason}" for flag in version.flags], "stops": any(flag.stops for flag in version.flags),
+            "errors": [error.model_dump() for error in version.errors],
+        }  # fmt: skip
+        return {
+            "id": self.record.id, "state": self.state, "note": self.note, "rounds": len(self.versions), "record": self.record.model_dump(),
+            "best": best,
+        }  # fmt: skip
 
 
 def compact(values: dict) -> str:
@@ -133,20 +159,35 @@ def compact(values: dict) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def _request(state: State, stage: str, round: int, teacher: Teacher, target: str) -> Request:
-    source = compact(fields(state.record))
-    texts = {"source_language": LANGUAGES[state.record.lang], "target_language": LANGUAGES[target], "fields": source}
+def recorded_as(row_id: str, language: Language) -> str:
+    """The row id a request carries: each further target language has recordings of its own."""
+    return row_id if language.code == "ar" else f"{row_id}:{language.code}"
+
+
+def _texts(record: Record, language: Language) -> dict[str, str]:
+    return {"source_language": load_language(record.lang).name, "target_language": language.name, "fields": compact(fields(record))}
+
+
+def _request(state: State, stage: str, round: int, teacher: Teacher, language: Language) -> Request:
+    texts = _texts(state.record, language)
     if stage != "translate":
         last = state.versions[-1]
         texts["candidate"] = compact(last.values)
-        found = [error.model_dump() for error in last.errors] + [{"check": flag.check, "explanation": flag.reason} for flag in last.flags]
+        found = [error.model_dump() for error in last.errors] + [{"check": f.check, "explanation": f.reason} for f in last.flags if f.stops]
         texts["errors"] = json.dumps(found, ensure_ascii=False)
-    return teacher.request(stage, state.record.id, PROMPTS[stage].tag, PROMPTS[stage].fill(**texts), round=round)
+    row_id = recorded_as(state.record.id, language)
+    return teacher.request(stage, row_id, PROMPTS[stage].tag, PROMPTS[stage].fill(**texts), round=round)
 
 
-def first_requests(records: list[Record], teacher: Teacher, target: str) -> list[Request]:
+def first_requests(records: list[Record], teacher: Teacher, language: Language) -> list[Request]:
     """The requests of the first round: what an estimate can be made of before anything is sent."""
-    return [_request(State(record), "translate", 0, teacher, target) for record in records]
+    return [_request(State(record), "translate", 0, teacher, language) for record in records]
+
+
+def score_request(item_id: str, record: Record, values: dict, teacher: Teacher, language: Language) -> Request:
+    """The scorer's question about one candidate: the same prompt the rounds use."""
+    texts = {**_texts(record, language), "candidate": compact(values)}
+    return teacher.request("score", item_id, PROMPTS["score"].tag, PROMPTS["score"].fill(**texts))
 
 
 def schema(record: Record, stage: str) -> type[BaseModel]:
@@ -155,50 +196,76 @@ def schema(record: Record, stage: str) -> type[BaseModel]:
 
 
 def _ask(
-    states: list[State], stage: str, round: int, teacher: Teacher, target: str, ask: Asker
+    states: list[State], stage: str, round: int, teacher: Teacher, language: Language, ask: Asker
 ) -> list[tuple[State, str, BaseModel | None, str]]:
-    requests = [_request(state, stage, round, teacher, target) for state in states]
+    requests = [_request(state, stage, round, teacher, language) for state in states]
     schemas = {request.id: schema(state.record, stage) for state, request in zip(states, requests, strict=True)}
     outcomes = engine.ask_structured(teacher, requests, lambda request: schemas[request.id], ask)
     return [(state, *outcome) for state, outcome in zip(states, outcomes, strict=True)]
 
 
+def _translate(states: list[State], round: int, teacher: Teacher, language: Language, ask: Asker) -> None:
+    """pending | refine -> translated: a new version of each row, or the end of its way."""
+    stage = "translate" if round == 0 else "refine"
+    for state, status, value, note in _ask(states, stage, round, teacher, language, ask):
+        if value is not None:
+            state.versions.append(Version(round, value.model_dump(), []))
+            state.state = "translated"
+        elif round == 0:
+            state.state, state.note = status, note
+        else:  # a failed refinement leaves the versions made so far: a person decides on the best of them
+            state.state, state.note = "human", f"refinement {status}"
+
+
+def _check(table: list[State], language: Language) -> None:
+    """translated -> checked: every check on the new versions; whether one text stands for two sources is asked of all rows together."""
+    new = [state for state in table if state.state == "translated"]
+    pairs = {state.record.id: pair(fields(state.record), state.versions[-1].values, language) for state in table if state.versions}
+    repeated = whole.repeats(pairs.items())
+    inadequate, _ = whole.adequacy((state.record.id, pairs[state.record.id]) for state in new)
+    texts = ((row_id, pairs[row_id].source, pairs[row_id].candidate, pairs[row_id].names) for row_id in (state.record.id for state in new))
+    for state, (row_id, flags) in zip(new, stream(texts, language), strict=True):
+        values = state.versions[-1].values
+        flags = same_roles(fields(state.record), values) + flags + repeated.get(row_id, []) + inadequate.get(row_id, [])
+        state.versions[-1].flags, state.state = flags, "checked"
+
+
+def _score(table: list[State], round: int, teacher: Teacher, language: Language, ask: Asker) -> None:
+    """checked -> scored, or to a person when no score can be had."""
+    checked = [state for state in table if state.state == "checked"]
+    for state, status, value, note in _ask(checked, "score", round, teacher, language, ask):
+        if value is None:
+            state.state, state.note = "human", f"score {status}: {note}"
+        else:
+            state.versions[-1].score, state.versions[-1].errors, state.state = value.score, value.errors, "scored"
+
+
 def run_rounds(
-    records: list[Record], teacher: Teacher, threshold: int, rounds: int, knowledge: Path, target: str = "ar", ask: Asker = engine.ask
+    records: list[Record], teacher: Teacher, threshold: int, rounds: int, language: Language, ask: Asker = engine.ask
 ) -> list[State]:
     """Translate every record: one translation, then up to `rounds` refinements of what is not good enough.
 
-    A version is accepted when no check flags it and its score is at least `threshold`. A row whose best version is not goes to a
+    A version is accepted when no check stops it and its score is at least `threshold`. A row whose best version is not goes to a
     human; one whose very first answer failed ends in that answer's status. Order of the result = order of `records`.
     """
     table = [State(record) for record in records]
     for round in range(rounds + 1):
-        stage, wanted = ("translate", "pending") if round == 0 else ("refine", "refine")
-        for state, status, value, note in _ask([s for s in table if s.state == wanted], stage, round, teacher, target, ask):
-            if value is None:
-                # A failed refinement leaves the versions made so far: a person decides on the best of them.
-                state.state, state.note = (status, note) if round == 0 else ("human", f"refinement {status}")
-                continue
-            values = value.model_dump()
-            source = fields(state.record)
-            state.versions.append(Version(round, values, same_roles(source, values) + run_all(parts(source), parts(values), knowledge)))
-            state.state = "translated"
-        for state, status, value, note in _ask([s for s in table if s.state == "translated"], "score", round, teacher, target, ask):
-            version = state.versions[-1]
-            if value is None:
-                state.state, state.note = "human", f"score {status}: {note}"
-                continue
-            version.score, version.errors = value.score, value.errors
-            if not version.flags and version.score >= threshold:
-                state.state = "accept"
-            else:
-                state.state, state.note = ("refine", "") if round < rounds else ("human", reason(state.best, threshold))
+        _translate([state for state in table if state.state == ("refine" if round else "pending")], round, teacher, language, ask)
+        _check(table, language)
+        _score(table, round, teacher, language, ask)
+        for state in table:
+            if state.state == "scored":
+                version = state.versions[-1]
+                if not any(flag.stops for flag in version.flags) and version.score >= threshold:
+                    state.state = "accept"
+                else:
+                    state.state, state.note = ("refine", "") if round < rounds else ("human", reason(state.best, threshold))
     return table
 
 
 def reason(version: Version, threshold: int) -> str:
     """Why a version is not accepted, in words."""
-    flags = "; ".join(f"{flag.check}: {flag.reason}" for flag in version.flags)
+    flags = "; ".join(f"{flag.check}: {flag.reason}" for flag in version.flags if flag.stops)
     return flags or f"score {version.score} is below {threshold}"
 
 

@@ -6,17 +6,25 @@ from pathlib import Path
 import pytest
 
 from bimedix_utils import checks, sources, translation
-from bimedix_utils.checks import Flag
+from bimedix_utils.checks import Flag, Pair, form, quantities, whole, wording
+from bimedix_utils.checks.language import codes, fold
+from bimedix_utils.checks.stream import CHUNK, stream
+from bimedix_utils.errors import InputError
 from bimedix_utils.knowledge import COLUMNS
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
+ARABIC = checks.load("ar", DATA / "knowledge")
 
 
-def flags(check, source, candidate):
+def pair_of(source, candidate, language=ARABIC):
+    """One pair of texts, or two lists of texts, as the checks read them."""
+    return Pair(*([text] if isinstance(text, str) else text for text in (source, candidate)), language)
+
+
+def flags(check, source, candidate, language=ARABIC):
     """(severity, reason) of what one check finds in one pair of texts, or in two lists of texts."""
-    pair = [[text] if isinstance(text, str) else text for text in (source, candidate)]
-    return [(flag.severity, flag.reason) for flag in check(*pair)]
+    return [(flag.severity, flag.reason) for flag in check(pair_of(source, candidate, language))]
 
 
 # Numbers
@@ -50,7 +58,7 @@ def test_numbers_of(text, numbers):
     ],
 )
 def test_same_numbers_pass(source, candidate):
-    assert flags(checks.same_numbers, source, candidate) == []
+    assert flags(quantities.numbers, source, candidate) == []
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,98 @@ def test_same_numbers_pass(source, candidate):
     ],
 )
 def test_changed_numbers_are_rejected(source, candidate, reason):
-    assert flags(checks.same_numbers, source, candidate) == [("reject", reason)]
+    assert flags(quantities.numbers, source, candidate) == [("reject", reason)]
+
+
+@pytest.mark.parametrize(
+    "source, candidate",
+    [
+        ("for 3 days", "لمدة ثلاثة أيام"),
+        ("after 2 weeks", "بعد أسبوعين"),
+        ("type II diabetes", "السكري من النوع 2"),
+        ("twice a day", "2 مرات يوميًا"),
+        ("stage 0", "المرحلة صفر"),
+        ("the 3rd nerve", "العصب الثالث"),
+    ],
+)
+def test_small_numbers_may_be_words(source, candidate):
+    assert flags(quantities.numbers, source, candidate) == []
+
+
+def test_a_number_that_is_part_of_a_name_goes_to_a_human():
+    assert flags(quantities.numbers, "higher O2 levels", "مستويات أكسجين أعلى") == [("human", "part 1: lost 2, part of a name such as O2")]
+
+
+# Units and frequency
+
+
+@pytest.mark.parametrize(
+    "source, candidate",
+    [
+        ("500 mg", "500 ملغ"),
+        ("500 mg", "٥٠٠ ملليغرام"),
+        ("500 mg", "500 مجم"),
+        ("500 mg", "500 mg"),
+        ("75 mcg", "75 ميكروغرام"),
+        ("6 kg and 7 g", "6 كغ و7 غ"),
+        ("120/80 mmHg", "120/80 ملم زئبق"),
+        ("38.5 °C", "38.5 °م"),
+        ("5-10 mL", "5-10 مل"),
+        ("10 to 15 minutes", "من 10 إلى 15 دقيقة"),
+        ("a 68-year-old man", "رجل عمره 68 عامًا"),
+        ("at 32 weeks", "في الأسبوع 32"),
+        ("18 gauge", "عيار 18"),
+        ("8.6 g/dL", "8.6 غ/دل"),
+        ("20%", "20 بالمئة"),
+        ("by 52 m and by 4 m", "52 م و4 م"),
+        ("12 breaths per minute", "12 تنفسًا في الدقيقة"),
+        ("Stage 3 disease", "داء المرحلة 3"),
+    ],
+)
+def test_kept_units_pass(source, candidate):
+    assert flags(quantities.units, source, candidate) == []
+
+
+@pytest.mark.parametrize(
+    "source, candidate, reason",
+    [
+        ("500 mg", "500 غرام", "500 mg became 500 g"),
+        ("75 mcg", "75 ملغ", "75 mcg became 75 mg"),
+        ("for 6 hours", "لمدة 6 أيام", "6 hour became 6 day"),
+        ("5 mL", "5 لتر", "5 mL became 5 L"),
+        ("38 °C", "38 فهرنهايت", "38 celsius became 38 fahrenheit"),
+    ],
+)
+def test_another_unit_is_rejected(source, candidate, reason):
+    assert flags(quantities.units, source, candidate) == [("reject", f"part 1: {reason}")]
+
+
+def test_a_lost_unit_goes_to_a_human():
+    assert flags(quantities.units, "18 gauge", "18 جيجا") == [("human", "part 1: 18 has lost its unit gauge")]
+
+
+@pytest.mark.parametrize(
+    "source, candidate",
+    [
+        ("twice a day", "مرتين يوميًا"),
+        ("three times daily", "ثلاث مرات في اليوم"),
+        ("every 8 hours", "كل 8 ساعات"),
+        ("every six hours", "كل ست ساعات"),
+        ("q8h", "كل ٨ ساعات"),
+        ("bid", "مرتين في اليوم"),
+        ("once a week", "مرة واحدة أسبوعيًا"),
+        ("three times a day", "كل 8 ساعات"),
+        ("many times", "مرات كثيرة"),
+    ],
+)
+def test_kept_frequency_passes(source, candidate):
+    assert flags(quantities.frequency, source, candidate) == []
+
+
+def test_another_frequency_is_rejected_and_a_lost_one_goes_to_a_human():
+    assert flags(quantities.frequency, "twice a day", "ثلاث مرات يوميًا") == [("reject", "part 1: 2 times a day became 3")]
+    assert flags(quantities.frequency, "every 8 hours", "كل 6 ساعات") == [("reject", "part 1: every 8 hours became 6")]
+    assert flags(quantities.frequency, "twice a day", "يوميًا") == [("human", "part 1: 2 times a day was not found")]
 
 
 # Negation
@@ -91,7 +190,7 @@ def test_changed_numbers_are_rejected(source, candidate, reason):
     ],
 )
 def test_kept_negation_passes(source, candidate):
-    assert flags(checks.negation_kept, source, candidate) == []
+    assert flags(wording.negation, source, candidate) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +204,7 @@ def test_kept_negation_passes(source, candidate):
     ],
 )
 def test_lost_negation_goes_to_a_human(source, candidate, word):
-    assert flags(checks.negation_kept, source, candidate) == [("human", f"part 1: {word} has no counterpart")]
+    assert flags(wording.negation, source, candidate) == [("human", f"part 1: no counterpart of {word}")]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +212,7 @@ def test_lost_negation_goes_to_a_human(source, candidate, word):
     [("He has pain and no fever.", "لديه ألم وحمى."), ("Which drug is NOT given for severe pain?", "أي دواء يعطى عند حدوث ألم شديد؟")],
 )
 def test_pain_is_no_negation(source, candidate):
-    assert len(flags(checks.negation_kept, source, candidate)) == 1
+    assert len(flags(wording.negation, source, candidate)) == 1
 
 
 @pytest.mark.parametrize(
@@ -125,11 +224,55 @@ def test_pain_is_no_negation(source, candidate):
 )
 def test_what_is_no_negation(source, candidate):
     """Most Arabic question stems begin with «ما»: the very stems whose NOT and EXCEPT must survive."""
-    assert len(flags(checks.negation_kept, source, candidate)) == 1
+    assert len(flags(wording.negation, source, candidate)) == 1
 
 
 def test_negation_with_a_curly_apostrophe():
-    assert len(flags(checks.negation_kept, "I don’t smoke.", "أنا أدخن.")) == 1
+    assert len(flags(wording.negation, "I don’t smoke.", "أنا أدخن.")) == 1
+
+
+@pytest.mark.parametrize(
+    "source, candidate",
+    [
+        ("Which of the following is NOT true?", "أي مما يلي غير صحيح؟"),
+        ("All of these EXCEPT:", "كل ما يلي ما عدا:"),
+        ("Which is LEAST likely?", "أيها الأقل احتمالًا؟"),
+        ("Which of the following is not true?", "أي العبارات الآتية خاطئة؟"),
+        ("It is fine except for a cough.", "حالته جيدة مع سعال."),
+    ],
+)
+def test_a_kept_exception_passes(source, candidate):
+    assert flags(wording.exception, source, candidate) == []
+
+
+@pytest.mark.parametrize("source", ["Which of the following is NOT true?", "Which of the following is not true?", "All are true EXCEPT:"])
+def test_a_lost_exception_is_rejected(source):
+    ((severity, reason),) = flags(wording.exception, source, "أي مما يلي صحيح؟")
+    assert severity == "reject" and "the question asks for the opposite" in reason
+
+
+# Sides
+
+
+@pytest.mark.parametrize(
+    "source, candidate",
+    [
+        ("pain in the left arm", "ألم في الذراع اليسرى"),
+        ("the right eye and the left ear", "العين اليمنى والأذن اليسرى"),
+        ("right ventricular failure", "قصور البطين الأيمن"),
+        ("bilateral edema", "وذمة في كلا الجانبين"),
+        ("Go right away; he left the room.", "اذهب فورًا؛ لقد غادر الغرفة."),
+        ("You are right, it was left out.", "أنت محق، لقد أغفل ذلك."),
+    ],
+)
+def test_kept_sides_pass(source, candidate):
+    assert flags(wording.sides, source, candidate) == []
+
+
+def test_a_changed_side_is_rejected_and_a_lost_one_goes_to_a_human():
+    assert flags(wording.sides, "the left lung", "الرئة اليمنى") == [("reject", "part 1: left became right")]
+    assert flags(wording.sides, "pain in the right leg", "ألم في الساق") == [("human", "part 1: right was not found")]
+    assert flags(wording.sides, "bilateral edema", "وذمة") == [("human", "part 1: both was not found")]
 
 
 # Translated, clean, complete
@@ -147,62 +290,67 @@ def test_negation_with_a_curly_apostrophe():
     ],
 )
 def test_translated_text_passes(source, candidate):
-    assert flags(checks.translated, source, candidate) == []
+    assert flags(form.script, source, candidate) == []
 
 
 def test_english_left_is_rejected():
     text = "The femoral nerve supplies the quadriceps muscle."
-    assert flags(checks.translated, text, text) == [("reject", "part 1: English left: femoral nerve supplies the quadriceps")]
+    assert flags(form.script, text, text) == [("reject", "part 1: English left: femoral nerve supplies the quadriceps")]
     half = "العصب الفخذي the femoral nerve supplies the quadriceps في الفخذ من الأمام والخلف والجانب وما حولها"
-    assert [severity for severity, _ in flags(checks.translated, text, half)] == ["reject"]
+    assert [severity for severity, _ in flags(form.script, text, half)] == ["reject"]
     other = "Der Oberschenkelnerv versorgt ihn."
-    assert flags(checks.translated, text, other) == [("reject", f"part 1: English left: {other[:40]}")]
+    assert flags(form.script, text, other) == [("reject", f"part 1: English left: {other[:40]}")]
 
 
 def test_each_untranslated_part_is_named():
     text = "Drink plenty of water and rest well."
-    found = flags(checks.translated, [text, "Rest.", text], [text, "استرح.", text])
+    found = flags(form.script, [text, "Rest.", text], [text, "استرح.", text])
     assert [reason[:6] for _, reason in found] == ["part 1", "part 3"]
 
 
 @pytest.mark.parametrize(
-    "candidate, check",
+    "candidate",
     [
-        ("إليك الترجمة: ضغط الدم", "preamble"),
-        ("Sure! ضغط الدم", "preamble"),
-        ("Here is the translation: ضغط الدم", "preamble"),
-        ("بصفتي نموذجًا لغويًا لا أستطيع", "preamble"),
-        ("I'm sorry, ضغط الدم", "preamble"),
-        ("ضغط \ufffd الدم", "characters"),
-        ("\ufefb يوجد", "characters"),
-        ("ﷲ أعلم", "characters"),
+        "إليك الترجمة: ضغط الدم",
+        "Sure! ضغط الدم",
+        "Here is the translation: ضغط الدم",
+        "بصفتي نموذجًا لغويًا لا أستطيع",
+        "I'm sorry, ضغط الدم",
+        "بالتأكيد! فيما يلي ترجمة النص: ضغط الدم",
+        "عذرًا، لا أستطيع ترجمة هذا.",
     ],
 )
-def test_unclean_text_is_rejected(candidate, check):
-    (flag,) = checks.clean(["source"], ["نص", candidate])
-    assert (flag.check, flag.severity) == (check, "reject") and flag.reason.startswith("part 2: ")
+def test_talk_around_a_translation_is_rejected(candidate):
+    (found,) = flags(form.chatter, ["source", "source"], ["نص", candidate])
+    assert found[0] == "reject" and found[1].startswith("part 2: ")
 
 
-@pytest.mark.parametrize("candidate", ["ضغط الدم مرتفع جدًا؛ راجع الطبيب.", "ما قيمة pH؟ «7.4»", "β و µ و °م", ""])
+@pytest.mark.parametrize("candidate", ["ضغط \ufffd الدم", "\ufefb يوجد", "ﷲ أعلم", "Ø§Ù„Ø¯Ù…"])
+def test_broken_characters_are_rejected(candidate):
+    (found,) = flags(form.characters, ["source", "source"], ["نص", candidate])
+    assert found[0] == "reject" and found[1].startswith("part 2: character U+")
+
+
+@pytest.mark.parametrize("candidate", ["ضغط الدم مرتفع جدًا؛ راجع الطبيب.", "ما قيمة pH؟ «7.4»", "β و µ و °م", "أسفل الظهر", ""])
 def test_clean_text_passes(candidate):
-    assert list(checks.clean(["source"], [candidate])) == []
+    assert flags(form.chatter, "source", candidate) == flags(form.characters, "source", candidate) == []
 
 
 def test_number_of_parts():
-    assert flags(checks.same_count, ["a", "b"], ["أ", "ب"]) == []
-    assert flags(checks.same_count, ["a", "b"], ["أ"]) == [("reject", "2 parts in the source, 1 in the translation")]
-    assert flags(checks.same_count, ["a"], ["أ", "ب"]) == [("reject", "1 parts in the source, 2 in the translation")]
-    assert flags(checks.same_count, ["a", "b"], ["أ", " "]) == [("reject", "part 2 is empty")]
+    assert flags(form.part_count, ["a", "b"], ["أ", "ب"]) == []
+    assert flags(form.part_count, ["a", "b"], ["أ"]) == [("reject", "2 parts in the source, 1 in the translation")]
+    assert flags(form.part_count, ["a"], ["أ", "ب"]) == [("reject", "1 parts in the source, 2 in the translation")]
+    assert flags(form.part_count, ["a", "b"], ["أ", " "]) == [("reject", "part 2 is empty")]
 
 
 @pytest.mark.parametrize("times, found", [(0.44, 1), (0.46, 0), (1.0, 0), (1.89, 0), (1.91, 1)])
 def test_length(times, found):
-    assert len(flags(checks.plausible_length, "x" * 1000, "ن" * int(1000 * times))) == found
+    assert len(flags(form.length, "x" * 1000, "ن" * int(1000 * times))) == found
 
 
 def test_length_of_short_texts_says_nothing():
-    assert flags(checks.plausible_length, "x" * 79, "ن") == []
-    assert flags(checks.plausible_length, ["x" * 40, "x" * 40], ["ن", "ن"]) == [("human", "0.03 times the letters of the source")]
+    assert flags(form.length, "x" * 79, "ن") == []
+    assert flags(form.length, ["x" * 40, "x" * 40], ["ن", "ن"]) == [("human", "0.03 times the letters of the source")]
 
 
 # Drugs
@@ -221,11 +369,12 @@ def drugs(tmp_path):
     for name, rows in facts.items():
         with open(tmp_path / f"{name}.csv", "w", encoding="utf-8", newline="") as handle:
             csv.writer(handle).writerows([COLUMNS, *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows)])
-    return checks.drugs_kept(tmp_path)
+    language = checks.load("ar", tmp_path)
+    return lambda pair: wording.drugs(Pair(pair.source, pair.candidate, language))
 
 
 def test_drug_names_leave_out_phrases_and_laboratory_values(tmp_path, drugs):
-    names = checks.drug_names(tmp_path)
+    names = checks.load("ar", tmp_path).drugs
     assert set(names) == {"propranolol", "atenolol", "warfarin", "naloxone"}
     assert names["propranolol"] == {"بروبرانولول", "بروبرانولول المديد"}
 
@@ -248,8 +397,8 @@ def test_kept_drugs_pass(source, candidate, drugs):
 
 def test_a_changed_drug_goes_to_a_human(drugs):
     assert flags(drugs, "Give propranolol.", "يعطى أتينولول.") == [
-        ("human", "part 1: atenolol is in the translation and not in the source"),
         ("human", "part 1: propranolol was not found in the translation"),
+        ("human", "part 1: atenolol is in the translation and not in the source"),
     ]
     assert flags(drugs, ["Rest.", "Give warfarin."], ["استرح.", "يعطى دواء."]) == [
         ("human", "part 2: warfarin was not found in the translation")
@@ -266,17 +415,168 @@ def test_two_particles_in_front_of_a_drug(source, candidate, drugs):
     assert flags(drugs, source, candidate) == []
 
 
+@pytest.mark.parametrize(
+    "source, candidate, found",
+    [
+        ("Give vinblastine.", "يعطى فينكريستين.", "vinblastine may have become"),
+        ("Give hydroxyzine.", "يعطى هيدرالازين.", "hydroxyzine"),
+        ("Treat with lamotrigine.", "يعالج بدواء لاميفودين.", "lamotrigine"),
+        ("Treat with cefazolin.", "يعالج بالراحة.", "cefazolin was not found"),
+    ],
+)
+def test_a_drug_that_no_table_knows_is_compared_by_its_consonants(source, candidate, found):
+    ((severity, reason),) = flags(wording.drugs, source, candidate)
+    assert severity == "human" and found in reason
+
+
+@pytest.mark.parametrize(
+    "source, candidate",
+    [
+        ("Give vinblastine.", "يعطى الفينبلاستين."),
+        ("Give epinephrine.", "يعطى الأدرينالين."),
+        ("Give acetaminophen.", "يعطى باراسيتامول."),
+        ("cefazolin and metronidazole", "السيفازولين والميترونيدازول"),
+        ("an antihistamine", "مضاد للهستامين"),
+        ("Give cefazolin.", "يعطى cefazolin."),
+    ],
+)
+def test_a_drug_may_have_another_name_or_keep_its_latin_letters(source, candidate):
+    assert flags(wording.drugs, source, candidate) == []
+
+
+# Form
+
+LONG = "The patient came to the clinic with fever and a cough and was told to rest at home. He should come back in a week."
+
+
+def test_a_cut_text_is_rejected():
+    whole_text = "حضر المريض إلى العيادة مصابًا بحمى وسعال وقيل له أن يستريح في بيته. وعليه أن يعود بعد أسبوع."
+    assert flags(form.truncation, LONG, whole_text) == []
+    assert [severity for severity, _ in flags(form.truncation, LONG, whole_text[:50])] == ["reject"]
+    assert [severity for severity, _ in flags(form.truncation, LONG, whole_text[:80])] == ["human"]
+
+
+def test_a_loop_is_rejected_and_a_repeated_source_is_not():
+    assert flags(form.repetition, "Pain.", "ألم في الصدر " * 6) == [("reject", "part 1: the same 3 words 6 times in a row")]
+    assert flags(form.repetition, "ha ha ha ha ha ha ha", "ها ها ها ها ها ها ها") == []
+
+
+def test_two_options_that_became_one_are_rejected():
+    found = flags(form.part_count, ["Which?", "renal artery", "renal vein"], ["أيها؟", "الشريان الكلوي", "الشريان الكلوي"])
+    assert found == [("reject", "part 3 says the same as part 2")]
+    assert flags(form.part_count, ["Which?", "yes", "yes"], ["أيها؟", "نعم", "نعم"]) == []
+
+
+@pytest.mark.parametrize("candidate", ["```json نص```", "نص {subject}", "نص [INST]", "<b>نص</b>"])
+def test_markup_that_the_source_has_not_is_rejected(candidate):
+    assert [severity for severity, _ in flags(form.markup, "text", candidate)] == ["reject"]
+
+
+def test_the_instructions_in_a_translation_are_rejected():
+    words = "Keep every number, unit, negation and drug name."
+    ((severity, reason),) = flags(form.prompt_overlap, "Fever.", f"حمى. {words}")
+    assert severity == "reject" and "words of the instructions" in reason
+    assert flags(form.prompt_overlap, words, f"حمى. {words}") == []
+
+
+def test_letters_of_a_third_script_are_rejected():
+    assert flags(form.script, "fever", "حمى лихорадка") == [("reject", "part 1: letters of another script: лихорадк")]
+
+
+# More than one record
+
+
+def test_one_translation_for_different_sources_is_found_in_both_rows():
+    item = ["كيف تكتشف عنوانًا مزيفًا على الشبكة؟", "بجدار حماية"]
+    rows = [
+        ("a", pair_of(["Which nerve was injured here?", "radial"], item)),
+        ("b", pair_of(["What is the dose?", "50 mg"], item)),
+        ("c", pair_of(["What is the dose?", "20 mg"], ["ما الجرعة المعتادة لهذا الدواء عند البالغين؟", "20 ملغ"])),
+        ("d", pair_of(["What is the dose?", "50 mg"], ["ما الجرعة المعتادة لهذا الدواء عند البالغين؟", "50 ملغ"])),
+    ]
+    found = whole.repeats(rows)
+    assert (
+        set(found) == {"a", "b"} and found["b"][0].reason == "part 1: the same translation as in a" and found["a"][0].severity == "reject"
+    )
+
+
+def test_an_unrelated_text_is_inadequate_and_the_right_one_is_not():
+    question = "Which vitamin deficiency causes night blindness in children?"
+    rows = [("right", pair_of(question, "ما الفيتامين الذي يسبب نقصه العشى الليلي لدى الأطفال؟")),
+            ("wrong", pair_of(question, "كيف يمكن إصلاح محرك السيارة في الورشة؟"))]  # fmt: skip
+    found, read = whole.adequacy(rows)
+    assert set(found) == {"wrong"} and read == 2 and found["wrong"][0].severity == "reject" and "similarity" in found["wrong"][0].reason
+
+
+def test_rows_with_numbers_and_names_found_again_need_no_encoder(monkeypatch):
+    monkeypatch.setattr(whole, "encoder", lambda: pytest.fail("the encoder was asked"))
+    text = "A 68-year-old man has hemoglobin 8.6 g/dL, MCV 70 fL and ferritin 6 ng/mL."
+    same = "رجل عمره 68 عامًا لديه هيموغلوبين 8.6 غ/دل و MCV بقيمة 70 فل وفيريتين 6 نانوغرام/مل."
+    assert whole.adequacy([("a", pair_of(text, same))]) == ({}, 0)
+
+
+def test_another_encoder_is_refused(monkeypatch):
+    whole.encoder.cache_clear()
+    monkeypatch.setattr(whole, "ENCODER_HASH", "0" * 64)
+    with pytest.raises(InputError, match="other weights"):
+        whole.encoder()
+    monkeypatch.undo()
+    whole.encoder.cache_clear()
+
+
+def rows_of(count):
+    for i in range(count):
+        yield f"row:{i}", [f"Give {i} mg."], [f"يعطى {i if i % 7 else i + 1} ملغ."], ("question",)
+
+
+def test_a_stream_gives_the_same_flags_in_order_on_one_and_on_two_processes():
+    count = 2 * CHUNK + 10
+    one, two = (list(stream(rows_of(count), ARABIC, processes)) for processes in (1, 2))
+    assert one == two and [row_id for row_id, _ in two] == [f"row:{i}" for i in range(count)]
+    assert sum(bool(found) for _, found in one) == len(range(0, count, 7))
+
+
+# Languages
+
+
+def test_an_unknown_language_names_the_known_ones():
+    with pytest.raises(InputError, match="no language 'xx': there are ar, en, fa"):
+        checks.load("xx")
+
+
+def test_every_pattern_of_every_language_compiles_and_is_on_one_line():
+    """Folded YAML blocks put spaces into patterns that span lines: "تنفي" was then no denial."""
+    for code in codes():
+        language = checks.load(code)
+        assert language.name and all("\n" not in p.pattern and "  " not in p.pattern for p in language.patterns.values()), code
+
+
+def test_folding_makes_writers_spellings_one():
+    assert fold("أَدوِيَةٌ إلى ۵٫۵") == "ادويه الي 5.5"
+
+
+def test_persian_is_checked_with_its_own_data():
+    persian = checks.load("fa")
+    text = "Give 50 mg twice a day in the left arm. She has no fever."
+    right = "۵۰ میلی‌گرم دو بار در روز در بازوی چپ بدهید. او تب ندارد."
+    assert [f for f in checks.run_all([text], [right], persian) if f.stops] == []
+    wrong = "۵۰ گرم سه بار در روز در بازوی راست بدهید. او تب دارد."
+    assert {f.check for f in checks.run_all([text], [wrong], persian) if f.stops} == {"units", "frequency", "negation", "side"}
+
+
 # All together
 
 
 def test_all_checks_run_in_a_fixed_order():
     source = ["Do not give 50 mg of warfarin to a patient with a bleeding ulcer of the stomach."] * 2
-    found = checks.run_all(source, ["Sure! give some drug to a patient with a bleeding ulcer"], DATA / "knowledge")
-    assert [flag.check for flag in found] == ["part_count", "numbers", "negation", "untranslated", "preamble", "length", "drug"]
-    assert all(isinstance(flag, Flag) and flag.severity in ("reject", "human") and flag.reason for flag in found)
+    found = checks.run_all(source, ["Sure! give some drug to a patient with a bleeding ulcer"], ARABIC, ("question", "answer"))
+    names = [flag.check for flag in found if flag.stops]
+    assert names == ["part_count", "numbers", "negation", "drug", "untranslated", "preamble", "length", "truncation"]
+    assert [flag.check for flag in found if not flag.stops] == ["abbreviation"]
+    assert all(isinstance(flag, Flag) and flag.reason for flag in found) and found[1].reason.startswith("question: ")
 
 
-def test_no_flag_on_any_gold_translation():
+def test_nothing_stops_a_gold_translation():
     """The sample's Arabic was written by hand: whatever a rule says against it is a fault of the rule."""
     records = [r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)]
     gold = {record.parent_id: record for record in records if record.lang == "ar"}
@@ -284,6 +584,6 @@ def test_no_flag_on_any_gold_translation():
     assert len(english) == len(gold) >= 242
     found = {}
     for record in english:
-        pair = (translation.parts(translation.fields(r)) for r in (record, gold[record.id]))
-        found[record.id] = [(flag.check, flag.reason) for flag in checks.run_all(*pair, DATA / "knowledge")]
+        texts = (translation.parts(translation.fields(r)) for r in (record, gold[record.id]))
+        found[record.id] = [(flag.check, flag.reason) for flag in checks.run_all(*texts, ARABIC) if flag.stops]
     assert {row_id: names for row_id, names in found.items() if names} == {}

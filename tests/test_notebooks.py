@@ -51,7 +51,7 @@ class TestEach:
     def test_cells_are_short_and_hold_no_logic(self, path):
         for cell in code(path):
             lines = source(cell).splitlines()
-            assert len(lines) <= 20, lines[0]
+            assert len(lines) <= (30 if "parameters" in cell["metadata"].get("tags", []) else 20), lines[0]
             for node in ast.walk(ast.parse(source(cell))):
                 assert not isinstance(node, ast.ClassDef), "a class in a notebook"
                 if isinstance(node, ast.FunctionDef):
