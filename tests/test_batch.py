@@ -118,8 +118,9 @@ def test_files_are_numbered_on(folder):
 def test_requests_that_could_not_be_written_are_written_by_the_next_run(folder, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr("bimedix_utils.provenance.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(TeacherError, match=r"requests/0001-translate\.jsonl could not be written \(no space left\); run again"):
             exchange(folder, some(2))
+    assert [path for path in folder.rglob("*") if path.is_file()] == [], "half a file is left"
     exchange(folder, some(2))
     assert list(files(folder)) == ["0001-translate.jsonl"] and written(folder) == [request.id for request in some(2)]
 
@@ -267,6 +268,61 @@ def test_a_failure_that_is_told_twice_is_one_failure(folder):
     assert written(folder) == [some(1)[0].id] * 2
 
 
+def test_several_failures_of_one_writing_have_it_written_once_more(folder):
+    """A service that tried three times and told each failure: the request was written, and paid for, three times more."""
+    exchange(folder, some(1))
+    put(folder, "one.jsonl", *(result(some(1)[0], status=500, number=number) for number in range(3)))
+    for _ in range(4):
+        exchange(folder, some(1))
+    assert len(written(folder)) == 2
+    put(folder, "two.jsonl", result(some(1)[0], status=500, number=9))
+    for _ in range(2):
+        exchange(folder, some(1))
+    assert len(written(folder)) == 3
+
+
+def test_files_of_before_failures_were_noted_are_understood(folder):
+    exchange(folder, some(1))
+    (folder / "requests" / "0002-translate.jsonl").write_bytes((folder / "requests" / "0001-translate.jsonl").read_bytes())
+    put(folder, "one.jsonl", result(some(1)[0], status=500))
+    assert "0 requests written" in exchange(folder, some(1))[1]
+    put(folder, "two.jsonl", result(some(1)[0], status=500, number=1))
+    assert "1 requests written" in exchange(folder, some(1))[1]
+
+
+def test_a_result_in_another_encoding_is_no_answer(folder, capsys):
+    """Its letters were replaced by question marks and stored as the answer."""
+    exchange(folder, some(2))
+    line = result(some(2)[0], "café").encode("latin-1")
+    (folder / "results" / "one.jsonl").write_bytes(line + result(some(2)[1], "نعم").encode("utf-8"))
+    assert exchange(folder, some(2))[0] == {"row:1": "نعم"} and "1 lines of one.jsonl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ['{"custom_id": "x"', '{"id": 1}', "[]", '{"custom_id": 3}'])
+def test_a_damaged_request_file_is_named(line, folder):
+    """It ended in a JSONDecodeError that named no file."""
+    exchange(folder, some(1))
+    (folder / "requests" / "note.jsonl").write_text("\n" + line + "\n")
+    with pytest.raises(TeacherError, match=r"requests/note\.jsonl, line 1 is no request: mend the file, or remove it"):
+        exchange(folder, some(1))
+
+
+def test_the_ten_thousandth_file_does_not_take_the_place_of_another(folder):
+    """Numbers of five digits were not seen, and 10000 was written again and again."""
+    (folder / "requests").mkdir()
+    (folder / "requests" / "10000-score.jsonl").write_text("")
+    exchange(folder, some(1))
+    assert list(files(folder)) == ["10000-score.jsonl", "10001-translate.jsonl"]
+
+
+def test_writing_files_is_announced(folder, capsys):
+    """Whoever uploads them sends rows to another machine: ALLOW_REMOTE is not asked for files."""
+    exchange(folder, some(3))
+    assert "3 rows are written to files. Never send patient data" in capsys.readouterr().out
+    exchange(folder, some(3))
+    assert capsys.readouterr().out == ""
+
+
 def test_an_answer_outweighs_a_failure_of_the_same_request(folder):
     exchange(folder, some(1))
     put(folder, "a.jsonl", result(some(1)[0], status=500))
@@ -343,6 +399,34 @@ def test_what_came_back_is_imported_though_no_more_may_be_spent(teacher):
     assert written(folder) == [request.id for request in requests]
 
 
+def test_the_limit_holds_for_all_that_is_written_and_not_back(teacher):
+    """Each call had the limit to itself: three calls under 1.00 wrote requests for 3.00."""
+    teacher.prices.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,1000\n")
+    paid = teacher.model_copy(update={"max_cost_usd": 1.0, "max_tokens": 100})
+
+    def asked(word):
+        return [paid.request("translate", f"row:{i}", "v1", f"{word} {i}") for i in range(6)]
+
+    fill(paid, asked("one"))
+    with pytest.raises(TeacherError, match=r"may cost 0\.60 US dollars, beside 0\.60 for what was asked before, MAX_COST_USD is 1\.00"):
+        fill(paid, asked("two"))
+    (batch_folder(paid) / "results").mkdir()
+    put(batch_folder(paid), "out.jsonl", *(result(request) for request in asked("one")))
+    fill(paid, asked("two"))
+    fill(paid, asked("one"))  # imported, and the results thrown away
+    (batch_folder(paid) / "results" / "out.jsonl").unlink()
+    put(batch_folder(paid), "out.jsonl", *(result(request) for request in asked("two")))
+    fill(paid, asked("three"))
+    assert len(written(batch_folder(paid))) == 18
+
+
+@pytest.mark.parametrize("model", ["..", ".", ""])
+def test_a_model_is_no_way_out_of_the_folder(model, teacher):
+    """A model called ".." had its files written beside the store."""
+    made = batch_folder(teacher.model_copy(update={"model": model}))
+    assert made.parent == teacher.answers.parent / "batch" and made.name not in ("", ".", "..")
+
+
 def test_send_false_neither_imports_nor_writes(teacher):
     requests = [teacher.request("translate", "row:0", "v1", "text")]
     (batch_folder(teacher) / "results").mkdir(parents=True)
@@ -353,14 +437,14 @@ def test_send_false_neither_imports_nor_writes(teacher):
 
 def test_a_batch_needs_a_store_on_disk(teacher):
     with pytest.raises(TeacherError, match="batch needs an answer store on disk"):
-        fill(teacher.model_copy(update={"answers": None}), [teacher.request("translate", "row:0", "v1", "text")])
+        ask(teacher.model_copy(update={"answers": None}), [teacher.request("translate", "row:0", "v1", "text")])
 
 
 def test_what_a_batch_service_is_asked_is_what_an_endpoint_is_asked(teacher):
     with Stub() as stub:
         asked = teacher.model_copy(update={"backend": "http", "url": stub.url, "answers": None})
         request = asked.request("translate", "row:0", "v1", "نص")
-        fill(asked, [request])
+        ask(asked, [request])
         fill(teacher, [request])
         line = files(batch_folder(teacher))["0001-translate.jsonl"][0]
         assert stub.counts == {body_hash(line["body"]): 1} and line["url"] == "/v1/chat/completions"
@@ -411,10 +495,10 @@ def test_a_worker_answers_in_the_order_it_was_asked(monkeypatch):
 
 def test_a_worker_tells_what_it_did_not_send(monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 1)
-    with Stub(default=400) as stub:
+    with Stub(default=403) as stub:
         out = asked_by_a_worker([stub.url], some(5), concurrency=1)
         assert stub.total == 1
-    assert out["error"] == ["HTTP 400"] + ["not sent: 1 requests in a row failed, the last with HTTP 400"] * 4
+    assert out["error"] == ["HTTP 403"] + ["not sent: 1 requests in a row failed, the last with HTTP 403"] * 4
 
 
 def test_workers_take_the_endpoints_in_turn(monkeypatch):
@@ -423,6 +507,44 @@ def test_workers_take_the_endpoints_in_turn(monkeypatch):
             monkeypatch.setattr("bimedix_utils.teacher.cluster.os.getpid", lambda process=process: process)
             asked_by_a_worker([one.url, two.url], some(1))
         assert (one.total, two.total) == (2, 2)
+
+
+def test_workers_share_the_limits_per_minute():
+    """Each worker kept the whole limit: eight of them asked eight times as fast."""
+    mine = cluster.share(Endpoint("", requests_per_minute=60, tokens_per_minute=1000), 8)
+    assert (mine.requests_per_minute, mine.tokens_per_minute) == (7.5, 125.0)
+    assert cluster.share(Endpoint(""), 8).requests_per_minute == 0
+
+
+def test_a_worker_keeps_its_pace_over_its_batches():
+    """Each batch began anew."""
+    with Stub() as stub:
+        worker = Asker(Endpoint(stub.url, requests_per_minute=1200), [stub.url])
+        for request in some(5):
+            worker({"place": [0], "request": [pickle.dumps(request)]})
+        assert all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times)) and stub.total == 5
+
+
+def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
+    """`charged` was lost on the way: unreadable answers and gateways that gave up cost nothing."""
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.002)
+    teacher.prices.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,1000\n")
+
+    def run(missing, endpoint, workers, deliver):
+        part = list(missing)
+        worker = Asker(cluster.share(endpoint, workers), endpoint.url.split())
+        deliver(cluster.unpack(part, worker({"place": list(range(len(part))), "request": [pickle.dumps(r) for r in part]})))
+
+    monkeypatch.setattr(cluster, "run", run)
+    with Stub() as stub:
+        stub.program("text 0", {"choices": []})  # two tries
+        stub.program("text 1", 504, "ok")
+        stub.program("text 2", 400)
+        asked = teacher.model_copy(update={"backend": "ray", "url": stub.url, "max_cost_usd": 10.0, "max_tokens": 100})
+        outcome = fill(asked, [asked.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)])
+    assert len(outcome.failed) == 2 and asked.spending.reserved == 0.0
+    assert asked.spending.spent == pytest.approx(2 * 0.1 + (0.1 + 0.005) + 0.0 + 0.005)
+    assert asked.ledger.rows()[0][-1] == "0.01 and up to 0.30 not counted"
 
 
 def test_no_key_is_shipped_to_a_worker(monkeypatch):

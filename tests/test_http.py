@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -18,7 +19,7 @@ from bimedix_utils.errors import TeacherError
 from bimedix_utils.teacher import http
 from bimedix_utils.teacher.engine import Teacher, ask
 from bimedix_utils.teacher.requests import Request
-from bimedix_utils.teacher.store import Store
+from bimedix_utils.teacher.store import Store, read_body
 
 pytestmark = pytest.mark.unit
 PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
@@ -78,6 +79,8 @@ UNREADABLE = {
     "null content": (completion(None), "ValueError"),
     "content is a number": (completion(3), "TypeError"),
     "content is a list": (completion(["text"]), "TypeError"),
+    "content is a list of nothing": (completion([]), "ValueError"),
+    "content without text": (completion([{"type": "thinking", "thinking": "x"}]), "ValueError"),
     "message null": ({"choices": [{"message": None}]}, "AttributeError"),
     "message is text": ({"choices": [{"message": "text"}]}, "AttributeError"),
     "finish_reason is an object": (completion("text", {"reason": "stop"}), "TypeError"),
@@ -190,6 +193,63 @@ def test_answers_with_one_response_id_are_told_apart(stub):
 def test_usage_that_counts_nothing_useful_is_left_out(stub):
     stub.program("one", completion("text", usage={"prompt_tokens": "3", "completion_tokens": 5.0, "total_tokens": 8}))
     assert send(stub, "one")[0]["one"].usage == {}
+
+
+@pytest.mark.parametrize("usage", [None, [], [1], "x", 7, {"prompt_tokens": None}])
+def test_an_answer_whose_tokens_are_counted_oddly_is_an_answer(usage, stub):
+    """A usage that was no object made a good answer unreadable: it was asked for twice, paid twice and lost."""
+    stub.program("one", completion("text", usage=usage))
+    found, _ = send(stub, "one")
+    assert (found["one"].text, found["one"].usage, stub.total) == ("text", {}, 1)
+
+
+def test_the_text_parts_of_a_message_are_the_answer(stub):
+    """Some servers send a list of parts; it was taken for no completion."""
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]
+    stub.program("one", completion(parts))
+    assert (send(stub, "one")[0]["one"].text, stub.total) == ("two parts", 1)
+
+
+def test_a_byte_order_mark_does_not_lose_a_good_answer(stub):
+    stub.program("one", b"\xef\xbb\xbf" + json.dumps(completion("text")).encode())
+    found, _ = send(stub, "one")
+    assert (found["one"].text, stub.total) == ("text", 1)
+    assert read_body("id", found["one"].body).text == "text"  # as it is stored
+
+
+KEY = "sk-secret/do-not-show"
+ECHOES = {
+    "in a debug field": completion("fine", debug={"headers": {"Authorization": f"Bearer {KEY}"}}),
+    "in the text": completion(f"your key is {KEY}"),
+    "escaped": json.dumps(completion(f"your key is {KEY}")).replace("/", "\\/").replace("secret", "\\u0073ecret").encode(),
+}
+
+
+@pytest.mark.parametrize("body", ECHOES.values(), ids=ECHOES)
+def test_an_answer_that_repeats_the_key_is_a_failure_and_not_kept(body, stub, monkeypatch):
+    """An endpoint that showed the request's headers in its body had the key written into the answer store."""
+    monkeypatch.setenv("TEACHER_API_KEY", KEY)
+    stub.program("one", body)
+    found, _ = send(stub, "one", "two")
+    assert (found["one"].error, found["one"].body, found["one"].charged) == ("the answer repeats the key", "", True)
+    assert (found["two"].text, stub.texts.count("one")) == ("answer to two", 1)
+
+
+def test_a_placeholder_for_a_key_may_stand_in_an_answer(stub, monkeypatch):
+    """Local servers are given keys such as EMPTY or x."""
+    monkeypatch.setenv("TEACHER_API_KEY", "answer")
+    assert send(stub, "one")[0]["one"].text == "answer to one"
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nsecond", "sk-secret-to-hide"])
+def test_the_key_is_in_no_variable_that_a_traceback_shows(key, stub, monkeypatch):
+    """Jupyter's verbose tracebacks and pytest --showlocals print the variables of every function on the way."""
+    monkeypatch.setenv("TEACHER_API_KEY", key)
+    stub.program("one", completion(f"{key} {{"), 401)
+    with pytest.raises(TeacherError) as caught:
+        http.send([question("one"), question("two")], http.Endpoint(stub.url), lambda part: (_ for _ in ()).throw(TeacherError("disk")))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_filename != __file__]
+    assert frames and not [frame for frame in frames if "sk-secret" in repr(frame.f_locals)]
 
 
 # Waiting
@@ -305,6 +365,36 @@ def test_the_limit_per_minute_is_kept_after_a_pause(stub, monkeypatch):
     assert after[3] - after[0] >= 0.25
 
 
+def test_the_limits_per_minute_are_kept_over_several_calls(stub):
+    """Each call of a notebook began anew: twelve calls of one request each went out at once."""
+    pace = http.Pace()
+    for text in numbered(6):
+        endpoint = http.Endpoint(stub.url, requests_per_minute=1200)
+        http.send([question(text)], endpoint, lambda part: None, pace=pace)
+    assert all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times)) and stub.total == 6
+
+
+def test_tokens_that_were_not_guessed_are_waited_for_afterwards(stub):
+    """Arabic has more tokens than bytes / 4 and hidden reasoning more than max_tokens: the limit per minute was exceeded without end."""
+    stub.default = completion("text", usage={"prompt_tokens": 110, "completion_tokens": 200})
+    endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
+    http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
+    assert gaps(stub)[0] >= 0.29
+
+
+def test_a_count_of_a_billion_tokens_does_not_hold_up_the_run_for_ever(stub):
+    stub.default = completion("text", usage={"prompt_tokens": 2**30, "completion_tokens": 1})
+    endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000, patience=0.1)
+    http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
+    assert stub.total == 2 and gaps(stub)[0] < 5
+
+
+def test_a_passing_failure_with_a_long_retry_after_is_not_waited_for(stub):
+    stub.program("bad", (503, {"Retry-After": "3600"}))
+    found, _ = send(stub, "bad", "good")
+    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == ("HTTP 503", 1, "answer to good")
+
+
 def test_no_more_requests_at_once_than_allowed(stub):
     stub.default = "slow"
     send(stub, *numbered(12), concurrency=3)
@@ -364,6 +454,9 @@ def test_what_the_source_of_requests_raises_ends_the_run_and_keeps_what_arrived(
 def test_no_thread_is_left_when_the_run_is_over(stub):
     before = threading.active_count()
     send(stub, *numbered(5))
+    deadline = time.monotonic() + 2
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)  # what has ended is not joined, see `http.send`
     assert threading.active_count() == before
 
 
@@ -387,20 +480,44 @@ def test_a_reservation_that_is_refused_for_good_stops_the_rest(stub):
     assert (stopped, stub.total, len(found)) == ("the budget is spent", 2, 2)
 
 
+@pytest.mark.parametrize("status, reserved", [(408, 5), (502, 5), (504, 5), (500, 1), (503, 1)])
+def test_a_try_that_may_have_been_charged_needs_a_reservation_of_its_own(status, reserved, stub):
+    """Behind a gateway that gives up, the model goes on, and is charged for: fifty such tries went out under a limit for two."""
+    stub.program("bad", *[status] * 4, 500)
+    asked, given = [], []
+    found = {}
+    endpoint = http.Endpoint(stub.url, timeout=10)
+    http.send([question("bad")], endpoint, lambda part: found.update({r.row_id: a for r, a in part}),
+              lambda request: not asked.append(request), given.append)  # fmt: skip
+    assert (stub.total, len(asked), len(given)) == (5, reserved, 0)
+    assert (found["bad"].lost, found["bad"].charged) == (reserved - 1, False)
+
+
+def test_the_reservation_of_a_try_that_was_not_sent_is_given_back(stub, monkeypatch):
+    """It stayed reserved for the rest of the run."""
+    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
+    stub.default = 403
+    stub.program("patient", (500, {"Retry-After": "0.3"}))
+    given = []
+    http.send([question(text) for text in ("patient", *numbered(9))], http.Endpoint(stub.url, concurrency=2), lambda part: None,
+              lambda request: True, given.append)  # fmt: skip
+    assert [request.row_id for request in given] == ["patient"]
+
+
 # What stops the rest
 
 
 def test_failures_in_a_row_stop_the_rest(stub, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
-    stub.default = 400
+    stub.default = 403
     found, stopped = send(stub, *numbered(50), concurrency=2)
-    assert stopped.startswith("5 requests in a row failed, the last with HTTP 400") or stopped.startswith("6 requests in a row")
+    assert stopped.startswith("5 requests in a row failed, the last with HTTP 403") or stopped.startswith("6 requests in a row")
     assert 5 <= stub.total == len(found) <= 6
 
 
 def test_a_request_between_two_tries_is_not_sent_again_when_the_rest_is_stopped(stub, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
-    stub.default = 400
+    stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     found, _ = send(stub, "patient", *numbered(9), concurrency=2)
     assert stub.texts.count("patient") == 1 and "patient" not in found
@@ -409,17 +526,42 @@ def test_a_request_between_two_tries_is_not_sent_again_when_the_rest_is_stopped(
 def test_the_reason_for_stopping_is_the_first_one(stub, monkeypatch):
     """A request that was not sent any more has not failed: it must not become the last failure of the message."""
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
-    stub.default = 400
+    stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     _, stopped = send(stub, "patient", *numbered(9), concurrency=2)
-    assert stopped == "4 requests in a row failed, the last with HTTP 400"
+    assert stopped == "4 requests in a row failed, the last with HTTP 403"
+
+
+def test_refused_rows_that_stand_together_do_not_stop_the_rest(stub):
+    """Twenty-five long rows in the middle of a file: every run stopped there, and the rows behind were never asked."""
+    texts = numbered(60)
+    for text in texts[5:30]:
+        stub.program(text, 413)
+    found, stopped = send(stub, *texts, concurrency=2)
+    assert (stopped, len(found), sum(answer.text is not None for answer in found.values())) == ("", 60, 35)
+
+
+def test_an_endpoint_that_refuses_everything_from_the_beginning_is_suspected(stub, monkeypatch):
+    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
+    stub.default = 422
+    _, stopped = send(stub, *numbered(50), concurrency=1)
+    assert (stopped, stub.total) == ("5 requests were refused and none was answered, the last with HTTP 422: a wrong parameter?", 5)
+
+
+def test_refusals_in_between_do_not_hide_a_dead_endpoint(stub, monkeypatch):
+    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
+    stub.default = 403
+    for text in numbered(50)[::2]:
+        stub.program(text, 400)
+    stub.program("text 0", "ok")
+    assert send(stub, *numbered(50), concurrency=1)[1] == "5 requests in a row failed, the last with HTTP 403"
 
 
 def test_an_answer_in_between_resets_the_count_of_failures(stub, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
     texts = numbered(24)
     for i, text in enumerate(texts):
-        stub.program(text, "ok" if i % 4 == 3 else 400)
+        stub.program(text, "ok" if i % 4 == 3 else 403)
     found, stopped = send(stub, *texts, concurrency=1)
     assert (stopped, len(found), stub.total) == ("", 24, 24)
 
@@ -427,7 +569,7 @@ def test_an_answer_in_between_resets_the_count_of_failures(stub, monkeypatch):
 def test_failures_of_requests_that_were_sent_together_do_not_stop_the_rest(stub, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 2)
     for text in numbered(5):
-        stub.program(text, 400)
+        stub.program(text, 403)
     found, stopped = send(stub, *numbered(5), *numbered(9, "fine"), concurrency=6)
     assert (stopped, len(found)) == ("", 14)
 
@@ -486,6 +628,36 @@ def test_an_interrupt_before_the_first_request_stops_the_run(stub, monkeypatch):
         timer.join()
         signal.signal(signal.SIGINT, before)
     assert stub.total == 0
+
+
+@pytest.mark.parametrize("presses", [1, 3])
+def test_an_interrupted_run_ends_after_its_last_delivery(presses, stub):
+    """The store was closed under the delivery, which took the interpreter with it: a thread whose join was interrupted counts as ended."""
+    events = []
+
+    def deliver(part):
+        events.append("begins")
+        for _ in range(presses):
+            time.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.2)
+        events.append("ends")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            http.send([question(text) for text in numbered(50)], http.Endpoint(stub.url), deliver)
+        events.append("raised")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert events[:2] == ["begins", "ends"] and events[-1] == "raised" and events.count("begins") == events.count("ends")
+
+
+def test_a_thread_that_cannot_be_started_is_said(stub, monkeypatch):
+    """It must not be waited for."""
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        http.send([question("one")], http.Endpoint(stub.url), lambda part: None)
 
 
 # Everything at once

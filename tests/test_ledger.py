@@ -3,10 +3,21 @@
 import pytest
 from support.stub_server import Stub, completion
 
-from bimedix_utils.errors import TeacherError
+from bimedix_utils.errors import ParameterError, TeacherError
 from bimedix_utils.teacher import cluster, http
-from bimedix_utils.teacher.engine import HISTORY, Teacher, ask, estimate, fill, history
-from bimedix_utils.teacher.ledger import COLUMNS, Estimate, Ledger, Meter, Price, means, most_completion_tokens, price_of, tokens_guess
+from bimedix_utils.teacher.engine import HISTORY, PARAMETERS, Teacher, ask, ask_structured, estimate, fill, history
+from bimedix_utils.teacher.ledger import (
+    COLUMNS,
+    Estimate,
+    Ledger,
+    Meter,
+    Price,
+    Spending,
+    means,
+    most_completion_tokens,
+    price_of,
+    tokens_guess,
+)
 from bimedix_utils.teacher.parsing import read
 from bimedix_utils.teacher.requests import Request
 from bimedix_utils.teacher.store import Answer
@@ -51,6 +62,11 @@ def teacher(stub, prices, tmp_path):
 
 def words(teacher, count):
     return [teacher.request("translate", f"row:{i}", "v1", f"w{i:03d}") for i in range(count)]
+
+
+def again(teacher):
+    """The teacher of another run of the notebook."""
+    return Teacher(**{**dict(teacher), "ledger": Ledger(), "spending": Spending(), "pace": http.Pace()})
 
 
 def question(text="word", most=10):
@@ -125,7 +141,7 @@ def test_a_reservation_holds_the_worst_case_until_it_is_settled():
     meter = Meter(PRICE, 2 * WORST + 1)
     assert [meter.reserve(question()) for _ in range(3)] == [True, True, False]
     meter.settle(question(), Answer("id", "text", usage=usage(1, 1)))
-    assert (meter.spent, meter.reserved) == (2.0, WORST)
+    assert (meter.run.spent, meter.run.reserved) == (2.0, WORST)
     assert not meter.reserve(question()) and meter.reserve(question(most=9))
 
 
@@ -149,14 +165,14 @@ def test_an_answer_without_a_count_is_booked_at_the_worst_case(counted):
     meter = Meter(PRICE, LIMIT)
     meter.reserve(question())
     assert meter.settle(question(), Answer("id", "text", usage=counted)) is None
-    assert (meter.spent, meter.reserved) == (WORST, 0.0)
+    assert (meter.run.spent, meter.run.reserved) == (WORST, 0.0)
 
 
 def test_a_failure_gives_its_reservation_back():
     meter = Meter(PRICE, WORST)
     meter.reserve(question())
     meter.settle(question(), Answer("id", None, error="HTTP 500"))
-    assert (meter.spent, meter.reserved) == (0.0, 0.0) and meter.reserve(question())
+    assert (meter.run.spent, meter.run.reserved) == (0.0, 0.0) and meter.reserve(question())
 
 
 # The limit in a run
@@ -206,12 +222,14 @@ def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, te
     held = [a for a in answers.values() if a.text is None]
     assert {a.error for a in held} == {"not sent: the budget is spent"} and {read(a, Teacher)[0] for a in held} == {"held"}
     assert (stub.total, len(held)) == (3, 2)
-    ask(teacher, requests)
+    ask(again(teacher), requests)
     assert (stub.total, set(stub.counts.values())) == (5, {1})
 
 
 def test_a_request_above_the_limit_is_not_sent(stub, teacher):
-    assert fill(teacher.model_copy(update={"max_cost_usd": WORST - 0.5}), words(teacher, 3)).stopped == "the budget is spent"
+    """It said "the budget is spent", of which nothing had been spent."""
+    stopped = fill(teacher.model_copy(update={"max_cost_usd": WORST - 0.5}), words(teacher, 3)).stopped
+    assert stopped == f"one request may cost {WORST:.2f} US dollars, more than MAX_COST_USD = {WORST - 0.5:.2f}"
     assert stub.total == 0
 
 
@@ -219,6 +237,57 @@ def test_why_the_run_stopped_is_printed(stub, teacher, capsys):
     stub.default = completion("text", usage=None)
     fill(teacher, words(teacher, 9))
     assert "teacher: the budget is spent" in capsys.readouterr().out
+
+
+def test_the_limit_holds_for_all_calls_of_a_run_together(stub, teacher):
+    """Each call had the whole limit to itself: a preview, the rest and their repairs spent 4.40 under a limit of 2.00."""
+    stub.default = completion("no JSON", usage=usage(50, 10))
+    teacher = teacher.model_copy(update={"max_cost_usd": 25 * WORST})
+    requests = words(teacher, 40)
+    preview = ask_structured(teacher.model_copy(update={"send": True}), requests[:2], lambda _: Estimate)
+    rest = ask_structured(teacher, requests[2:], lambda _: Estimate)
+    assert 2 < stub.total * 60 <= 25 * WORST and teacher.spending.booked == stub.total * 60
+    assert {status for status, *_ in [*preview, *rest]} == {"parse_failed", "held"}
+    ask(again(teacher), words(teacher, 41)[-1:])
+    assert teacher.spending.booked == (stub.total - 1) * 60, "another run counts for itself"
+
+
+@pytest.mark.parametrize("status, charged", [(408, True), (502, True), (504, True), (503, False), (500, False)])
+def test_what_a_gateway_gave_up_on_may_have_been_charged(status, charged, stub, teacher):
+    """A limit with room for three requests let fifty tries out, each of which the model behind the gateway may have answered."""
+    stub.default = status
+    fill(teacher, words(teacher, 4))
+    assert (stub.total <= 3) == charged and (teacher.spending.booked > 2 * WORST) == charged
+
+
+def test_what_was_under_way_when_a_run_was_stopped_stays_booked(stub, teacher):
+    stub.default = completion("text", usage=usage(1, 1))
+    stub.program("w000", "hang")
+    stub.program("w001", 401)
+    with pytest.raises(TeacherError, match="HTTP 401"):
+        fill(teacher.model_copy(update={"concurrency": 2}), words(teacher, 2))
+    assert (teacher.spending.spent, teacher.spending.reserved) == (0.0, WORST)
+
+
+def test_what_was_booked_and_not_counted_is_shown(stub, teacher):
+    """The ledger showed 0.00 dollars for answers that were booked at their worst case, and stopped the run all the same."""
+    stub.default = completion("text", usage=None)
+    fill(teacher, words(teacher, 9))
+    assert teacher.ledger.rows()[0][-1] == f"0.00 and up to {3 * WORST:.2f} not counted"
+
+
+BAD = [{"max_cost_usd": value} for value in (float("nan"), float("inf"), -1.0)] + [{"max_tokens": 0}, {"max_tokens": -100}]
+
+
+@pytest.mark.parametrize("setting", BAD, ids=map(str, BAD))
+def test_a_limit_that_is_none_is_refused(setting):
+    """With nan nothing was ever above the limit, and with a negative length every request was cheap."""
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        Teacher(backend="http", model="m", **setting)
+    given = {name: getattr(Teacher(backend="http", model="m"), field) for name, field in PARAMETERS.items()}
+    names = {field: name for name, field in PARAMETERS.items()}
+    with pytest.raises(ParameterError, match=next(iter(setting))):
+        Teacher.of({**given, **{names[field]: value for field, value in setting.items()}})
 
 
 # May it be sent at all?
@@ -266,9 +335,11 @@ def test_an_executor_that_cannot_stop_in_between_refuses_beforehand(backend, stu
 
 @pytest.mark.parametrize("backend", ["batch", "ray"])
 def test_an_executor_that_cannot_stop_in_between_may_go_up_to_the_limit(backend, teacher, monkeypatch, tmp_path):
+    """The workers of `ray` send every try on their own: all of them must fit."""
     handed = []
     monkeypatch.setattr(cluster, "run", lambda missing, *_: handed.extend(missing))
-    fill(teacher.model_copy(update={"backend": backend}), words(teacher, 3))
+    limit = LIMIT * (http.ATTEMPTS if backend == "ray" else 1)
+    fill(teacher.model_copy(update={"backend": backend, "max_cost_usd": limit}), words(teacher, 3))
     assert len(handed) + sum(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.jsonl")) == 3
 
 

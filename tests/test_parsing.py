@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -85,6 +86,14 @@ def test_a_long_answer_is_read_in_no_time():
     """The mending pattern must not backtrack: 200 kB with a trailing comma and many quotes."""
     text = '{"a": "' + '\\"x, ' * 40_000 + '",}'
     assert len(loose_json(text)["a"]) == 160_000
+
+
+@pytest.mark.parametrize("text", ["{" + '\\"' * 100_000 + "}", "{" + ", \n" * 100_000 + "}", '{"a": "' + "\\\\" * 100_000 + "}"])
+def test_a_long_answer_that_is_broken_is_given_up_in_no_time(text):
+    """A hundred kilobytes of escaped quotes took minutes: every quote was tried as the beginning of a string without an end."""
+    begin = time.perf_counter()
+    assert read(Answer("id", text), Toy)[0] == "parse_failed"
+    assert time.perf_counter() - begin < 2
 
 
 def test_a_degenerate_answer_is_parse_failed():

@@ -273,6 +273,11 @@ WRONG = {
     "negative temperature": (body("Hi", temperature=-1), "temperature"),
     "no tokens": (body("Hi", max_tokens=0), "max_tokens"),
     "top-p 0": (body("Hi", top_p=0), "top_p"),
+    "several answers": (body("Hi", n=2), "one answer"),
+    "no answer": (body("Hi", n=0), "one answer"),
+    "a stop word": (body("Hi", stop="x"), "no stop words"),
+    "stop words": (body("Hi", stop=["x", "y"]), "no stop words"),
+    "nested without end": (b"[" * 200_000, "recursion"),
     "not JSON": (b"{half", "Expecting"),
     "not UTF-8": (b'{"messages": "\xff"}', "decode"),
     "a list": (b"[1]", "mapping"),
@@ -287,6 +292,26 @@ def test_what_cannot_be_answered_is_400_with_the_reason(name, port):
     status, value = call(port, wrong)
     assert status == 400, value
     assert value["error"]["type"] == "invalid_request_error" and reason in value["error"]["message"]
+
+
+def test_an_unknown_charset_is_400(port):
+    """It was a traceback of the server's and status 500, which clients try again."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions", b"{}", {"Content-Type": "application/json; charset=foo"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    with caught.value as error:
+        assert error.code == 400 and b"unknown encoding" in error.read()
+
+
+def test_null_stands_for_the_default(port):
+    """Clients send every field of the API; null was refused."""
+    wanted = body("Fever.", top_p=None, stream=None, n=None, stop=None)
+    assert call(port, wanted)[1]["choices"][0]["message"]["content"] == said(port, "Fever.")
+    assert (
+        Completion(**{**wanted, "max_tokens": None, "temperature": None}).max_tokens == Completion(messages=wanted["messages"]).max_tokens
+    )
 
 
 def test_turns_the_models_template_refuses_are_refused_with_its_words(generator, monkeypatch):

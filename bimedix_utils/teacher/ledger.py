@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 
 from ..errors import TeacherError
 from .requests import Request
@@ -61,41 +60,69 @@ def price_of(model: str, table: Path) -> Price | None:
 
 
 @dataclass
-class Meter:
-    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit holds whatever the answers cost.
+class Spending:
+    """US dollars of one run of a notebook: all its calls share one, so that they keep the limit together."""
 
-    A try that may have been charged without an answer keeps its reservation for good, and the next try needs one of its own.
+    spent: float = 0.0
+    reserved: float = 0.0  # under way, at the worst case; what a run that was stopped left under way stays here
+
+    @property
+    def booked(self) -> float:
+        """What may have been spent by now."""
+        return self.spent + self.reserved
+
+
+@dataclass
+class Meter:
+    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit holds while answers keep to it.
+
+    A try that may have been charged without an answer is booked at its worst case, and the next try needs a reservation of its own. An
+    endpoint that bills more than `max_tokens` for one answer (hidden reasoning, say) cannot be kept from that beforehand: it is booked
+    as billed, and no further request is sent above the limit.
     """
 
     price: Price | None  # None is unknown: nothing is sent then, and what a batch brings back has no cost that is known
-    limit: float  # US dollars for this call
-    spent: float = 0.0
-    reserved: float = 0.0
-    _lock: Lock = field(default_factory=Lock, repr=False)  # requests are reserved on one thread and settled on another
+    limit: float  # US dollars for all that shares `run`
+    run: Spending = field(default_factory=Spending)
+    refused: float = 0.0  # worst case of the dearest request that found no room
 
     def worst(self, request: Request) -> float:
         """The most a request can cost."""
-        return self.price.cost(most_prompt_tokens(request), most_completion_tokens(request)) if self.price else 0.0
+        if self.price is None or not (self.price.prompt or self.price.completion):
+            return 0.0
+        return self.price.cost(most_prompt_tokens(request), most_completion_tokens(request))
 
     def reserve(self, request: Request) -> bool:
         """Reserve a request's worst case; False when it might break the limit."""
         worst = self.worst(request)
-        with self._lock:
-            if worst and self.spent + self.reserved + worst > self.limit:
-                return False
-            self.reserved += worst
+        if worst and self.run.booked + worst > self.limit:
+            self.refused = max(self.refused, worst)
+            return False
+        self.run.reserved += worst
         return True
 
-    def settle(self, request: Request, answer: Answer) -> float | None:
-        """What an answer cost, by the endpoint's own count of tokens; None when it counted none (then the worst case is booked)."""
-        worst, cost = self.worst(request), None
+    def release(self, request: Request) -> None:
+        """Give back the reservation of a try that was not sent, or certainly not charged."""
+        self.run.reserved -= self.worst(request)
+
+    def cost(self, request: Request, answer: Answer) -> float | None:
+        """What an answer cost, by the endpoint's own count of tokens; None when there is none or it counted none."""
         counted = {"prompt_tokens", "completion_tokens"} <= answer.usage.keys()
-        if self.price and answer.text is not None and counted:
-            cost = self.price.cost(answer.usage["prompt_tokens"], answer.usage["completion_tokens"])
-        with self._lock:
-            self.reserved -= worst
-            if answer.text is not None or answer.charged:
-                self.spent += worst if cost is None else cost
+        if self.price is None or answer.text is None or not counted:
+            return None
+        return self.price.cost(answer.usage["prompt_tokens"], answer.usage["completion_tokens"])
+
+    def uncounted(self, request: Request, answer: Answer) -> float:
+        """The worst case of everything that may have been charged for this answer and was not counted."""
+        silent = answer.charged if answer.text is None else self.cost(request, answer) is None
+        return self.worst(request) * (answer.lost + silent) if answer.lost or silent else 0.0
+
+    def settle(self, request: Request, answer: Answer, reserved: bool = True) -> float | None:
+        """Book an answer, or a failure, in place of its reservations, if it had any; returns its `cost`."""
+        cost = self.cost(request, answer)
+        if reserved:
+            self.run.reserved -= self.worst(request) * (1 + answer.lost)
+        self.run.spent += (cost or 0.0) + self.uncounted(request, answer)
         return cost
 
 
@@ -110,6 +137,11 @@ class Entry:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    uncounted_usd: float = 0.0  # the worst case of what may have been charged and was not counted
+
+    def dollars(self) -> str:
+        """What was counted, and how much more it may be."""
+        return f"{self.cost_usd:.2f}" + (f" and up to {self.uncounted_usd:.2f} not counted" if self.uncounted_usd else "")
 
 
 @dataclass
@@ -129,9 +161,10 @@ class Ledger:
             entry.requests += number
             entry.answered += estimate.answered[name]
 
-    def bought(self, request: Request, answer: Answer, cost: float | None) -> None:
+    def bought(self, request: Request, answer: Answer, cost: float | None, uncounted: float = 0.0) -> None:
         """Count a new answer or failure."""
         entry = self.stage(request.stage)
+        entry.uncounted_usd += uncounted
         if answer.text is None:
             entry.failed += 1
             return
@@ -144,7 +177,7 @@ class Ledger:
     def rows(self) -> list[tuple]:
         """The ledger as table rows, see `COLUMNS`."""
         return [
-            (name, e.requests, e.answered, e.bought, e.failed, e.prompt_tokens, e.completion_tokens, f"{e.cost_usd:.2f}")
+            (name, e.requests, e.answered, e.bought, e.failed, e.prompt_tokens, e.completion_tokens, e.dollars())
             for name, e in self.stages.items()
         ]
 

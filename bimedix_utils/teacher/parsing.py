@@ -30,8 +30,9 @@ def loose_json(text: str) -> dict:
     try:
         value, _ = json.JSONDecoder(strict=False).raw_decode(body)
     except json.JSONDecodeError:
-        # A comma before a closing bracket, outside strings: strings are matched whole and put back unchanged.
-        mended = re.sub(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', lambda m: m.group() if m.group() != "," else "", body, flags=re.DOTALL)
+        # A comma before a closing bracket, outside strings: strings are matched whole and put back unchanged. One without an end matches
+        # as well, or every quote in it would be tried as a beginning and read to the end.
+        mended = re.sub(r'"(?:[^"\\]|\\.)*"?|,(?=\s*[}\]])', lambda m: m.group() if m.group() != "," else "", body, flags=re.DOTALL)
         value, _ = json.JSONDecoder(strict=False).raw_decode(mended)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")

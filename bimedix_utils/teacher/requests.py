@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..errors import TeacherError
 from ..text import digest
 
 PROMPTS = Path(__file__).resolve().parents[1] / "prompts"
@@ -28,8 +29,14 @@ class Request:
 
     @cached_property
     def id(self) -> str:
-        """Hash of stage, prompt version, model, parameters, messages and sample index; never of code, time or backend."""
-        return digest([self.stage, self.prompt_version, self.model, self.parameters, self.messages, self.sample], 32)
+        """Hash of stage, prompt version, model, parameters, messages and sample index; never of code, time or backend.
+
+        Raises `TeacherError` naming the row when its text cannot be sent at all.
+        """
+        try:
+            return digest([self.stage, self.prompt_version, self.model, self.parameters, self.messages, self.sample], 32)
+        except UnicodeEncodeError:
+            raise TeacherError(f"{self.stage}, row {self.row_id}: its text holds half a surrogate pair; mend the row") from None
 
     @property
     def place(self) -> tuple[str, str, int, int]:

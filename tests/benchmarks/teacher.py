@@ -151,6 +151,16 @@ def resume(folder: Path, count: int = 1_000_000) -> dict:
     return {"resume_seconds": round(seconds, 2), "resume_mb": round(peak - before, 1), "resume_whole_seconds": round(whole, 2)}
 
 
+def descends(process: int) -> bool:
+    """True for a process that was started by this one, or by one that was: other clusters on this machine are none of our business."""
+    while process > 1:
+        if process == os.getpid():
+            return True
+        status = Path(f"/proc/{process}/status").read_text()
+        process = int(status.split("PPid:")[1].split()[0])
+    return False
+
+
 def ray_cluster(folder: Path, count: int = 4000) -> dict:
     try:
         import ray
@@ -170,7 +180,7 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
         killed: list[tuple[int, int]] = []
 
         def kill_one() -> None:
-            """Once a third is stored, the first worker process that is found dies; what was stored then must not be asked again."""
+            """Once a third is stored, the first worker of this cluster that is found dies; what was stored then must not be asked again."""
             while True:
                 store = Store(folder / "ray.sqlite")
                 stored = len(store)
@@ -180,7 +190,7 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
                 time.sleep(0.1)
             for entry in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
-                    if b"ray::MapWorker" in entry.read_bytes():
+                    if b"ray::MapWorker" in entry.read_bytes() and descends(int(entry.parent.name)):
                         os.kill(int(entry.parent.name), signal.SIGKILL)
                         killed.append((int(entry.parent.name), stored))
                         return
