@@ -14,15 +14,15 @@ from bimedix_utils.records import read_study
 from bimedix_utils.translation import pair
 
 pytestmark = pytest.mark.unit
-MOST = 70  # cases of a kind: the whole benchmark is `make bench-checks`
+MOST = {True: 170, False: 30}  # cases of a kind that must be found, and of another: the whole benchmark is `make bench-checks`
 
 
 @pytest.fixture(scope="module")
 def cases():
-    """Up to `MOST` cases of every kind, in the benchmark's order."""
+    """Cases of every kind, in the benchmark's order."""
     kept = defaultdict(list)
     for case in mutator.benchmark(0):
-        if len(kept[case[1]]) < MOST:
+        if len(kept[case[1]]) < MOST[case[1] in bench.WANTED]:
             kept[case[1]].append(case)
     return kept
 
@@ -52,7 +52,7 @@ def test_rejecting_rules_leave_gold_and_harmless_variants_alone(cases):
     good = [(english, gold) for _, english, gold in mutator.gold_pairs()]
     good += [(english, damage.values) for kind in mutator.HARMLESS for _, _, english, damage in cases[kind]]
     rejected = [flag.reason for english, values in good for flag in stopped(english, values) if flag.severity == "reject"]
-    assert len(good) >= 800 and len(rejected) <= 0.02 * len(good), rejected
+    assert len(good) >= 500 and len(rejected) <= 0.02 * len(good), rejected
 
 
 def test_a_third_of_the_drug_and_negation_damage_uses_words_in_neither_list(cases):

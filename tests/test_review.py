@@ -581,4 +581,4 @@ def test_the_committed_decisions_are_readable():
     from bimedix_utils.provenance import ROOT
 
     kept = review.read_decisions(ROOT / "data" / "recordings" / "decisions.csv")
-    assert kept and {d.reviewer for d in kept} == {"simulated"} and {d.seconds for d in kept} == {None}
+    assert kept and all(d.reviewer.startswith("simulated") and d.seconds is None for d in kept)
