@@ -204,6 +204,11 @@ def _ask(
     return [(state, *outcome) for state, outcome in zip(states, outcomes, strict=True)]
 
 
+def _waits(status: str, note: str) -> bool:
+    """True when the next run asks again (a batch under way, a budget spent, an endpoint down): nobody need review the row meanwhile."""
+    return status in ("held", "failed") and not note.startswith("no recording")
+
+
 def _translate(states: list[State], round: int, teacher: Teacher, language: Language, ask: Asker) -> None:
     """pending | refine -> translated: a new version of each row, or the end of its way."""
     stage = "translate" if round == 0 else "refine"
@@ -211,7 +216,7 @@ def _translate(states: list[State], round: int, teacher: Teacher, language: Lang
         if value is not None:
             state.versions.append(Version(round, value.model_dump(), []))
             state.state = "translated"
-        elif round == 0:
+        elif round == 0 or _waits(status, note):
             state.state, state.note = status, note
         else:  # a failed refinement leaves the versions made so far: a person decides on the best of them
             state.state, state.note = "human", f"refinement {status}"
@@ -235,7 +240,7 @@ def _score(table: list[State], round: int, teacher: Teacher, language: Language,
     checked = [state for state in table if state.state == "checked"]
     for state, status, value, note in _ask(checked, "score", round, teacher, language, ask):
         if value is None:
-            state.state, state.note = "human", f"score {status}: {note}"
+            state.state, state.note = (status, note) if _waits(status, note) else ("human", f"score {status}: {note}")
         else:
             state.versions[-1].score, state.versions[-1].errors, state.state = value.score, value.errors, "scored"
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from bimedix_utils import checks, sources, synthesis, testsets, translation
 from bimedix_utils.checks import Flag
 from bimedix_utils.records import Record, Turn
-from bimedix_utils.teacher import engine
+from bimedix_utils.teacher import batch, engine
 from bimedix_utils.teacher.engine import Teacher, ask_structured
 from bimedix_utils.teacher.requests import REPAIR
 from bimedix_utils.translation import Version
@@ -454,3 +455,15 @@ def test_the_rules_catch_every_recorded_lost_negation(states):
     assert not [
         s.record.id for s in lost for version in s.versions if not {"negation", "exception"} & {flag.check for flag in version.flags}
     ]
+
+
+def test_what_waits_for_a_batch_waits_and_is_no_reviewers_work(teach, monkeypatch):
+    """After the first results of a batch came in, every row whose score was still under way went to the reviewers."""
+    teacher = teach({("translate", 0): GOOD})
+
+    def asked(teacher, requests):
+        found = engine.ask(teacher, requests)
+        return {i: a if a.text is not None else replace(a, error=batch.WAITING) for i, a in found.items()}
+
+    (state,) = translation.run_rounds([QUESTION], teacher, THRESHOLD, ROUNDS, ARABIC, ask=asked)
+    assert (state.state, state.note, len(state.versions)) == ("held", batch.WAITING, 1)

@@ -14,6 +14,7 @@ from .quantities import numbers_of
 CHECKS: tuple[Check, ...] = (
     form.part_count, quantities.numbers, quantities.units, quantities.frequency,
     wording.negation, wording.exception, wording.sides, wording.drugs,
+    wording.order,
     form.script, form.characters, form.chatter, form.prompt_overlap, form.markup, form.length, form.truncation, form.repetition,
     wording.abbreviations,
 )  # fmt: skip

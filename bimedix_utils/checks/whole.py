@@ -16,6 +16,7 @@ ALIKE = 0.5  # share of words from which two sources count as the same text
 ENOUGH = 3  # anchors found again: no encoder is needed to see that the text belongs to its source
 REJECT, DOUBT = 0.25, 0.33  # cosine similarities: right pairs of the kit have 0.33 and more, see data/studies/README.md
 ENCODED = 600  # letters read by the encoder
+REMEMBERED = 20_000  # pairs whose similarity is kept in memory
 ENCODER_HASH = "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9"
 
 
@@ -68,12 +69,19 @@ def evident(pair: Pair) -> bool:
 
 
 def similarities(pairs: list[Pair]) -> list[float]:
-    """Cosine similarity of each pair's source and translation, from -1 to 1."""
-    texts = [" ".join(side)[:ENCODED] for pair in pairs for side in (pair.source, pair.candidate)]
-    if not texts:
-        return []
-    vectors = encoder().encode(texts)
-    return (vectors[0::2] * vectors[1::2]).sum(axis=1).tolist()
+    """Cosine similarity of each pair's source and translation, from -1 to 1. What was asked lately is remembered: rounds ask again."""
+    texts = [tuple(" ".join(side)[:ENCODED] for side in (pair.source, pair.candidate)) for pair in pairs]
+    new = [both for both in dict.fromkeys(texts) if both not in _remembered]
+    if len(_remembered) + len(new) > REMEMBERED:
+        _remembered.clear()
+        new = list(dict.fromkeys(texts))
+    if new:
+        vectors = encoder().encode([text for both in new for text in both])
+        _remembered.update(zip(new, (vectors[0::2] * vectors[1::2]).sum(axis=1).tolist(), strict=True))
+    return [_remembered[both] for both in texts]
+
+
+_remembered: dict[tuple[str, ...], float] = {}
 
 
 @cache

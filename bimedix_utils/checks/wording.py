@@ -7,6 +7,7 @@ from functools import lru_cache
 from ..text import match_key, skeleton
 from .language import Language
 from .pair import Flag, Pair, Part
+from .quantities import numbers_of
 
 _LATIN = re.compile(r"[A-Za-z][A-Za-z0-9-]+")
 _WORD = re.compile(r"\w+")
@@ -186,6 +187,22 @@ def _strangers(part: Part, pair: Pair, names: set[str]) -> Iterator[Flag]:
 def _spellings(language: Language) -> dict[str, str]:
     """One-word spelling in the target's script -> English name."""
     return {spelling: name for name, spellings in language.drugs.items() for spelling in spellings if " " not in spelling}
+
+
+def order(pair: Pair) -> Iterator[Flag]:
+    """Options stand where they stood: one whose own numbers and names are met in another option's place has moved."""
+    options = [part for part in pair.parts if part.name.startswith("option")]
+    own = [
+        set(numbers_of(part.before)) | {s for word in _WORD.findall(part.before) if len(s := _skeleton(word)) > _TOO_SHORT}
+        for part in options
+    ]
+    theirs = [set(numbers_of(part.after)) | set(_spelt(part, pair.language)) for part in options]
+    for i, part in enumerate(options):
+        marks = own[i] - set().union(*(other for j, other in enumerate(own) if j != i))
+        if marks and not marks & theirs[i]:
+            moved = [options[j].name for j, found in enumerate(theirs) if j != i and marks & found]
+            if moved:
+                yield Flag("order", "human", f"{part.name} seems to stand in the place of {moved[0]}")
 
 
 def abbreviations(pair: Pair) -> Iterator[Flag]:
