@@ -82,7 +82,7 @@ def test_the_study_is_of_todays_checks_and_counts_right():
     assert len(rows) >= 14 and all(int(row["of_these_stopped"]) <= int(row["of_these"]) for row in rows)
     known = {"part_count", "numbers", "units", "frequency", "negation", "exception", "side", "drug", "untranslated", "script", "characters",
              "preamble",
-             "prompt_overlap", "markup", "length", "truncation", "repetition", "repeated_target", "adequacy"}  # fmt: skip
+             "prompt_overlap", "markup", "length", "truncation", "repetition", "repeated_target", "adequacy", "order", "roles"}  # fmt: skip
     assert {row["check"] for row in rows} <= known
     wrong = Counter({row["check"]: int(row["good_stopped"]) for row in rows})
     assert wrong.total() <= 0.02 * sum(int(row["damaged_stopped"]) for row in rows)

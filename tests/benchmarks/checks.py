@@ -32,7 +32,7 @@ from bimedix_utils.checks.stream import Row, stream
 from bimedix_utils.evaluation.statistics import wilson
 from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
 from bimedix_utils.records import read_utf8
-from bimedix_utils.translation import named, pair, parts
+from bimedix_utils.translation import named, pair, parts, same_roles
 
 ROWS = 100_000
 WANTED = ("dose_x10", "number_changed", "unit_swapped", "option_lost", "negation_dropped", "except_dropped", "laterality_swapped",
@@ -44,7 +44,7 @@ ARABIC = checks.load("ar", ROOT / "data" / "knowledge")
 def found(row_id: str, source: dict, values: dict, others: list[tuple[str, dict, dict]]) -> list[Flag]:
     """What the checks (but the encoder's) say of one translation; `others` are the rows it stands among."""
     texts = pair(source, values, ARABIC)
-    flags = checks.run_all(texts.source, texts.candidate, ARABIC, texts.names)
+    flags = same_roles(source, values) + checks.run_all(texts.source, texts.candidate, ARABIC, texts.names)
     if others:
         own = set(texts.candidate)
         near = [(i, pair(e, v, ARABIC)) for i, e, v in others if i != row_id and own & set(parts(v))]
