@@ -21,14 +21,15 @@ FORMAT = 1  # of the folder; raise it when a reader of older folders would misre
 # Items whose point is the English word itself: another language has nothing to ask.
 POINTLESS = {
     "abbreviation": r"\b(?:abbreviat\w+|acronym|initialism|stands? for|initials)\b",
-    "spelling": r"\b(?:spell(?:ed|ing|s)?|misspelled|alphabetical\w*|rhymes?|pronounced|homonym\w*|homophone\w*)\b",
+    "spelling": r"\b(?:spell(?:ed|ing)|(?:to|you) spell|misspelled|alphabetical\w*|rhymes?|pronounced|homonym\w*|homophone\w*)\b",
     "word formation": r"\b(?:prefix|suffix|word root|root word|combining form|plural of|singular of|etymolog\w+)\b",
 }
 
 
 def pointless(record: Record) -> str:
-    """Why an item loses its point in translation, or ""."""
-    return next((name for name, pattern in POINTLESS.items() if re.search(pattern, record.question, re.IGNORECASE)), "")
+    """Why an item loses its point in translation, or "": judged by what is asked, the last sentence, not by the story before it."""
+    asked = re.split(r"(?<=[.?!])\s+", record.question.strip())[-1]
+    return next((name for name, pattern in POINTLESS.items() if re.search(pattern, asked, re.IGNORECASE)), "")
 
 
 def candidates(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:

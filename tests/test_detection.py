@@ -100,4 +100,4 @@ def test_every_replaced_question_of_the_published_arabic_rows_is_found(raw_dir):
 def test_the_reason_of_a_replaced_question_is_in_words(raw_dir):
     pairs = bench.published(raw_dir)[0][:300]
     flags, _ = whole.adequacy(pairs)
-    assert flags and all("similarity 0." in flag.reason for found in flags.values() for flag in found)
+    assert flags and all("similarity " in flag.reason for found in flags.values() for flag in found)

@@ -49,12 +49,14 @@ def decide(row, verdict="approve", edited=None):
         ("The prefix 'hypo-' means:", "word formation"),
         ("What is the plural of bronchus?", "word formation"),
         ("Which drug is given for COPD?", ""),
-        ("A patient cannot stand for long. What is the cause?", "abbreviation"),
+        ("A patient cannot stand for long. What is the cause?", ""),
         ("Which root of the tooth is longest?", ""),
+        ("He is asked to spell a word and misspelled it. What is the diagnosis?", ""),
+        ("A woman has dizzy spells on standing up. What is the diagnosis?", ""),
     ],
 )
 def test_items_about_an_english_word_lose_their_point(question, reason):
-    """The rule is coarse: "stand for" is caught where it means something else too. What is left out is listed on the card."""
+    """By rule, on what is asked; what is left out is listed on the card."""
     assert testsets.pointless(item(1, question)) == reason
 
 

@@ -50,7 +50,7 @@ class Language:
         return [name for name, value in self.data["negation"].items() if name != "except" and isinstance(value, str)]
 
     def pattern(self, name: str) -> re.Pattern[str]:
-        """A pattern of the data file by its path, such as "negation.strong"; one that is absent matches nothing."""
+        """A pattern of the data file by its path, such as "negation.not"; one that is absent matches nothing."""
         return self.patterns.get(name, _NOTHING)
 
 
@@ -72,7 +72,7 @@ def _units(own: dict[str, str], latin: dict[str, str], data: dict[str, Any]) -> 
     forms = {
         name: "|".join(part for part in (own.get(name) and f"(?:{own[name]}){ending}", pattern) if part) for name, pattern in latin.items()
     }
-    number = r"(?<![\d.])(?P<n>\d+(?:[.,]\d+)*)(?P<range>\s?(?:-|–|to|الي|تا|و)\s?\d+(?:[.,]\d+)*)?"
+    number = rf"(?<![\d.])(?P<n>\d+(?:[.,]\d+)*)(?P<range>\s?(?:-|–|{fold(data['range'])})\s?\d+(?:[.,]\d+)*)?"
     unit = rf"[\s-]*(?:{prefix})??(?:{_alternatives(forms, 'u')})(?![^\W\d_])"
     per = rf"(?:\s*(?:/|(?:{fold(data['per'])})\s*)(?:{prefix})??(?:{_alternatives(forms, 'v')})(?![^\W\d_]))?"
     return re.compile(number + unit + per)
