@@ -5,6 +5,8 @@ how well the scorer tells damage of these kinds from good text; it is no human j
 """
 
 import csv
+import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ from .translation import Score, fields, pair, score_request
 
 SEVERITIES = ("none", "minor", "major", "critical")
 BANDS = (0, 50, 70, 85, 95, 101)
-COLUMNS = ["row_id", "text_hash", "rater", "rating"]
+COLUMNS = ["row_id", "text_hash", "rater", "kind", "rating"]
+_NO_PERSON = re.compile(
+    r"\b(?:gpt|llm|model|simulated|chatbot|bot|ai|teacher|machine|llama|qwen|mistral|deepseek)\b|gpt|llama", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,10 @@ class Rating:
 def read_ratings(path: Path) -> list[Rating]:
     """Human ratings from a CSV file with the columns `COLUMNS`. Raises `InputError` naming line and reason.
 
-    A model's scores are no human ratings: a rater whose name says so (model, gpt, llm ...) is refused.
+    A model's scores are no human ratings: whoever writes the file says `human` in the column `kind`, or the row is refused. A rater whose
+    name is a model's is refused as well.
     """
-    rows = list(csv.DictReader(read_utf8(path).splitlines()))
+    rows = list(csv.DictReader(io.StringIO(read_utf8(path), newline="")))
     if not rows or not set(COLUMNS) <= set(rows[0]):
         raise InputError(f"{path.name}: columns wanted {', '.join(COLUMNS)}; seen {', '.join(rows[0]) if rows else 'none'}")
     ratings = []
@@ -167,8 +173,12 @@ def read_ratings(path: Path) -> list[Rating]:
         if not 0 <= value <= 100:
             raise InputError(f"{path.name}, line {number}: rating {value:g} is not within 0 to 100")
         rater = (row["rater"] or "").strip()
-        if not rater or any(word in rater.casefold() for word in ("model", "gpt", "llm", "claude", "gemini", "simulated")):
-            raise InputError(f"{path.name}, line {number}: rater {rater!r} is no person; only people's ratings belong here")
+        if not rater or (row["kind"] or "").strip().casefold() != "human" or _NO_PERSON.search(rater):
+            raise InputError(
+                f"{path.name}, line {number}: rater {rater!r}, kind {row['kind']!r}: only people's ratings belong here (kind human)"
+            )
+        if not row["row_id"] or not row["text_hash"]:
+            raise InputError(f"{path.name}, line {number}: row_id and text_hash say which text was rated")
         ratings.append(Rating(row["row_id"], row["text_hash"], rater, value))
     return ratings
 

@@ -56,7 +56,7 @@ def mix(records: list[Record], arabic: int, english: int, seed: int) -> tuple[li
     """
     pools: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (r.source.startswith("knowledge"), order(r, seed))):
-        pools["ar" if record.lang == "ar" else "en"].append(record)
+        pools["en" if record.lang == "en" else "ar"].append(record)
     unit = min(len(pools["ar"]) // arabic, len(pools["en"]) // english)
     keep = pools["ar"][: unit * arabic] + pools["en"][: unit * english]
     kept = {record.id for record in keep}

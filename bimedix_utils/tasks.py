@@ -60,6 +60,7 @@ def group(records: Iterable[Record], rows: int | None = None, seed: int = 0) -> 
     for record in records:
         if record.kind == "mcqa" and record.source in NINE and record.split in SPLITS[record.source]:
             table.setdefault((record.source, record.lang), []).append(record)
-    ordered = [(name, lang) for name in NINE for lang in ("en", "ar") if (name, lang) in table]
+    languages = sorted({lang for _, lang in table}, key=lambda lang: (lang != "en", lang))
+    ordered = [(name, lang) for name in NINE for lang in languages if (name, lang) in table]
     drawn = {place: sorted(table[place], key=lambda r: digest(f"{seed}:{r.parent_id or r.id}"))[:rows] for place in ordered}
     return {place: Task(*place, tuple(drawn[place])) for place in ordered}

@@ -1,7 +1,7 @@
 """Test sets in the target language, made by the pipeline under a stricter policy: the paper's second product.
 
 Nothing enters without a reviewer's decision, or every check clean and a score above a higher bar. Keys and option order stay as they
-are because the teacher never sees a key; this is proved again for every row before it is written.
+are because the teacher never sees a key; count and place are proved again for every row before it is written.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import InputError
 from .provenance import hash_path, write_json, write_text
 from .records import Record, iter_jsonl, write_jsonl
-from .review import Decision, merge
+from .review import Decision, is_simulated, merge
 from .tasks import NINE, SPLITS
 from .text import digest
 from .translation import apply
@@ -20,15 +20,16 @@ from .translation import apply
 FORMAT = 1  # of the folder; raise it when a reader of older folders would misread it
 # Items whose point is the English word itself: another language has nothing to ask.
 POINTLESS = {
-    "abbreviation": r"\b(?:abbreviat\w+|acronym|initialism|stands? for|initials)\b",
-    "spelling": r"\b(?:spell(?:ed|ing)|(?:to|you) spell|misspelled|alphabetical\w*|rhymes?|pronounced|homonym\w*|homophone\w*)\b",
+    "abbreviation": r"\b(?:abbreviations?|acronym|initialism|initials|(?:what|which)\b.*\bstands? for)\b|^\W*\S+ stands for\b",
+    "spelling": r"\b(?:spell(?:ed|ing)|you spell|misspelled|alphabetic\w+|rhyme|pronounced (?:like|as)|homo(?:nym|phone)\w*)\b",
     "word formation": r"\b(?:prefix|suffix|word root|root word|combining form|plural of|singular of|etymolog\w+)\b",
 }
 
 
 def pointless(record: Record) -> str:
     """Why an item loses its point in translation, or "": judged by what is asked, the last sentence, not by the story before it."""
-    asked = re.split(r"(?<=[.?!])\s+", record.question.strip())[-1]
+    text = re.sub(r"\s*\(?(?:select|choose|mark)\b[^.?!]*[.?!]?\)?\s*$", "", record.question.strip(), flags=re.IGNORECASE)
+    asked = re.split(r"(?<=[.?!])\s+", text)[-1]
     return next((name for name, pattern in POINTLESS.items() if re.search(pattern, asked, re.IGNORECASE)), "")
 
 
@@ -89,7 +90,7 @@ def keys_hash(rows: Iterable[Record]) -> str:
 
 def write(
     folder: Path, english: list[Record], rows: list[Record], admitted: dict[str, tuple[str, dict | None, str]], excluded: dict[str, str],
-    bar: int, target: str,
+    decisions: list[Decision], bar: int, target: str,
 ) -> dict:  # fmt: skip
     """Write `<task>.<target>.jsonl`, a card and, last, a manifest; returns the manifest.
 
@@ -99,16 +100,20 @@ def write(
     if keys_hash(rows) != keys_hash([originals[r.parent_id] for r in rows]):
         raise InputError("the keys of the translated set differ from those of its source")
     folder.mkdir(parents=True, exist_ok=True)
+    for old in [folder / "manifest.json", *folder.glob("*.jsonl")]:
+        old.unlink(missing_ok=True)  # of another language or another set of tasks
     tasks = {}
     for name in sorted({r.source for r in english}):
         own = [r for r in rows if r.source == name]
         path = folder / f"{name}.{target}.jsonl"
         write_jsonl(path, own)
         tasks[name] = {"file": path.name, "items": len(own), "of": sum(r.source == name for r in english), "sha256": hash_path(path)}
-    reviewed = [note for status, _, note in admitted.values() if status == "ok" and " by " in note]
+    entered = {row_id for row_id, (status, _, note) in admitted.items() if status == "ok" and " by " in note}
+    by_people = {d.row_id for d in decisions if d.row_id in entered and not is_simulated(d.reviewer)}
+    edited = {row_id for row_id in entered if admitted[row_id][2].startswith("edit by")}
     manifest = {
         "format": FORMAT, "language": target, "version": f"{FORMAT}.{digest([task['sha256'] for task in tasks.values()], 8)}", "bar": bar,
-        "items": len(rows), "of": len(english), "reviewed": len(reviewed), "edited": sum(note.startswith("edit") for note in reviewed),
+        "items": len(rows), "of": len(english), "reviewed": len(by_people), "simulated": len(entered - by_people), "edited": len(edited),
         "not_admitted": dict(sorted(Counter(status for status, *_ in admitted.values() if status != "ok").items())),
         "excluded": excluded, "keys": keys_hash(rows), "tasks": tasks,
     }  # fmt: skip
@@ -127,13 +132,16 @@ def card(manifest: dict) -> str:
 **Research and teaching only, never medical advice.** Translated from English by a teacher model; not validated by practising physicians.
 
 {manifest["items"]} of {manifest["of"]} items. An item enters with a reviewer's decision, or when every check is clean and its score is at
-least {manifest["bar"]}. Decided by a reviewer: {manifest["reviewed"]} ({manifest["edited"]} edited). Not admitted: {left}.
+least {manifest["bar"]}. Decided by people: {manifest["reviewed"]}; by simulated reviewers, which are no people: {manifest["simulated"]};
+edited: {manifest["edited"]}. Not admitted: {left}.
 
 | task | items | of |
 |---|---:|---:|
 {rows}
 
-Keys and order of options are those of the English items (hash of all keys: {manifest["keys"]}).
+The teacher never sees a key, and the number of options and the key's place are those of the English items (hash of all keys:
+{manifest["keys"]}). That each option stands in its own place is judged by the scorer, by numbers and names, and by a sentence encoder
+where it knows the language; an item in doubt is not admitted without a reviewer.
 
 ## Left out by rule: the item's point is an English word
 {excluded}

@@ -7,7 +7,7 @@ so they are parameters. A row's state is data: a killed run starts again from th
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -134,6 +134,7 @@ class State:
     state: str = "pending"
     note: str = ""
     versions: list[Version] = field(default_factory=list)
+    target: str = "ar"
 
     @property
     def best(self) -> Version | None:
@@ -150,7 +151,7 @@ class State:
         }  # fmt: skip
         return {
             "id": self.record.id, "state": self.state, "note": self.note, "rounds": len(self.versions), "record": self.record.model_dump(),
-            "best": best,
+            "target": self.target, "best": best,
         }  # fmt: skip
 
 
@@ -209,12 +210,19 @@ def _waits(status: str, note: str) -> bool:
     return status in ("held", "failed") and not note.startswith("no recording")
 
 
+def _tidy(values: Any) -> Any:
+    """Every text of an answer in Unicode NFC on one line: what is hashed, checked and reviewed is what is stored."""
+    if isinstance(values, dict):
+        return {key: _tidy(value) for key, value in values.items()}
+    return [_tidy(value) for value in values] if isinstance(values, list) else nfc(values)
+
+
 def _translate(states: list[State], round: int, teacher: Teacher, language: Language, ask: Asker) -> None:
     """pending | refine -> translated: a new version of each row, or the end of its way."""
     stage = "translate" if round == 0 else "refine"
     for state, status, value, note in _ask(states, stage, round, teacher, language, ask):
         if value is not None:
-            state.versions.append(Version(round, value.model_dump(), []))
+            state.versions.append(Version(round, _tidy(value.model_dump()), []))
             state.state = "translated"
         elif round == 0 or _waits(status, note):
             state.state, state.note = status, note
@@ -222,16 +230,19 @@ def _translate(states: list[State], round: int, teacher: Teacher, language: Lang
             state.state, state.note = "human", f"refinement {status}"
 
 
-def _check(table: list[State], language: Language) -> None:
+def _check(table: list[State], language: Language, strict: bool) -> None:
     """translated -> checked: every check on the new versions; whether one text stands for two sources is asked of all rows together."""
     new = [state for state in table if state.state == "translated"]
     pairs = {state.record.id: pair(fields(state.record), state.versions[-1].values, language) for state in table if state.versions}
     repeated = whole.repeats(pairs.items())
     inadequate, _ = whole.adequacy((state.record.id, pairs[state.record.id]) for state in new)
+    moved = whole.option_order((state.record.id, pairs[state.record.id]) for state in new) if strict else {}
     texts = ((row_id, pairs[row_id].source, pairs[row_id].candidate, pairs[row_id].names) for row_id in (state.record.id for state in new))
     for state, (row_id, flags) in zip(new, stream(texts, language), strict=True):
         values = state.versions[-1].values
-        flags = same_roles(fields(state.record), values) + flags + repeated.get(row_id, []) + inadequate.get(row_id, [])
+        flags = (
+            same_roles(fields(state.record), values) + flags + repeated.get(row_id, []) + inadequate.get(row_id, []) + moved.get(row_id, [])
+        )
         state.versions[-1].flags, state.state = flags, "checked"
 
 
@@ -246,17 +257,18 @@ def _score(table: list[State], round: int, teacher: Teacher, language: Language,
 
 
 def run_rounds(
-    records: list[Record], teacher: Teacher, threshold: int, rounds: int, language: Language, ask: Asker = engine.ask
+    records: list[Record], teacher: Teacher, threshold: int, rounds: int, language: Language, ask: Asker = engine.ask, strict: bool = False
 ) -> list[State]:
     """Translate every record: one translation, then up to `rounds` refinements of what is not good enough.
 
     A version is accepted when no check stops it and its score is at least `threshold`. A row whose best version is not goes to a
-    human; one whose very first answer failed ends in that answer's status. Order of the result = order of `records`.
+    human; one whose very first answer failed ends in that answer's status. Order of the result = order of `records`. `strict` is for test
+    sets: it also asks the encoder whether every option stands in its place.
     """
-    table = [State(record) for record in records]
+    table = [State(record, target=language.code) for record in records]
     for round in range(rounds + 1):
         _translate([state for state in table if state.state == ("refine" if round else "pending")], round, teacher, language, ask)
-        _check(table, language)
+        _check(table, language, strict)
         _score(table, round, teacher, language, ask)
         for state in table:
             if state.state == "scored":

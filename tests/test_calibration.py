@@ -94,21 +94,22 @@ def test_a_line_that_is_no_item_is_named(tmp_path):
 # People's ratings
 
 
-def ratings(tmp_path, *lines, head="row_id,text_hash,rater,rating"):
+def ratings(tmp_path, *lines, head="row_id,text_hash,rater,kind,rating"):
     path = tmp_path / "ratings.csv"
     path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
     return path
 
 
 def test_ratings_are_read(tmp_path):
-    path = ratings(tmp_path, "r1,h,Dr. Amal,90", "r1,h,Dr. Omar,80.5")
+    path = ratings(tmp_path, "r1,h,Dr. Amal,human,90", "r1,h,Dr. Omar,Human,80.5")
     assert calibration.read_ratings(path) == [Rating("r1", "h", "Dr. Amal", 90.0), Rating("r1", "h", "Dr. Omar", 80.5)]
 
 
 @pytest.mark.parametrize(
     "line, reason",
-    [("r,h,Amal,good", "line 2: rating 'good' is no number"), ("r,h,Amal,101", "line 2: rating 101 is not within 0 to 100"),
-     ("r,h,gpt-4,90", "line 2: rater 'gpt-4' is no person"), ("r,h, ,90", "line 2: rater '' is no person")],
+    [("r,h,Amal,human,good", "line 2: rating 'good' is no number"), ("r,h,Amal,human,101", "line 2: rating 101 is not within 0 to 100"),
+     ("r,h,gpt-4,human,90", "line 2: rater 'gpt-4', kind 'human': only people"), ("r,h, ,human,90", "line 2: rater '', kind"),
+     ("r,h,Amal,model,90", "line 2: rater 'Amal', kind 'model': only people"), (",h,Amal,human,90", "line 2: row_id and text_hash")],
 )  # fmt: skip
 def test_what_is_no_persons_rating_is_refused(line, reason, tmp_path):
     with pytest.raises(InputError, match=reason):
@@ -116,7 +117,7 @@ def test_what_is_no_persons_rating_is_refused(line, reason, tmp_path):
 
 
 def test_a_file_with_other_columns_is_refused(tmp_path):
-    with pytest.raises(InputError, match="columns wanted row_id, text_hash, rater, rating"):
+    with pytest.raises(InputError, match="columns wanted row_id, text_hash, rater, kind, rating"):
         calibration.read_ratings(ratings(tmp_path, "r,9", head="row_id,rating"))
 
 

@@ -1,6 +1,7 @@
 """The rules that read a translation before any score is believed: each with a text it flags and texts it leaves alone."""
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
@@ -587,3 +588,45 @@ def test_nothing_stops_a_gold_translation():
         texts = (translation.parts(translation.fields(r)) for r in (record, gold[record.id]))
         found[record.id] = [(flag.check, flag.reason) for flag in checks.run_all(*texts, ARABIC) if flag.stops]
     assert {row_id: names for row_id, names in found.items() if names} == {}
+
+
+# Odd input
+
+BOMBS = {"digits": "1" * 20_000, "commas": "1," * 10_000, "letters": "ب" * 20_000, "latin": "a" * 20_000, "newlines": "\n" * 20_000,
+         "spaces": " " * 20_000, "words": "لا " * 7_000, "brackets": "(" * 20_000, "points": "." * 20_000, "dashes": "1-" * 10_000}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("code", ["ar", "fa"])
+def test_no_check_is_slow_on_odd_text(code, bomb):
+    """A pattern tried from each comma or letter took minutes for a model's answer that repeats one sign."""
+    begin = time.perf_counter()
+    checks.run_all(["Give 50 mg twice daily, every 8 hours."], [f"يعطى {bomb} مرات يوميا"], checks.load(code))
+    assert time.perf_counter() - begin < 5
+
+
+def test_a_check_that_fails_is_a_finding_and_stops_no_run(monkeypatch):
+    def broken(pair):
+        raise RuntimeError("odd")
+        yield
+
+    monkeypatch.setattr(checks, "CHECKS", (broken, quantities.numbers))
+    found = checks.run_all(["5 mg"], ["6 ملغ"], ARABIC)
+    assert [(flag.check, flag.severity) for flag in found] == [("broken", "human"), ("numbers", "reject")] and "RuntimeError" in found[
+        0
+    ].reason
+
+
+@pytest.mark.parametrize("candidate", ["يتناول \u202e51 ملغ\u202c منه", "أولا\u2028ثانيا"])
+def test_marks_that_change_what_a_reader_sees_are_rejected(candidate):
+    assert [severity for severity, _ in flags(form.characters, "text", candidate)] == ["reject"]
+    assert [severity for severity, _ in flags(form.characters, "text", "حم\u200bى")] == ["human"]
+
+
+def test_options_that_changed_places_are_seen_by_the_encoder():
+    source = ["Which sign is typical?", "Fever", "Cough", "Rash", "Chest pain"]
+    right = ["ما العلامة؟", "حمى", "سعال", "طفح جلدي", "ألم في الصدر"]
+    moved = [right[0], right[2], right[1], *right[3:]]
+    names = ("question", *(f"option {i}" for i in range(1, 5)))
+    found = whole.option_order((row_id, Pair(source, texts, ARABIC, names)) for row_id, texts in (("right", right), ("moved", moved)))
+    assert set(found) == {"moved"} and found["moved"][0].reason == "option 1 and option 2 seem to have changed places"

@@ -582,3 +582,12 @@ def test_the_committed_decisions_are_readable():
 
     kept = review.read_decisions(ROOT / "data" / "recordings" / "decisions.csv")
     assert kept and all(d.reviewer.startswith("simulated") and d.seconds is None for d in kept)
+
+
+def test_one_person_under_two_spellings_is_no_second_reviewer():
+    """ "Dr Ada" and "dr ada " approved a row that two people were to see."""
+    states = [state()]
+    queued = [{**row, "reviewers": 2} for row in review.queue(states, 1.0, 1)]
+    words = [decision(reviewer=name) for name in ("Dr Ada", "dr  ada ")]
+    assert review.merge(states, queued, words, "hold")[states[0]["id"]][::2] == ("held", "waits for a second reviewer")
+    assert review.is_simulated(" Simulated B") and not review.is_simulated("Dr Simula")

@@ -1,6 +1,7 @@
 """Test sets in the target language: who enters, what never moves, and what is written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,9 @@ def decide(row, verdict="approve", edited=None):
         ("Which drug is given for COPD?", ""),
         ("A patient cannot stand for long. What is the cause?", ""),
         ("Which root of the tooth is longest?", ""),
+        ("In which position is the murmur most pronounced?", ""),
+        ("A man who stands for 10 hours a day has swollen veins. What is the cause?", ""),
+        ("What does NSAID stand for?\nSelect one answer.", "abbreviation"),
         ("He is asked to spell a word and misspelled it. What is the diagnosis?", ""),
         ("A woman has dizzy spells on standing up. What is the diagnosis?", ""),
     ],
@@ -114,7 +118,7 @@ def written(tmp_path, states, excluded=None):
     admitted = testsets.admit(states, [], BAR)
     english = [Record(**s["record"]) for s in states]
     rows = testsets.arabic_rows(states, admitted, "ar")
-    return testsets.write(tmp_path / "set", english, rows, admitted, excluded or {}, BAR, "ar"), rows
+    return testsets.write(tmp_path / "set", english, rows, admitted, excluded or {}, [], BAR, "ar"), rows
 
 
 def test_what_is_written_is_read_and_says_what_is_in_it(tmp_path):
@@ -142,7 +146,7 @@ def test_a_moved_key_is_refused(tmp_path):
     admitted = testsets.admit(states, [], BAR)
     rows = [r.replace(answer_index=0) for r in testsets.arabic_rows(states, admitted, "ar")]
     with pytest.raises(InputError, match="the keys of the translated set differ"):
-        testsets.write(tmp_path, [Record(**s["record"]) for s in states], rows, admitted, {}, BAR, "ar")
+        testsets.write(tmp_path, [Record(**s["record"]) for s in states], rows, admitted, {}, [], BAR, "ar")
 
 
 def test_a_lost_option_is_refused():
@@ -159,3 +163,19 @@ def test_a_changed_file_is_refused(tmp_path):
     path.write_text(json.dumps({**row, "answer_index": 0}, ensure_ascii=False) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="mmlu_anatomy.ar.jsonl is not the file its manifest describes"):
         testsets.read(tmp_path / "set")
+
+
+def test_simulated_reviewers_are_not_counted_as_people(tmp_path):
+    """The card said "decided by a reviewer" of rows that no person had seen."""
+    one, two = state(1, score=40, where="human"), state(2, score=40, where="human")
+    decisions = [replace(decide(one), reviewer="Simulated B"), decide(two)]
+    admitted = testsets.admit([one, two], decisions, BAR)
+    rows = testsets.arabic_rows([one, two], admitted, "ar")
+    manifest = testsets.write(tmp_path, [Record(**s["record"]) for s in (one, two)], rows, admitted, {}, decisions, BAR, "ar")
+    assert (manifest["items"], manifest["reviewed"], manifest["simulated"]) == (2, 1, 1)
+
+
+def test_files_of_an_older_set_do_not_stay(tmp_path):
+    written(tmp_path, [state(1), state(2, record=item(2, source="medqa"))])
+    written(tmp_path, [state(1)])
+    assert [path.name for path in (tmp_path / "set").glob("*.jsonl")] == ["mmlu_anatomy.ar.jsonl"]

@@ -15,8 +15,9 @@ _GREEK = re.compile(r"[\u0370-\u03FF\u00B5]")
 _END = re.compile(r"[.?!؟:؛…][\"'»”)\]]*\s*$")
 _MARKUP = re.compile(r"[{}\[\]<>`\\|#*~]|__+|&(?:nbsp|quot|amp|lt|gt);")
 _ODD = re.compile(
-    r"[\ufffd\ufb50-\ufdff\ufe70-\ufefc\u0000-\u0008\u000b-\u001f]|Ã.|Ø.|Ù.|Â[\u0080-\u00bf]|\?{3,}|(?:\?\?+\s+){2}|[\u00c0-\u00ff]{3}"
+    r"[\u2028\u2029\u0085\u202a-\u202e\u2066-\u2069\ufffe\uffff\ufffd\ufb50-\ufdff\ufe70-\ufefc\u0000-\u0008\u000b-\u001f]|Ã.|Ø.|Ù.|Â[\u0080-\u00bf]|\?{3,}|(?:\?\?+\s+){2}|[\u00c0-\u00ff]{3}"
 )
+_UNSEEN = re.compile(r"[\u200b\u2060\ufeff]")  # no width, no meaning; often left by a web page
 # Function words of English beside another Latin word: a phrase, not a term that was kept.
 _PHRASE = re.compile(
     r"\b(?!in (?:situ|vitro|vivo|utero)\b)(?:the|is|are|was|were|of|and|with|has|have|she|he|it|for|"
@@ -74,6 +75,8 @@ def characters(pair: Pair) -> Iterator[Flag]:
     for place, text in enumerate(pair.candidate):
         if match := _ODD.search(text):
             yield Flag("characters", "reject", f"{pair.name(place)}: character U+{ord(match.group()[0]):04X}")
+        elif match := _UNSEEN.search(text):
+            yield Flag("characters", "human", f"{pair.name(place)}: unseen character U+{ord(match.group()):04X}")
 
 
 def chatter(pair: Pair) -> Iterator[Flag]:

@@ -72,8 +72,8 @@ def _units(own: dict[str, str], latin: dict[str, str], data: dict[str, Any]) -> 
     forms = {
         name: "|".join(part for part in (own.get(name) and f"(?:{own[name]}){ending}", pattern) if part) for name, pattern in latin.items()
     }
-    number = rf"(?<![\d.])(?P<n>\d+(?:[.,]\d+)*)(?P<range>\s?(?:-|–|{fold(data['range'])})\s?\d+(?:[.,]\d+)*)?"
-    unit = rf"[\s-]*(?:{prefix})??(?:{_alternatives(forms, 'u')})(?![^\W\d_])"
+    number = rf"(?<![\d.])(?<!\d,)(?P<n>\d++(?:[.,]\d++)*+)(?P<range>\s?(?:-|–|{fold(data['range'])})\s?\d++(?:[.,]\d++)*+)?"
+    unit = rf"[\s-]*+(?:{prefix})??(?:{_alternatives(forms, 'u')})(?![^\W\d_])"
     per = rf"(?:\s*(?:/|(?:{fold(data['per'])})\s*)(?:{prefix})??(?:{_alternatives(forms, 'v')})(?![^\W\d_]))?"
     return re.compile(number + unit + per)
 

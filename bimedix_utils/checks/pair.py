@@ -6,6 +6,7 @@ from functools import cached_property
 
 from .language import Language, fold, load
 
+LONGEST_REASON = 300  # characters
 SEVERITIES = ("note", "human", "reject")  # to know of; a person must look; cannot stand
 
 
@@ -16,6 +17,10 @@ class Flag:
     check: str
     severity: str
     reason: str
+
+    def __post_init__(self):
+        if len(self.reason) > LONGEST_REASON:  # a text of ten thousand numbers gives as long a reason
+            object.__setattr__(self, "reason", self.reason[:LONGEST_REASON] + " ...")
 
     @property
     def stops(self) -> bool:

@@ -121,7 +121,7 @@ def _value(words: str, language: Language, spoken: dict[str, int]) -> int:
     """The number a few words hold; 0 for none."""
     if words in spoken:
         return spoken[words]
-    if digits := re.search(r"\d+", words):
+    if digits := re.search(r"(?<!\d)\d{1,4}(?!\d)", words):
         return int(digits.group())
     return max((n for n, pattern in language.number_words.items() if pattern.search(words)), default=0)
 

@@ -15,6 +15,7 @@ PIECE = 25  # letters: a shorter option ("none of these") is the translation of 
 ALIKE = 0.5  # share of words from which two sources count as the same text
 ENOUGH = 3  # anchors found again: no encoder is needed to see that the text belongs to its source
 REJECT, DOUBT = 0.25, 0.33  # cosine similarities: right pairs of the kit have 0.33 and more, see data/studies/README.md
+MARGIN = 0.05  # of two similarities: see `option_order`
 ENCODED = 600  # letters read by the encoder
 REMEMBERED = 20_000  # pairs whose similarity is kept in memory
 ENCODER_HASH = "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9"
@@ -56,6 +57,29 @@ def adequacy(rows: Iterable[tuple[str, Pair]]) -> tuple[dict[str, list[Flag]], i
             reason = f"similarity {value:.2f} to its source; translations of this kit's own rows have {DOUBT} and more"
             flags[row_id] = [Flag("adequacy", "reject" if value < REJECT else "human", reason)]
     return flags, len(weak)
+
+
+def option_order(rows: Iterable[tuple[str, Pair]]) -> dict[str, list[Flag]]:
+    """{row id: flags} of rows whose options fit their sources better in another order, by the encoder's word on every option.
+
+    Two options change places only when that raises the sum of their similarities by more than `MARGIN`. For test sets: a key that stands
+    at another option's place makes an item wrong. Languages the encoder was not trained on are not judged.
+    """
+    flags: dict[str, list[Flag]] = {}
+    for row_id, pair in rows:
+        places = [place for place, part in enumerate(pair.parts) if part.name.startswith("option")]
+        if len(places) < 2 or not pair.language.data.get("encoder"):
+            continue
+        vectors = encoder().encode([text for place in places for text in (pair.source[place], pair.candidate[place])])
+        alike = vectors[0::2] @ vectors[1::2].T
+        worst = max(
+            ((alike[a, b] + alike[b, a] - alike[a, a] - alike[b, b], a, b) for a in range(len(places)) for b in range(a)),
+            key=lambda x: x[0],
+        )
+        if worst[0] > MARGIN:
+            names = " and ".join(pair.name(places[place]) for place in sorted(worst[1:]))
+            flags[row_id] = [Flag("option_order", "human", f"{names} seem to have changed places")]
+    return flags
 
 
 def evident(pair: Pair) -> bool:

@@ -12,10 +12,10 @@ from ..errors import InputError
 from ..records import Record
 from ..text import digest, nfc
 from ..translation import fields, named, parts
-from .decisions import COLUMNS, VERDICTS, Decision, append_decision, latest, mend, read_decisions, write_decisions
+from .decisions import COLUMNS, VERDICTS, Decision, append_decision, is_simulated, latest, mend, person, read_decisions, write_decisions
 
 # The file of decisions is part of the gate: whoever reviews needs one import only.
-__all__ = ["COLUMNS", "VERDICTS", "Decision", "append_decision", "latest", "mend", "read_decisions", "write_decisions"]
+__all__ = ["COLUMNS", "VERDICTS", "Decision", "append_decision", "is_simulated", "latest", "mend", "read_decisions", "write_decisions"]
 POLICIES = ("hold", "accept_high_scores")
 BANDS = (0, 50, 70, 80, 85, 90, 95)  # the lowest score of each band; the last one ends at 100
 
@@ -209,15 +209,15 @@ def settle(decisions: list[Decision], reviewers: int) -> tuple[Decision | None, 
     Each reviewer's last word counts. Equal words of enough reviewers stand. When words differ, the row waits until a further reviewer
     decides after that; the last such word stands.
     """
-    last = {decision.reviewer: (place, decision) for place, decision in enumerate(decisions)}
-    people = list(dict.fromkeys(decision.reviewer for decision in decisions))
-    words = [last[person] for person in people]
+    last = {person(decision.reviewer): (place, decision) for place, decision in enumerate(decisions)}
+    people = list(last)
+    words = [last[name] for name in people]
     first = words[0][1]
     odd = next((i for i, (_, decision) in enumerate(words) if word(decision) != word(first)), None)
     if odd is None:
         if len(people) < reviewers:
             return None, "waits for a second reviewer"
-        return first, f"{first.verdict} by {' and '.join(people)}"
+        return first, f"{first.verdict} by {' and '.join(decision.reviewer for _, decision in words)}"
     heard = ", ".join(f"{decision.reviewer} {decision.verdict}" for _, decision in words[: odd + 1])
     since = max(place for place, _ in words[: odd + 1])
     later = [(place, decision) for place, decision in words[odd + 1 :] if place > since]

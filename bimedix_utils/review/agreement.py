@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from . import word
-from .decisions import VERDICTS, Decision, latest
+from .decisions import VERDICTS, Decision, latest, person
 
 
 def double_reviewed(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, Decision]]:
@@ -14,14 +14,14 @@ def double_reviewed(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, 
     A third reviewer is left out: who settles a dispute does not judge independently of it.
     """
     decisions = list(decisions)
-    last = {(d.row_id, d.text_hash, d.reviewer): d for d in latest(decisions)}
+    last = {(d.row_id, d.text_hash, person(d.reviewer)): d for d in latest(decisions)}
     people: dict[tuple[str, str], list[str]] = defaultdict(list)
     for decision in decisions:
         group = people[decision.row_id, decision.text_hash]
-        if decision.reviewer not in group:
-            group.append(decision.reviewer)
+        if person(decision.reviewer) not in group:
+            group.append(person(decision.reviewer))
     return {
-        row_id: tuple(last[row_id, text_hash, person] for person in group[:2])
+        row_id: tuple(last[row_id, text_hash, name] for name in group[:2])
         for (row_id, text_hash), group in people.items()
         if len(group) > 1
     }

@@ -119,11 +119,21 @@ def _decision(where: str, header: list[str], cells: list[str]) -> Decision:
     return Decision(**{**{name: row[name] for name in COLUMNS}, "edited": edited}, seconds=seconds)
 
 
+def person(reviewer: str) -> str:
+    """One form of a reviewer's name: "Dr Ada" and "dr ada " are one person, and no second reviewer."""
+    return " ".join(reviewer.casefold().split())
+
+
+def is_simulated(reviewer: str) -> bool:
+    """True for the kit's simulated reviewers: their words are never counted as a person's."""
+    return person(reviewer).startswith("simulated")
+
+
 def latest(decisions: Iterable[Decision]) -> list[Decision]:
     """The decisions that count, in file order: of one reviewer's words on one text the last. Different reviewers all count."""
     kept: dict[tuple[str, str, str], Decision] = {}
     for decision in decisions:
-        key = (decision.row_id, decision.reviewer, decision.text_hash)
+        key = (decision.row_id, person(decision.reviewer), decision.text_hash)
         kept.pop(key, None)
         kept[key] = decision
     return list(kept.values())
