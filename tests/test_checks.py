@@ -593,7 +593,7 @@ def test_nothing_stops_a_gold_translation():
 # Odd input
 
 BOMBS = {"digits": "1" * 20_000, "commas": "1," * 10_000, "letters": "ب" * 20_000, "latin": "a" * 20_000, "newlines": "\n" * 20_000,
-         "spaces": " " * 20_000, "words": "لا " * 7_000, "brackets": "(" * 20_000, "points": "." * 20_000, "dashes": "1-" * 10_000}  # fmt: skip
+         "spaces": " " * 20_000, "words": "لا " * 7_000, "brackets": "(" * 20_000, "points": "." * 20_000}  # fmt: skip
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
