@@ -52,18 +52,22 @@ def clears(state: dict, bar: int) -> bool:
     return state["state"] == "accept" and state["best"]["score"] >= bar and not state["best"]["stops"]
 
 
+def _queued(states: Iterable[dict]) -> list[dict]:
+    """States that have a text, in the form of `review.queue`."""
+    return [{**state, "queue_reason": "test item", "stratum": "", "reviewers": 1} for state in states if state["best"]]
+
+
 def queue(states: Iterable[dict], bar: int) -> list[dict]:
     """The items a reviewer must decide on, in the form of `review.queue`."""
-    return [{**s, "queue_reason": "test item", "stratum": "", "reviewers": 1} for s in states if s["best"] and not clears(s, bar)]
+    return [row for row in _queued(states) if not clears(row, bar)]
 
 
 def admit(states: list[dict], decisions: list[Decision], bar: int) -> dict[str, tuple[str, dict | None, str]]:
     """{row id: (status, values, note)} under the stricter policy; every state gets exactly one. A person's decision outweighs all."""
-    everything = [{**state, "queue_reason": "test item", "stratum": "", "reviewers": 1} for state in states if state["best"]]
-    merged = merge(states, everything, decisions, "hold")
-    for state in states:
-        if merged[state["id"]][0] == "held" and state["best"] and clears(state, bar) and state["id"] not in {d.row_id for d in decisions}:
-            merged[state["id"]] = ("ok", state["best"]["values"], f"every check clean, score {state['best']['score']}")
+    merged, decided = merge(states, _queued(states), decisions, "hold"), {decision.row_id for decision in decisions}
+    for row_id, best in ((s["id"], s["best"]) for s in states if s["best"] and clears(s, bar) and s["id"] not in decided):
+        if merged[row_id][0] == "held":
+            merged[row_id] = ("ok", best["values"], f"every check clean, score {best['score']}")
     return merged
 
 
