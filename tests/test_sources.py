@@ -426,7 +426,7 @@ def test_an_empty_file_is_refused_by_name(write, name: str, content: str):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_doubled_id_is_refused_with_both_rows(write, name: str):
-    row = ROWS[name][0]
+    row = {"id": "y", **ROWS[name][0]}
     other = {**row, "ID": 8, "id": "x", "dialogue": "Doctor: A\nPatient: B"} if name.startswith("dialogues") else {**row, "id": "x"}
     message = refused(write(name, jsonl(row, other, row)))
     assert message.startswith(f"{name}: id ") and message.endswith("stands twice (rows 1 and 3)")
@@ -516,7 +516,23 @@ def test_any_column_of_another_type_names_file_place_and_column(write, name: str
         ("dialogues_train.ar.jsonl", ("dialogue", "ar", "train")),
         ("README.md", None),
         ("medmcqa_train.json", None),
-        ("pubmedqa_test.jsonl", None),
+        ("pubmedqa_test.jsonl", ("pubmedqa", "en", "test")),
+        ("pubmedqa_artificial_train.jsonl", ("pubmedqa", "en", "train")),
+        ("ori_pqaa.json", ("pubmedqa", "en", "train")),
+        ("ori_pqal.json", ("pubmedqa", "en", "test")),
+        ("test_ground_truth.json", None),
+        ("mmlu_anatomy_test.jsonl", ("mmlu", "en", "test")),
+        ("mmlu_astronomy_test.jsonl", None),
+        ("HealthCareMagic-100k.json", ("healthcaremagic", "en", "train")),
+        ("icliniq_train.jsonl", ("icliniq", "en", "train")),
+        ("medical_meadow_flashcards.parquet", ("medical_meadow", "en", "train")),
+        ("medicationqa_train.jsonl", ("medicationqa", "en", "train")),
+        ("umls_qa.jsonl", ("umls_qa", "en", "train")),
+        ("TREC-2017-LiveQA-Medical-Train-1.xml", ("liveqa", "en", "train")),
+        ("TREC-2017-LiveQA-Medical-Test.xml", None),
+        ("0000001_1.xml", ("medquad", "en", "train")),
+        ("bimedix_medqa_train.ar.jsonl", ("bimedix", "ar", "test")),  # the hub calls the split of these test sets "train"
+        ("BiMed-V_stage2.json", ("bimed_v", "en", "train")),
         ("astronomy_test.csv", None),
         ("anatomy_dev.csv", None),
         ("my_medqa_test.jsonl", None),
