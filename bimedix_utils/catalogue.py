@@ -184,7 +184,7 @@ def component(source: str, kind: str) -> str | None:
         return "Multi-turn conversation"
     if source in ("open_qa", "bimed_v"):  # a mixed file: the row's kind is all that is known
         return {"qa": "Single-turn QA", "chat": "Multi-turn conversation"}.get(kind)
-    found = {entry.component for entry in of_source(source)}
+    found = {entry.component for entry in of_source(source)} - {None}
     return found.pop() if len(found) == 1 else None
 
 
@@ -194,16 +194,21 @@ def compare(present: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int,
 
 
 def overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
-    """(source, hub id or owner, licence, passing on, role, rows stated, rows present) for each part of each entry.
+    """(source and splits, hub id or owner, licence, passing on, role, rows stated, rows present): a row for each role of an entry.
 
-    `present`: {"<source> <language> <split>": rows}, as `sources.Census.parts` counts them.
+    `present`: {"<source> <language> <role>": rows}, as `sources.Census.parts` counts them. Splits with one role are one row,
+    because rows do not tell them apart.
     """
     rows = []
     for name, entry in load().entries.items():
-        for part in entry.parts:
-            where = entry.hub if entry.hub != NOT_FOUND else entry.owner
-            here = sum(present.get(f"{entry.source} {lang} {part.role}", 0) for lang in entry.languages)
-            rows.append((f"{name} {part.split}", where, entry.licence, entry.redistribution, part.role, part.rows, here))
+        where = entry.hub if entry.hub != NOT_FOUND else entry.owner
+        for role in dict.fromkeys(part.role for part in entry.parts):
+            parts = [part for part in entry.parts if part.role == role]
+            stated = [part.rows for part in parts]
+            total = NOT_FOUND if NOT_FOUND in stated else sum(stated)
+            here = sum(present.get(f"{entry.source} {lang} {role}", 0) for lang in entry.languages)
+            splits = ", ".join(part.split for part in parts)
+            rows.append((f"{name}: {splits}", where, entry.licence, entry.redistribution, role, total, here))
     return rows
 
 

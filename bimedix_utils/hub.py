@@ -132,7 +132,8 @@ class _Sentences:
         if isinstance(error, ValueError):  # an unknown split or config
             raise InputError(f"{where}: {' '.join(str(error).split())[:300]}") from None
         raise InputError(
-            f"{where} could not be reached ({type(error).__name__}): this needs a network; or put the file into the folder yourself, see data/README.md"
+            f"{where} could not be reached ({type(error).__name__}): this needs a network; or put the file into the folder yourself, "
+            "see data/README.md"
         ) from None
 
 

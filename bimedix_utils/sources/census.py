@@ -76,8 +76,9 @@ class Census:
         """(source, language, rows, keys, most frequent key, its share) of every multiple-choice source."""
         rows = []
         for (source, lang), keys in sorted(self.keys.items()):
-            total, (most, times) = sum(keys.values()), keys.most_common(1)[0]
-            counts = ", ".join(f"{key} {n}" for key, n in sorted(keys.items()))
+            counted = sorted(keys.items())
+            total, (most, times) = keys.total(), max(counted, key=lambda pair: pair[1])
+            counts = ", ".join(f"{key} {n}" for key, n in counted)
             rows.append((source, lang, total, counts, most, round(times / total, 3)))
         return rows
 

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..records import iter_json_lines, not_utf8, read_utf8
 
 CHUNK = 1 << 20  # characters of a JSON list read at a time
+LONGEST = 64 * CHUNK  # a row beyond this is a broken file, not a row
 _BLANK, _DECODER = re.compile(r"\s*"), json.JSONDecoder()
 
 
@@ -102,7 +103,7 @@ class _Window:
                 value, self.at = _DECODER.raw_decode(self.text, self.at)
                 return value
             except json.JSONDecodeError as error:
-                if not self.more():
+                if len(self.text) - self.at > LONGEST or not self.more():
                     raise InputError(f"{where}: not valid JSON ({error.msg}); fetch it again") from None
 
 

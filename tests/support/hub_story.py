@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hub import HubStub  # noqa: E402
+from hub import HubStub
 
 ROW = {"question": "Which nerve?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "exp": None, "subject_name": "Anatomy"}
 
