@@ -38,6 +38,14 @@ def test_the_first_download_resolves_the_revision_and_locks_hash_and_rows(told: 
     assert "".join(record.key() for record in sources.read_file(tmp_path / "medmcqa_train.jsonl")) == "ABCDABCD"
 
 
+def test_one_configuration_of_a_parquet_repository_is_what_the_reader_reads(told: dict, tmp_path: Path):
+    assert told["parquet"]["lock"]["pubmedqa_artificial_train.jsonl"]["config"] == "pqa_artificial"
+    (tmp_path / "pubmedqa_artificial_train.jsonl").write_text(told["pubmedqa"], encoding="utf-8")
+    first, second = sources.read_file(tmp_path / "pubmedqa_artificial_train.jsonl")
+    assert (first.question, first.context, first.split) == ("Does pqa_artificial help?", "We asked. We saw.", "train")
+    assert [first.key(), second.key()] == ["A", "B"]
+
+
 def test_a_second_run_asks_the_hub_nothing(told: dict):
     assert told["again"]["status"] == 0 and told["again"]["requests"] == 0 and told["again"]["lock"] == told["first"]["lock"]
 

@@ -27,12 +27,31 @@ def entry(hub: str, file: str, rows: int | str = 8) -> dict:
     }  # fmt: skip
 
 
+def pubmedqa() -> dict[str, bytes]:
+    """A Parquet repository with two configurations, in the layout of the hub copy of PubMedQA."""
+    import pyarrow
+    import pyarrow.parquet
+
+    files = {"README.md": b"---\nconfigs:\n"}
+    for name, decisions in (("pqa_artificial", ["yes", "no"]), ("pqa_labeled", ["maybe"])):
+        rows = [
+            {"pubid": i, "question": f"Does {name} help?", "context": {"contexts": ["We asked.", "We saw."], "labels": ["A", "B"]},
+             "long_answer": "It may.", "final_decision": decision} for i, decision in enumerate(decisions)
+        ]  # fmt: skip
+        sink = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+        files[f"{name}/train.parquet"] = sink.getvalue()
+        files["README.md"] += f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/train.parquet\n".encode()
+    files["README.md"] += b"---\n"
+    return files
+
+
 def main(folder: Path) -> dict:
     lines = [json.dumps({"id": f"m{i}", **ROW, "cop": i % 4}) + "\n" for i in range(8)]
     content, other = "".join(lines).encode(), "".join(reversed(lines)).encode()
     card = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train.jsonl\n---\n"
     repository = {"README.md": card, "data/train.jsonl": content}
-    stub = HubStub({"toy/good": dict(repository), "toy/gated": dict(repository)})
+    stub = HubStub({"toy/good": dict(repository), "toy/gated": dict(repository), "toy/pubmedqa": pubmedqa()})
     stub.gated.add("toy/gated")
     os.environ.update(HF_ENDPOINT=stub.url, HF_HOME=str(folder / "home"), HF_HUB_DISABLE_TELEMETRY="1")
     from bimedix_utils import catalogue, hub
@@ -43,6 +62,7 @@ def main(folder: Path) -> dict:
             "good": entry("toy/good", "medmcqa_train.jsonl"), "few": entry("toy/good", "medmcqa_few_train.jsonl", 9),
             "gated": entry("toy/gated", "medmcqa_gated_train.jsonl"), "absent": entry("toy/absent", "medmcqa_absent_train.jsonl"),
             "homeless": entry("not found", "medmcqa_homeless_train.jsonl"),
+            "parquet": {**entry("toy/pubmedqa", "pubmedqa_artificial_train.jsonl", 2), "source": "pubmedqa", "config": "pqa_artificial"},
             "private": {**entry("toy/good", "medmcqa_private_train.jsonl"), "licence": "not found", "redistribution": "not found"},
         },
     }  # fmt: skip
@@ -74,6 +94,9 @@ def main(folder: Path) -> dict:
         stub.commits["toy/good"] = told["second commit"] = "f" * 40
         step("moved on", "good")
         step("renewed", "good", "--renew")
+        step("parquet", "parquet")
+        told["pubmedqa"] = (raw / "pubmedqa_artificial_train.jsonl").read_text(encoding="utf-8")
+        (raw / "pubmedqa_artificial_train.jsonl").unlink()
         for name in ("few", "gated", "absent", "homeless", "private", "nonsense"):
             step(name, name)
     (raw / "medmcqa_private_train.jsonl").unlink()
