@@ -78,7 +78,8 @@ def test_the_text_names_no_place_on_a_machine():
 def test_readers_take_their_licence_from_the_catalogue(source: str):
     known = {entry.licence for entry in catalogue.of_source(source)}
     assert catalogue.licence(source) in (known or {"not found"}) | {"not found"}
-    assert not re.search(r"licence=|\"MIT\"|Apache", (ROOT / "bimedix_utils" / "sources" / "readers.py").read_text(encoding="utf-8"))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bimedix_utils" / "sources").glob("*.py"))
+    assert not re.search(r"\"MIT\"|Apache|\"CC-BY", code)
 
 
 @pytest.mark.parametrize(
@@ -199,3 +200,28 @@ def test_choosing_by_name_and_role():
     assert catalogue.chosen([], "validation") == ["medmcqa", "dialogue"]
     with pytest.raises(InputError, match="no source medqua in the catalogue; known: medmcqa, medqa"):
         catalogue.chosen(["medqua"])
+
+
+def test_the_figure_marks_what_is_absent():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from bimedix_utils import display
+
+    axis = display.planned_present([("MedQA", "en", 20_691, 20), ("MedQA", "ar", 11_210, 0)], "title", "rows")
+    said = [text.get_text().strip() for text in axis.texts]
+    assert said == ["20 of 20,691", "none of 11,210"] and axis.get_xscale() == "log"
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["MedQA, en", "MedQA, ar"]
+    pyplot.close(axis.figure)
+
+
+def test_the_stage_that_reads_sources_depends_on_readers_and_catalogue():
+    """An edited reader must re-run notebook 01."""
+    from bimedix_utils import provenance
+
+    package = ROOT / "bimedix_utils"
+    modules = {path.relative_to(package).as_posix() for path in provenance.imported_modules("from bimedix_utils import sources")}
+    parts = {f"sources/{name}.py" for name in ("__init__", "answers", "arabic", "census", "exams", "fields", "files")}
+    assert {*parts, "catalogue.py", "records.py"} <= modules

@@ -525,6 +525,7 @@ def test_any_column_of_another_type_names_file_place_and_column(write, name: str
         ("test_ground_truth.json", None),
         ("mmlu_anatomy_test.jsonl", ("mmlu", "en", "test")),
         ("mmlu_astronomy_test.jsonl", None),
+        ("Anatomy_test.csv", None),
         ("HealthCareMagic-100k.json", ("healthcaremagic", "en", "train")),
         ("icliniq_train.jsonl", ("icliniq", "en", "train")),
         ("medical_meadow_flashcards.parquet", ("medical_meadow", "en", "train")),
@@ -832,7 +833,7 @@ def test_a_json_list_is_read_alike_however_it_is_cut_into_pieces(write, monkeypa
     path = write("healthcaremagic.json", "\ufeff" + json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     whole = sources.read_file(path)
     for chunk in (1, 2, 7, 64):
-        monkeypatch.setattr(sources.readers.files, "CHUNK", chunk)
+        monkeypatch.setattr(sources.exams.files, "CHUNK", chunk)
         assert sources.read_file(path) == whole
     assert [r.question for r in whole] == [row["input"] for row in rows]
 

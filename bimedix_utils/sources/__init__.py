@@ -3,8 +3,8 @@
 A folder is read by file name: `<source>[_anything][.<language>].<ending>`, the language defaulting to English. The kit's own
 `data/sample` uses the same names and formats, so the code that reads eight teaching rows reads the real files.
 
-* `readers`: one reader for each format. MedMCQA's `cop` counts from 1 in the owner's file and from 0 in the hub copy (told apart by
-  the file as a whole); PubMedQA's test rows are those of the owner's list, wherever they stand.
+* `exams`, `answers`, `arabic`: one reader for each format. MedMCQA's `cop` counts from 1 in the owner's file and from 0 in the hub
+  copy (told apart by the file as a whole); PubMedQA's test rows are those of the owner's list, wherever they stand.
 * `files`: JSON Lines, JSON lists and Parquet in bounded memory, XML without entities.
 * `census`: counts kept while rows go by.
 """
@@ -20,9 +20,10 @@ from pathlib import Path
 from ..catalogue import KIT_LICENCE
 from ..errors import InputError
 from ..records import LABELS, Ids, Record, hash64
-from . import readers
+from . import answers, arabic, exams
+from .answers import SPEAKERS, split_speakers
 from .census import Census, examples
-from .readers import MMLU_SUBJECTS, OFFICIAL_TEST, PUBMEDQA_OPTIONS, SPEAKERS, split_speakers
+from .exams import MMLU_SUBJECTS, OFFICIAL_TEST, PUBMEDQA_OPTIONS
 
 __all__ = ["KIT_LICENCE", "MMLU_SUBJECTS", "OFFICIAL_TEST", "PUBMEDQA_OPTIONS", "SOURCES", "SPEAKERS", "Census", "InputError", "Source",
            "examples", "find_files", "iter_file", "read_file", "recognise", "split_speakers"]  # fmt: skip
@@ -49,28 +50,28 @@ class Source:
 
 
 def _qa(name: str, source: str, pattern: str) -> Source:
-    return Source(name, partial(readers.question_answer, source=source), pattern, split="train")
+    return Source(name, partial(answers.question_answer, source=source), pattern, split="train")
 
 
 _SUBJECT = "(" + "|".join(MMLU_SUBJECTS) + ")"
 _ROWS = r"\.(jsonl|json|parquet)$"
 SOURCES = {
-    "medmcqa": Source("MedMCQA", readers.medmcqa, r"^medmcqa.*\.(jsonl|parquet)$"),
-    "medqa": Source("MedQA", readers.medqa, r"^medqa.*\.(jsonl|parquet)$"),
+    "medmcqa": Source("MedMCQA", exams.medmcqa, r"^medmcqa.*\.(jsonl|parquet)$"),
+    "medqa": Source("MedQA", exams.medqa, r"^medqa.*\.(jsonl|parquet)$"),
     # Its owner sorts rows by decision, and PQA-A says yes in nine of ten rows: no balance to expect.
-    "pubmedqa": Source("PubMedQA", readers.pubmedqa, r"^(pubmedqa.*\.(jsonl|json|parquet)|ori_pqa[al]\.json)$", balanced=False),
-    "mmlu": Source("MMLU", readers.mmlu, rf"^({_SUBJECT}_test.*\.csv|mmlu_{_SUBJECT}_test.*\.(jsonl|parquet))$", split="test"),
-    "open_qa": Source("open questions", readers.open_qa, r"^open_qa.*\.(jsonl|parquet)$"),
-    "dialogue": Source("MTS-Dialog", readers.dialogues, r"^(mts_dialog|dialogues).*\.(jsonl|parquet)$"),
-    "healthcaremagic": _qa("HealthCareMagic", "healthcaremagic", r"^healthcaremagic.*" + _ROWS),
-    "icliniq": _qa("iCliniq", "icliniq", r"^icliniq.*" + _ROWS),
-    "medical_meadow": _qa("Medical Meadow", "medical_meadow", r"^medical_meadow.*" + _ROWS),
-    "medicationqa": _qa("MedicationQA", "medicationqa", r"^medicationqa.*" + _ROWS),
+    "pubmedqa": Source("PubMedQA", exams.pubmedqa, r"^(pubmedqa.*\.(jsonl|json|parquet)|ori_pqa[al]\.json)$", balanced=False),
+    "mmlu": Source("MMLU", exams.mmlu, rf"^({_SUBJECT}_test.*\.csv|mmlu_{_SUBJECT}_test.*\.(jsonl|parquet))$", split="test"),
+    "open_qa": Source("open questions", answers.open_qa, r"^open_qa.*\.(jsonl|parquet)$"),
+    "dialogue": Source("MTS-Dialog", answers.dialogues, r"^(mts_dialog|dialogues).*\.(jsonl|parquet)$"),
+    "healthcaremagic": _qa("HealthCareMagic", "healthcaremagic", r"(?i)^healthcaremagic.*" + _ROWS),
+    "icliniq": _qa("iCliniq", "icliniq", r"(?i)^icliniq.*" + _ROWS),
+    "medical_meadow": _qa("Medical Meadow", "medical_meadow", r"(?i)^medical_meadow.*" + _ROWS),
+    "medicationqa": _qa("MedicationQA", "medicationqa", r"(?i)^medicationqa.*" + _ROWS),
     "umls_qa": _qa("QA made from the UMLS", "umls_qa", r"^umls_qa.*" + _ROWS),
-    "liveqa": Source("LiveQA", readers.liveqa, r"^(liveqa.*|trec-2017-liveqa-medical-train.*)\.xml$", split="train"),
-    "medquad": Source("MedQuAD", readers.medquad, r"^(medquad.*|\d{7}(_\d+)*)\.xml$", split="train", may_be_empty=True),
-    "bimedix": Source("BiMediX Arabic test sets", readers.bimedix, r"^bimedix_.*" + _ROWS, split="test", twins=False, balanced=False),
-    "bimed_v": Source("BiMed-V", readers.bimed_v, r"^(bimed_v|bimed-v).*" + _ROWS, split="train", twins=False),
+    "liveqa": Source("LiveQA", answers.liveqa, r"(?i)^(liveqa.*|trec-2017-liveqa-medical-train.*)\.xml$", split="train"),
+    "medquad": Source("MedQuAD", answers.medquad, r"(?i)^(medquad.*|\d{7}(_\d+)*)\.xml$", split="train", may_be_empty=True),
+    "bimedix": Source("BiMediX Arabic test sets", arabic.bimedix, r"^bimedix_.*" + _ROWS, split="test", twins=False, balanced=False),
+    "bimed_v": Source("BiMed-V", answers.bimed_v, r"(?i)^(bimed_v|bimed-v).*" + _ROWS, split="train", twins=False),
 }
 
 
@@ -82,7 +83,7 @@ def recognise(path: Path) -> tuple[str, str, str] | None:
     their owner publishes undivided, and that the catalogue knows as training or as test sets, are that whatever their name says.
     """
     for source, known in SOURCES.items():
-        if re.match(known.pattern, path.name, re.IGNORECASE if known.split else 0):
+        if re.match(known.pattern, path.name):
             lang = re.search(r"\.([a-z]{2})\.(?:jsonl|json|csv|parquet|xml)$", path.name)
             found = re.search(r"(train|dev|valid|test)", path.name.removeprefix(source))
             split = {"train": "train", "dev": "validation", "valid": "validation"}.get(found.group(1) if found else "", "test")
