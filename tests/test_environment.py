@@ -22,7 +22,7 @@ FLOORS = [
     {"provenance", "parameters"},
     {"records", "tasks", "runs", "templates"},
     {"display"},
-    {"checks", "teacher", "duplicates"},
+    {"checks", "teacher", "duplicates", "leakage"},
     {"sources", "knowledge", "synthesis", "translation", "review", "testsets", "mixture"},
     {"models", "training", "weights"},
     {"evaluation", "calibration", "speed", "chat", "serve"},
