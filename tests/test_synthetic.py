@@ -2,11 +2,14 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+from benchmarks import mix as bench
 from support import synthetic
 
 from bimedix_utils.records import Record
@@ -194,3 +197,88 @@ def test_a_whole_data_set_is_not_made_again(tmp_path):
     assert (tmp_path / "train-00.jsonl").stat().st_mtime_ns == before
     synthetic.write(tmp_path, 310, seed=1, files=2, tests=0.02)
     assert (tmp_path / "train-00.jsonl").stat().st_mtime_ns != before
+
+
+# The benchmark's judgement
+
+
+@pytest.fixture
+def judge(folder, rows, tmp_path):
+    """Judges a result given as {id: (status, id of the row that stays)}; everything else is in the shards."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def judged(removed: dict[str, tuple[str, str]]) -> dict:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        columns = {"id": list(removed), "status": [s for s, _ in removed.values()], "other": [o for _, o in removed.values()]}
+        text = pyarrow.string()
+        parquet.write_table(pyarrow.table(columns, schema=pyarrow.schema({name: text for name in columns})), tmp_path / "removed.parquet")
+        kept = [row_id for row_id in rows if row_id not in removed]
+        parquet.write_table(pyarrow.table({"id": kept}), tmp_path / "data" / "train-00000.parquet")
+        return bench.judged(folder, tmp_path, ROWS)
+
+    return judged
+
+
+@pytest.fixture
+def truth(planted) -> dict[str, tuple[str, str]]:
+    """What a perfect mix removes."""
+    return {e["id"]: ("leaked" if name == "leak" else "duplicate", e["other"]) for name, entries in planted.items() for e in entries}
+
+
+def test_a_perfect_result_is_judged_perfect(judge, truth, rows, planted):
+    result = judge(truth)
+    assert [result[f"{name}_recall"] for name in ("exact", "near", "leak")] == [1, 1, 1]
+    assert result["false_removal"] == 0 and result["accounted"]
+    known = {entry["id"] for entries in planted.values() for entry in entries}
+    known |= {entry["other"] for name in ("exact", "near") for entry in planted[name]}
+    assert result["unplanted"] == len(rows.keys() - known)
+
+
+def test_nothing_removed_is_judged_as_nothing_found(judge):
+    result = judge({})
+    assert [result[f"{name}_recall"] for name in ("exact", "near", "leak")] == [0, 0, 0] and result["false_removal"] == 0
+
+
+def test_either_of_a_pair_may_stay(judge, truth, planted):
+    for entry in planted["near"]:
+        truth[entry["other"]] = ("duplicate", entry["id"])
+        del truth[entry["id"]]
+    result = judge(truth)
+    assert result["near_recall"] == 1 and result["false_removal"] == 0
+
+
+def test_a_missed_copy_a_missed_leak_and_a_wrong_removal_count(judge, truth, planted):
+    for name in ("exact", "near", "leak"):
+        del truth[planted[name][0]["id"]]
+    innocent = "pubmedqa:1"
+    assert innocent not in truth and innocent not in {e["other"] for entries in planted.values() for e in entries}
+    result = judge(truth | {innocent: ("leaked", "test")})
+    assert sum(sum(counts.values()) for counts in result["missed"].values()) == 3
+    assert result["false_removal"] == 1 / result["unplanted"] and result["false_removals"] == {"leaked": 1}
+
+
+def test_no_room_is_no_removal(judge, truth):
+    result = judge(truth | {"pubmedqa:1": ("surplus", "")})
+    assert result["false_removal"] == 0 and result["accounted"]
+
+
+def test_a_leak_may_be_the_duplicate_of_another_leak(judge, truth, planted):
+    first, second, third = (entry["id"] for entry in planted["leak"][:3])
+    truth[second], truth[third] = ("duplicate", first), ("duplicate", second)
+    assert judge(truth)["leak_recall"] == 1
+    truth[first] = ("duplicate", third)
+    assert judge(truth)["leak_recall"] < 1
+
+
+def test_memory_counts_a_child(tmp_path):
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytes([1]) * 10**8; print(1, flush=True); input()'])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        found = bench.tree(process.pid)
+        assert len(found) == 2
+        assert bench.memory(found, False) > 10**8 > bench.memory([process.pid], False)
+        assert 10**8 < bench.memory(found, True) <= bench.memory(found, False)
+    finally:
+        process.communicate(b"\n")

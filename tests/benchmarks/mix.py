@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -128,14 +129,15 @@ def shards(folder: Path) -> list[Path]:
 
 
 def rows_hash(folder: Path) -> str:
-    """A hash of the set of rows in the shards, whatever their order and shard: the sum of the rows' hashes."""
+    """A hash of the set of rows in the shards, whatever their order and shard (but not their split): the sum of the rows' hashes."""
     import pyarrow.parquet as parquet
 
     total = 0
     for path in shards(folder):
+        split = re.sub(r"\d+", "", path.relative_to(folder / "data").as_posix())
         for batch in parquet.ParquetFile(path).iter_batches(2000):
             for row in batch.to_pylist():
-                text = f"{path.relative_to(folder / 'data').as_posix().partition('-')[0]}:{canonical_json(row)}"
+                text = f"{split}:{canonical_json(row)}"
                 total += int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
     return f"{total % 2**128:032x}"
 
