@@ -104,7 +104,7 @@ def finish(
         "keys": manifest.keys(rows, found),
         "splits": {split: sum(s["rows"] for s in written if s["split"] == split) for split in shards.SPLITS},
         "shards": written,
-        "tokens": counted,
+        "tokens": counted.as_json(),
     }
     write_text(folder / "README.md", [card(facts)])
     write_json(folder / "manifest.json", facts)
