@@ -244,3 +244,32 @@ def test_a_folder_with_other_rows_than_the_card_says_does_not_load(manifest, tmp
     (tmp_path / "bimed" / "README.md").write_text(card(manifest), encoding="utf-8")
     with pytest.raises(NonMatchingSplitsSizesError):
         datasets.load_dataset(str(tmp_path / "bimed"), cache_dir=str(tmp_path / "cache"))
+
+
+def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
+    """As printed, on shards written from records: loaded rows become records and conversations again."""
+    import datasets
+
+    from bimedix_utils.records import Record, Turn, to_dataset
+    from bimedix_utils.templates import messages
+
+    common = {"lang": "en", "source": "toy", "licence": "MIT", "split": "train"}
+    turns = (Turn(role="patient", text="It hurts."), Turn(role="doctor", text="Where?"))
+    rows = [
+        Record(id="1", kind="mcqa", question="Which?", options=("a", "b"), answer_index=1, **common),
+        Record(id="2", kind="chat", turns=turns, **common),
+    ]
+    (tmp_path / "path/of/this/folder/data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    manifest["splits"] = {"train": 2}
+    manifest["shards"] = [{**manifest["shards"][0], "rows": 2}]
+    to_dataset(rows).add_column("task", ["medqa", "chat"]).to_parquet(f"path/of/this/folder/{manifest['shards'][0]['file']}")
+    text = card(manifest)
+    (tmp_path / "path/of/this/folder/README.md").write_text(text, encoding="utf-8")
+    load, render = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope = {}
+    exec(load, scope)
+    exec(render, scope)
+    loaded = [Record(**{name: row[name] for name in Record.model_fields}) for row in scope["mix"]["train"]]
+    assert loaded == rows and [messages(row) for row in loaded] == [messages(row) for row in rows]

@@ -313,10 +313,10 @@ def _tokens(table: Mapping[str, Any] | None) -> str:
         (
             r.get("lang"),
             _number(r.get("fertility"), ".2f"),
-            _interval({**r, "few": False}, "fertility_low", "fertility_high", ".2f"),
+            _interval(r, "fertility_low", "fertility_high", ".2f"),
             *(r.get(name) for name in ("p50", "p90", "p99", "max")),
             _number(r.get("over_share"), ".2%"),
-            _interval({**r, "few": False}, "over_low", "over_high", ".2%"),
+            _interval({**r, "few": False}, "over_low", "over_high", ".2%"),  # Wilson's holds for few rows too
         )
         for r in languages
     ]
