@@ -1,10 +1,10 @@
 """Does a training row ask a test question? Told by the question itself, by word sequences, and by the set of options.
 
 The rules, in the form of `text.match_key`, in any language:
-* **question**: the row asks a test question word for word. A multiple-choice row that shares only a short stock question ("Which is true?")
+* **question**: the row asks a test question word for word. A multiple-choice row that shares only a short question ("Which is true?")
   with a test item must also share half of its options.
-* **words**: the row contains a test question or its abstract: all runs of `WORDS` words of a short one, `LONG_SHARE` of a long one. Runs that
-  stand in several test questions are stock phrases and prove nothing, nor does a short question within a multiple-choice row.
+* **words**: the row contains a test question or its abstract: all runs of `WORDS` words of a short one, `LONG_SHARE` of a long one.
+  Runs that stand in several test questions are stock phrases and prove nothing, nor does a short question within a multiple-choice row.
 * **options**: the row has the same options, and shares words of the question or options long enough to be no coincidence.
 
 A paraphrased or loosely translated test question is not found; nothing here claims so.

@@ -199,8 +199,8 @@ def many() -> tuple[list[tuple[str, str]], dict[str, str]]:
     draw = random.Random(42)
     originals = [(f"text:{i}", draw.choices(WORDS, k=draw.randint(60, 120))) for i in range(270)]
     texts, planted = list(originals), {}
-    for number, (row_id, words) in enumerate(draw.sample(originals, 30)):
-        copy = list(words)
+    for number, (row_id, text) in enumerate(draw.sample(originals, 30)):
+        copy = list(text)
         for place in draw.sample(range(len(copy)), 2):
             copy[place] = "changed"
         planted[f"copy:{number}"] = row_id

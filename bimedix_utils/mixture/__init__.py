@@ -1,4 +1,4 @@
-"""BiMed: the bilingual instruction set at a stated Arabic:English ratio, without duplicates or test questions, from toy size to millions of rows.
+"""BiMed: the bilingual instruction set at a stated Arabic:English ratio, without duplicates or test questions, at any size.
 
 `build` is the whole; its steps `look`, `choose`, `write`, `finish` are what notebook 05 shows one by one. Each may be killed and run again.
 """
@@ -29,9 +29,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Settings:
-    """What a mix depends on besides its inputs. `similarity`: Jaccard over runs of five words; `tolerance`: relative to the ratio;
-    `token_rows`: rows whose tokens are counted, 0 for all (exact, resumable, slow); `purpose` "publish" holds back every row whose licence is
-    not known to allow redistribution."""
+    """What a mix depends on besides its inputs.
+
+    `similarity`: Jaccard over runs of five words; `tolerance`: relative to the ratio; `token_rows`: rows whose tokens are counted, 0 for
+    all (exact, resumable, slow); `purpose` "publish" holds back every row whose licence is not known to allow redistribution.
+    """
 
     seed: int = 42
     arabic: int = 1
@@ -48,7 +50,10 @@ class Settings:
 
 
 def look(inputs: list[Input], tests: Path, work: Path, settings: Settings, run_map: Map = map) -> Rows:
-    """Read every candidate once; what decides its fate is kept in `work`. Raises `InputError` for damaged inputs unless they may be skipped."""
+    """Read every candidate once; what decides its fate is kept in `work`.
+
+    Raises `InputError` naming the damaged inputs, unless `settings` says to leave them out.
+    """
     parts = scan.scan(inputs, tests, work / "features", settings.seed, run_map)
     return decide.load(parts, skip_damaged=settings.damaged_input == "skip")
 
@@ -89,7 +94,7 @@ def finish(
         "kit": "bimedix-kit",
         "mode": mode,
         "seed": settings.seed,
-        "settings": asdict(settings),
+        "settings": manifest.described(asdict(settings)),
         "inputs": manifest.inputs_of(inputs, rows, run_map),
         "set_aside": dict(sorted(rows.aside.items())),
         "tests": manifest.tests_of(known),
@@ -115,7 +120,7 @@ def build(
     inputs: list[Input | Path], tests: Path, folder: Path, settings: Settings = Settings(), workers: int = 1, backend: str = "processes",
     composition: Path | None = None, mode: str = "custom", revisions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """From files of records to shards, card and manifest in `folder`; returns the manifest. Run again after a kill, it does what is missing.
+    """From files of records to shards, card and manifest in `folder`; returns the manifest. Run again, it does what is missing.
 
     `tests`: JSON Lines of the test rows. `composition`: the paper's table, by default the one in data/paper.
     """

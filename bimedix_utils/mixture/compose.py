@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,10 @@ _COMPONENTS = {"PubMedQA": "pubmedqa", "MedMCQA": "medmcqa", "MedQA": "medqa", "
 
 
 class Cell(NamedTuple):
-    """One task in one language. `target`: what was aimed at, -1 where only the ratio binds; `taken` rows of `available`; `why` less."""
+    """One task in one language: `taken` rows of `available`, and `why` not all, or not the target.
+
+    `target` is what the composition asks for; where a ratio binds, the rows that would stand beside all of the other language's.
+    """
 
     task: str
     lang: str
@@ -61,28 +64,27 @@ def by_ratio(available: Mapping[tuple[str, str], int], arabic: int, english: int
             if (translated, rows) == (before, limit):
                 break
         taken = {"en": rows, **_shared(others, translated)}
+        wanted = {"en": ceil(sum(others.values()) / part), **_shared(others, ceil(have["en"] * part))}
         for lang in languages:
-            if have[lang] or lang in ("en", "ar"):
-                cells.append(Cell(task, lang, have[lang], -1, taken[lang], _why(lang, have, taken, arabic, english)))
+            cells.append(
+                Cell(task, lang, have[lang], wanted[lang], taken[lang], _why(lang, have[lang], wanted[lang], taken[lang], arabic, english))
+            )
     return cells
 
 
-def _why(lang: str, have: dict[str, int], taken: dict[str, int], arabic: int, english: int) -> str:
-    if not have[lang]:
-        return "none present"
-    if taken[lang] == have[lang]:
-        return ""
-    short = sum(n for other, n in have.items() if other != "en") if lang == "en" else have["en"]
+def _why(lang: str, have: int, wanted: int, taken: int, arabic: int, english: int) -> str:
     partner = "Arabic" if lang == "en" else "English"
-    return f"{arabic}:{english} was reached" if short else f"no {partner} rows to stand beside"
+    if not have:
+        return "none present"
+    if taken == have:
+        return f"too few rows to stand beside all {partner} ones" if taken < wanted else ""
+    return f"{arabic}:{english} was reached" if taken else f"no {partner} rows to stand beside"
 
 
 def _shared(available: Mapping[str, int], total: int) -> dict[str, int]:
     """`total` rows shared out in proportion to what is available; the largest remainders get the last ones."""
     everything = sum(available.values())
-    if not everything:
-        return dict.fromkeys(available, 0)
-    exact = {lang: Fraction(total * n, everything) for lang, n in available.items()}
+    exact = {lang: Fraction(total * n, everything) if everything else Fraction(total, len(available)) for lang, n in available.items()}
     taken = {lang: floor(value) for lang, value in exact.items()}
     for lang in sorted(exact, key=lambda lang: (taken[lang] - exact[lang], lang))[: total - sum(taken.values())]:
         taken[lang] += 1

@@ -10,12 +10,26 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from .. import catalogue
-from ..leakage import RULES, KnownTests
+from ..duplicates import WORDS
+from ..leakage import LONG_SHARE, LONG_TEXT, RULES, SAME_QUESTION_WORDS, KnownTests
 from ..provenance import hash_path
 from ..records import LABELS
 from .decide import OK, STATUSES, Decision, Rows
 from .scan import Input
 from .work import Map
+
+
+def described(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the sentences a reader of the card needs."""
+    return {
+        **settings,
+        "ratio": f"{settings['arabic']}:{settings['english']}" if settings["composition"] == "ratio" else "the paper's composition",
+        "duplicates": f"equal content within a language; or, in normalised text, at least {settings['similarity']:g} of the runs of {WORDS} "
+        "words in common (Jaccard), candidates by MinHash, each compared exactly. A translation is a copy of its original, not a duplicate.",
+        "leakage": f"the same question word for word; all runs of {WORDS} words of a short test text, {LONG_SHARE:g} of those of one of at "
+        f"least {LONG_TEXT} words; or the same set of options beside a question with at least {SAME_QUESTION_WORDS:g} of the words. In both "
+        "languages; a near duplicate of a leaked row is leaked.",
+    }
 
 
 def counts(rows: Rows, found: Decision) -> dict[str, int]:
@@ -87,11 +101,13 @@ def tests_of(tests: KnownTests) -> list[dict[str, Any]]:
 def paper_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of the paper's composition table that concern text, with their status as the table gives it."""
     with open(path, encoding="utf-8", newline="") as handle:
-        return [
-            {"component": row["component"], "lang": row["lang"].lower(), "task": row["task"], "samples": int(row["samples"]), "status": row["status"]}
-            for row in csv.DictReader(handle)
-            if row["task"] in ("MCQA", "QA", "Chat") and row["lang"] in ("EN", "AR") and row["samples"].isdigit()
-        ]  # fmt: skip
+        rows = [row for row in csv.DictReader(handle) if row["task"] in ("MCQA", "QA", "Chat") and row["lang"] in ("EN", "AR")]
+    names = ("component", "task", "status")
+    return [
+        {name: r[name] for name in names} | {"lang": r["lang"].lower(), "samples": int(r["samples"])}
+        for r in rows
+        if r["samples"].isdigit()
+    ]
 
 
 def write_removed(path: Path, batches: Any, schema: Any) -> None:

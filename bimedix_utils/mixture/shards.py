@@ -58,7 +58,7 @@ def read(folder: Path, split: str) -> Iterator[Record]:
 
 
 def write(rows: Rows, found: Decision, folder: Path, validation_share: float, shard_rows: int, run_map: Map = map) -> list[dict[str, Any]]:
-    """Write `folder/data/<split>-00000-of-0000N.parquet`; returns file, split, rows, bytes and SHA-256 of each. Other files in `data` go."""
+    """Write `folder/data/<split>-00000-of-0000N.parquet`, and nothing else stays there. File, split, rows, bytes, SHA-256 of each."""
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     kept = np.flatnonzero(found.status == OK)
