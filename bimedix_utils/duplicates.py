@@ -15,7 +15,7 @@ from .text import match_key
 
 WORDS = 5  # words in one shingle
 PERMUTATIONS = 126
-# (bands, values in a band). A pair of Jaccard 0.8 shares one of 21 bands of 6 with a chance of 0.998, one of 0.6 one of 42 of 3 with 0.99996.
+# (bands, values in a band). The chance to share a band is 0.998 for a pair of Jaccard 0.8 (strict), 0.99996 for one of 0.6 (loose).
 STRICT, LOOSE = (21, 6), (42, 3)
 _KNOWN_WORDS = 500_000  # hashes kept: bounds the memory of a long scan
 _SEED = 42  # of the permutations: part of what a stored signature means
