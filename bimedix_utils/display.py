@@ -4,7 +4,7 @@ Arabic cells are marked right-to-left; matplotlib 3.11 shapes Arabic itself, so 
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .text import is_arabic, isolate
@@ -128,6 +128,21 @@ def bars(values: dict[str, float], title: str, ylabel: str, colours: Sequence[st
     axis.margins(y=0.1)  # room for the values above the highest bar
     if len(values) > 6:
         axis.tick_params(axis="x", rotation=30)
+    return axis
+
+
+def lengths(histograms: Mapping[str, Sequence[int]], edges: Sequence[int], limit: int, title: str) -> "Axes":
+    """The share of rows in each bin of length, a step for each language; `edges` are the bins' lower ends in tokens, `limit` a dashed line."""
+    axis = axes(title, "tokens, logarithmic", "share of rows")
+    axis.set_xscale("log", base=2)
+    for lang, counts in histograms.items():
+        total = sum(counts) or 1
+        steps = [max(edge, 0.5) for edge in edges] + [2 * edges[-1]]
+        axis.stairs([n / total for n in counts], steps, color=COLOURS.get(lang, COLOURS["grey"]), linewidth=2.5, label=lang)
+    axis.axvline(limit, linestyle="--", color=COLOURS["grey"], label=f"training length {limit:,}")
+    filled = [edge for counts in histograms.values() for edge, n in zip(edges, counts, strict=True) if n]
+    axis.set_xlim(max(1, min(filled, default=1)) / 2, 4 * max([limit, *filled]))
+    axis.legend()
     return axis
 
 

@@ -16,6 +16,7 @@ from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
 from .compose import Cell, paper_composition
 from .decide import REMOVED, STATUSES, Decision, Rows
+from .manifest import caught, counts
 from .scan import TASKS, Input, family, load_tests, task_of
 from .shards import read
 from .tokens import tokens_of
@@ -23,7 +24,7 @@ from .work import BACKENDS, Map, mapper
 
 __all__ = [
     "BACKENDS", "STATUSES", "TASKS", "Cell", "Decision", "Input", "Map", "Rows", "Settings",
-    "build", "choose", "family", "finish", "load_tests", "look", "mapper", "paper_composition", "read", "task_of", "tokens_of", "write",
+    "build", "caught", "choose", "counts", "family", "finish", "load_tests", "look", "mapper", "paper_composition", "read", "task_of", "tokens_of", "write",
 ]  # fmt: skip
 
 

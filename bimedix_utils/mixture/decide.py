@@ -49,6 +49,11 @@ class Rows:
     def __post_init__(self):
         self._offsets, self._lengths = self.column("offset"), self.column("length")
 
+    def by_group(self) -> list[tuple[tuple[str, str, str, str], int]]:
+        """((language, task, source, licence), rows) of the candidates, sorted."""
+        sizes = np.bincount(self.group, minlength=len(self.groups))
+        return sorted(zip(self.groups, sizes.tolist(), strict=True))
+
     def signatures(self) -> near.Signatures:
         """The signatures of all rows."""
         return near.Signatures([chunk.flatten().to_numpy() for chunk in self.table["signature"].chunks])

@@ -37,6 +37,17 @@ def counts(rows: Rows, found: Decision) -> dict[str, int]:
     return {STATUSES[code]: int(n) for code, n in zip(*np.unique(found.status, return_counts=True), strict=True)}
 
 
+def caught(rows: Rows, found: Decision) -> dict[tuple[str, str], tuple[int, int]]:
+    """{(source, language): (rows, of which leaked)}: of test rows planted among training rows, all should be."""
+    size, leaked = Counter(rows.group.tolist()), Counter(rows.group[found.status == STATUSES.index("leaked")].tolist())
+    table: dict[tuple[str, str], tuple[int, int]] = {}
+    for group, n in sorted(size.items(), key=lambda item: rows.groups[item[0]][2]):
+        lang, _, source, _ = rows.groups[group]
+        before = table.get((source, lang), (0, 0))
+        table[source, lang] = before[0] + n, before[1] + leaked[group]
+    return table
+
+
 def removals(rows: Rows, found: Decision) -> list[dict[str, Any]]:
     """Rows by source, language and status, leaks by rule; sorted."""
     rules = [*RULES, ""]
