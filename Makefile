@@ -13,6 +13,9 @@ DATA ?=
 SET ?=
 TORCH_INDEX ?=
 EXTRAS ?=
+SOURCE ?=
+ROLE ?=
+RENEW ?=
 PORT ?= 8000
 ROWS ?= 1300000
 # Only what was given is passed on: everything else comes from the preset.
@@ -21,7 +24,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh weights serve bench-teacher bench-checks bench-mix stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +63,9 @@ lint: setup ## check and format the code
 
 refresh: setup ## execute the notebooks in smoke mode and store their outputs in them (ALL=1: machine-dependent cells too)
 	$(BIN)/python -m bimedix_utils.refresh $(if $(ALL),--all)
+
+sources: setup ## fetch published sources into data/raw (SOURCE="medmcqa medqa" or ROLE=train|validation|test; RENEW=1 accepts a new revision)
+	@$(BIN)/python -m bimedix_utils.hub $(SOURCE) $(if $(ROLE),--role $(ROLE)) $(if $(RENEW),--renew)
 
 weights: setup ## fetch the small real model of laptop mode into data/raw/weights (0.6 GB)
 	@$(BIN)/python -m bimedix_utils.weights

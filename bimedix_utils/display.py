@@ -146,6 +146,23 @@ def lengths(histograms: Mapping[str, Sequence[int]], edges: Sequence[int], limit
     return axis
 
 
+def planned_present(rows: Sequence[tuple[str, str, int, int]], title: str, xlabel: str) -> "Axes":
+    """For each (name, language, planned, present) a pale bar of what is planned and over it a full one of what is present.
+
+    The scale is logarithmic, one row of bars is told from a hundred thousand; an absent part is marked, not left blank.
+    """
+    axis = axes(title, xlabel, size=(9.0, 1.4 + 0.42 * len(rows)))
+    axis.set_xscale("log")
+    for place, (_, lang, planned, present) in enumerate(rows):
+        axis.barh(-place, planned, color=COLOURS[lang], alpha=0.25, height=0.8)
+        axis.barh(-place, present, color=COLOURS[lang], height=0.45)
+        axis.text(planned, -place, f"  {present:,} of {planned:,}" if present else f"  none of {planned:,}", va="center", fontsize=10)
+    axis.set_xlim(1, 40 * max((planned for _, _, planned, _ in rows), default=1))  # room for the words
+    axis.set_yticks([-place for place in range(len(rows))], [f"{name}, {lang}" for name, lang, _, _ in rows])
+    axis.grid(axis="y", visible=False)
+    return axis
+
+
 def intervals(
     rows: Sequence[tuple[str, float, float, float]], title: str, xlabel: str, chance: float | None = None, pale: str | None = None
 ) -> "Axes":

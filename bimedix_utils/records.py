@@ -4,7 +4,11 @@ Records are the only thing that flows between stages. They are immutable; a stag
 """
 
 import csv
+import hashlib
+import itertools
 import json
+import os
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -145,33 +149,53 @@ def read_utf8(path: Path) -> str:
     """A file's text, or an `InputError` that names the byte which is not UTF-8 and the usual cause."""
     try:
         return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        if error.end == len(error.object) and error.reason == "unexpected end of data":
-            raise InputError(f"{path.name}, line {line}: the file is cut short inside a letter; fetch it again") from None
-        raise InputError(
-            f"{path.name}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}). Arabic files saved on Windows are often "
-            f"Windows-1256; convert with: iconv -f WINDOWS-1256 -t UTF-8 '{path.name}' > fixed"
-        ) from None
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
     except OSError as error:
         raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
 
 
+def not_utf8(path: Path) -> InputError:
+    """Finds the first line that is not UTF-8, reading line by line."""
+    with open(path, "rb") as handle:
+        for line, raw in enumerate(handle, start=1):
+            try:
+                raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if error.end == len(raw) and error.reason == "unexpected end of data":
+                    return InputError(f"{path.name}, line {line}: the file is cut short inside a letter; fetch it again")
+                return InputError(
+                    f"{path.name}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Arabic files saved on Windows are often "
+                    f"Windows-1256; convert with: iconv -f WINDOWS-1256 -t UTF-8 '{path.name}' > fixed"
+                )
+    return InputError(f"{path.name}: not UTF-8")
+
+
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of a JSON Lines file; blank lines are skipped; a broken or non-object line raises `InputError`."""
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path.name}, line {number}, column {error.colno}: not valid JSON ({error.msg}). If the line is cut short the file "
-                "was not copied whole: fetch it again"
-            ) from None
-        if not isinstance(value, dict):
-            raise InputError(f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}")
-        yield number, value
+    """(line number, object) of a JSON Lines file, one line in memory at a time; blank lines are skipped; a broken or non-object
+    line raises `InputError`."""
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.strip():
+                    yield number, _object(path, number, line)
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
+
+
+def _object(path: Path, number: int, line: str) -> dict:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path.name}, line {number}, column {error.colno}: not valid JSON ({error.msg}). If the line is cut short the file "
+            "was not copied whole: fetch it again"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}")
+    return value
 
 
 def read_study(folder: Path, name: str) -> list[dict[str, str]]:
@@ -182,6 +206,66 @@ def read_study(folder: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(read_utf8(table).splitlines()))
 
 
+class Ids:
+    """Finds ids that stand twice among millions, at 8 bytes an id: only a hash of each is kept."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def add(self, identity: str) -> None:
+        self._hashes.append(hash64(identity))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def doubled(self) -> set[int]:
+        """The hashes (`hash64`) that were added more than once."""
+        import numpy
+
+        values = numpy.sort(numpy.frombuffer(self._hashes, dtype=numpy.uint64)) if self._hashes else numpy.empty(0, numpy.uint64)
+        return {int(value) for value in values[1:][values[1:] == values[:-1]]}
+
+
+def hash64(text: str) -> int:
+    """A 64-bit hash that is the same in every process: that two of a million texts share one has a chance below 1 in 10 million."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def _features() -> "datasets.Features":
+    import datasets
+
+    string = datasets.Value("string")
+    turn = {"role": string, "text": string}
+    special = {"options": datasets.List(string), "answer_index": datasets.Value("int64"), "turns": datasets.List(turn)}
+    return datasets.Features({name: special.get(name, string) for name in Record.model_fields})
+
+
+def write_parquet(path: Path, records: Iterable[Record], group: int = 5_000) -> None:
+    """Write records as Parquet in row groups of `group` rows, atomically, one group in memory at a time.
+
+    The columns are those of `to_dataset`, so that `datasets.load_dataset` reads the file back.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = _features().arrow_schema
+    partial = path.with_name(path.name + ".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    rows = iter(records)
+    with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+        while part := [record.model_dump(mode="json") for record in itertools.islice(rows, group)]:
+            writer.write_table(pyarrow.Table.from_pylist(part, schema=schema))
+    os.replace(partial, path)
+
+
+def iter_parquet(path: Path) -> Iterator[Record]:
+    """Read the records of a Parquet file one by one. Raises `InputError` naming the row that is not a record."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from _from_rows(row for batch in file.iter_batches(1_000) for row in batch.to_pylist())
+
+
 def to_dataset(records: Iterable[Record]) -> "datasets.Dataset":
     """Records as a Hugging Face data set with fixed column types (empty lists keep their type).
 
@@ -190,21 +274,20 @@ def to_dataset(records: Iterable[Record]) -> "datasets.Dataset":
     import datasets
 
     datasets.disable_progress_bars()  # a bar over a few rows is noise in a notebook
-    string = datasets.Value("string")
-    turn = {"role": string, "text": string}
-    special = {"options": datasets.List(string), "answer_index": datasets.Value("int64"), "turns": datasets.List(turn)}
-    features = datasets.Features({name: special.get(name, string) for name in Record.model_fields})
+    features = _features()
     rows = [record.model_dump(mode="json") for record in records]
     columns = {name: [row[name] for row in rows] for name in features}
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-def from_dataset(dataset: "datasets.Dataset") -> list[Record]:
+def from_dataset(dataset: Iterable[dict]) -> list[Record]:
     """The inverse of `to_dataset`; raises `InputError` naming the row that is not a record."""
-    result = []
-    for number, row in enumerate(dataset):
+    return list(_from_rows(dataset))
+
+
+def _from_rows(rows: Iterable[dict]) -> Iterator[Record]:
+    for number, row in enumerate(rows):
         try:
-            result.append(Record(**row))
+            yield Record(**row)
         except ValidationError as error:
             raise InputError(f"row {number}: not a record: {explain(error)}") from None
-    return result

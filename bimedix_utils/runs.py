@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -119,6 +119,19 @@ class Run:
         counts = dict(sorted(Counter(statuses.values()).items()))
         self._counts[title] = {"rows": len(ids), **counts}
         return counts
+
+    def tally(self, title: str, rows: int, counts: Mapping[str, int], doubled: Collection[Any] = ()) -> dict[str, int]:
+        """`account` for rows that went by one at a time: `counts` of each status must add up to `rows`, and no id stand twice.
+
+        `doubled` is what `records.Ids.doubled` found. Raises `AccountingError` naming both sums. Returns the counts, sorted.
+        """
+        if doubled:
+            raise AccountingError(f"{title}: {len(doubled)} ids stand twice")
+        if (total := sum(counts.values())) != rows:
+            raise AccountingError(f"{title}: {rows} rows came in, the statuses add up to {total} ({dict(sorted(counts.items()))})")
+        found = {status: n for status, n in sorted(counts.items()) if n}
+        self._counts[title] = {"rows": rows, **found}
+        return found
 
     def result(self, name: str, value: Any) -> None:
         """Record an exact result (a count, an id, a hash, a category): compared to the letter by the notebook tests."""

@@ -276,8 +276,10 @@ def test_a_windows_1256_file_behind_a_bom_is_found_too(tmp_path: Path):
 
 def test_a_file_cut_inside_an_arabic_letter_is_called_cut_short(tmp_path: Path):
     """Half of all cuts in Arabic text fall inside a two-byte letter; iconv from Windows-1256 would turn a good file into noise."""
-    message = refused(tmp_path / "rows.jsonl", '{"a": "ألم"}\n{"a": "ألم'.encode()[:-1])
-    assert message == "rows.jsonl, line 2: the file is cut short inside a letter; fetch it again"
+    (tmp_path / "rows.jsonl").write_bytes('{"a": "ألم"}\n{"a": "ألم'.encode()[:-1])
+    with pytest.raises(InputError) as error:
+        list(records.iter_json_lines(tmp_path / "rows.jsonl"))
+    assert str(error.value) == "rows.jsonl, line 2: the file is cut short inside a letter; fetch it again"
 
 
 @pytest.mark.parametrize(("value", "name"), [("[1]", "list"), ('"x"', "str"), ("5", "int"), ("null", "NoneType")])
@@ -358,3 +360,46 @@ def test_from_dataset_names_the_row_that_is_no_record():
 
 def test_turns_may_be_given_as_turns():
     assert chat(turns=(Turn(role="doctor", text="Hello."),)).turns[0].role == "doctor"
+
+
+def test_ids_that_stand_twice_are_found_among_many():
+    ids = records.Ids()
+    for number in [*range(1000), 7, 7, 999]:
+        ids.add(f"a:{number}")
+    assert len(ids) == 1003 and ids.doubled() == {records.hash64("a:7"), records.hash64("a:999")}
+    assert records.Ids().doubled() == set()
+
+
+def test_the_hash_of_an_id_is_the_same_everywhere():
+    assert records.hash64("medmcqa:1") == 5603095330021677040
+
+
+def test_parquet_is_written_in_groups_and_read_back(tmp_path: Path):
+    import pyarrow.parquet
+
+    rows = every_kind() * 3
+    records.write_parquet(tmp_path / "rows.parquet", iter(rows), group=4)
+    file = pyarrow.parquet.ParquetFile(tmp_path / "rows.parquet")
+    assert file.num_row_groups == -(-len(rows) // 4) and file.metadata.num_rows == len(rows)
+    assert list(records.iter_parquet(tmp_path / "rows.parquet")) == rows
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_parquet_written_in_groups_is_what_the_library_writes_and_reads(tmp_path: Path):
+    import datasets
+
+    records.write_parquet(tmp_path / "rows.parquet", every_kind())
+    back = datasets.load_dataset("parquet", data_files=str(tmp_path / "rows.parquet"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert back.features == records.to_dataset(every_kind()).features and records.from_dataset(back) == every_kind()
+
+
+def test_an_interrupted_parquet_file_leaves_the_old_one(tmp_path: Path):
+    records.write_parquet(tmp_path / "rows.parquet", every_kind())
+
+    def broken():
+        yield from every_kind()
+        raise InputError("line 5")
+
+    with pytest.raises(InputError):
+        records.write_parquet(tmp_path / "rows.parquet", broken(), group=1)
+    assert list(records.iter_parquet(tmp_path / "rows.parquet")) == every_kind()

@@ -263,6 +263,28 @@ def test_account_stops_when_rows_do_not_add_up(project: Path, expected: list, st
     assert manifest(run.folder)["counts"] == {}
 
 
+def test_tally_proves_counts_without_holding_ids(project: Path):
+    run = start()
+    assert list(run.tally("rows", 3, {"ok": 2, "rejected": 1, "held": 0}).items()) == [("ok", 2), ("rejected", 1)]
+    run.finish()
+    assert manifest(run.folder)["counts"] == {"rows": {"rows": 3, "ok": 2, "rejected": 1}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts", "doubled", "message"),
+    [
+        (3, {"ok": 2}, (), r"rows: 3 rows came in, the statuses add up to 2 \(\{'ok': 2\}\)"),
+        (1, {"ok": 1, "held": 1}, (), r"rows: 1 rows came in, the statuses add up to 2"),
+        (2, {"ok": 2}, {5}, r"rows: 1 ids stand twice"),
+    ],
+)
+def test_tally_stops_when_rows_do_not_add_up(project: Path, rows: int, counts: dict, doubled: tuple, message: str):
+    run = start()
+    with pytest.raises(AccountingError, match=message):
+        run.tally("rows", rows, counts, doubled)
+    run.finish()
+
+
 def test_account_of_no_rows_is_empty(project: Path):
     assert start().account("rows", iter(()), {}) == {}
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from bimedix_utils import sources
 from bimedix_utils.errors import InputError
-from bimedix_utils.records import Record
+from bimedix_utils.records import Record, write_jsonl
 
 pytestmark = pytest.mark.unit
 
@@ -426,7 +428,7 @@ def test_an_empty_file_is_refused_by_name(write, name: str, content: str):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_doubled_id_is_refused_with_both_rows(write, name: str):
-    row = ROWS[name][0]
+    row = {"id": "y", **ROWS[name][0]}
     other = {**row, "ID": 8, "id": "x", "dialogue": "Doctor: A\nPatient: B"} if name.startswith("dialogues") else {**row, "id": "x"}
     message = refused(write(name, jsonl(row, other, row)))
     assert message.startswith(f"{name}: id ") and message.endswith("stands twice (rows 1 and 3)")
@@ -516,7 +518,23 @@ def test_any_column_of_another_type_names_file_place_and_column(write, name: str
         ("dialogues_train.ar.jsonl", ("dialogue", "ar", "train")),
         ("README.md", None),
         ("medmcqa_train.json", None),
-        ("pubmedqa_test.jsonl", None),
+        ("pubmedqa_test.jsonl", ("pubmedqa", "en", "test")),
+        ("pubmedqa_artificial_train.jsonl", ("pubmedqa", "en", "train")),
+        ("ori_pqaa.json", ("pubmedqa", "en", "train")),
+        ("ori_pqal.json", ("pubmedqa", "en", "test")),
+        ("test_ground_truth.json", None),
+        ("mmlu_anatomy_test.jsonl", ("mmlu", "en", "test")),
+        ("mmlu_astronomy_test.jsonl", None),
+        ("HealthCareMagic-100k.json", ("healthcaremagic", "en", "train")),
+        ("icliniq_train.jsonl", ("icliniq", "en", "train")),
+        ("medical_meadow_flashcards.parquet", ("medical_meadow", "en", "train")),
+        ("medicationqa_train.jsonl", ("medicationqa", "en", "train")),
+        ("umls_qa.jsonl", ("umls_qa", "en", "train")),
+        ("TREC-2017-LiveQA-Medical-Train-1.xml", ("liveqa", "en", "train")),
+        ("TREC-2017-LiveQA-Medical-Test.xml", None),
+        ("0000001_1.xml", ("medquad", "en", "train")),
+        ("bimedix_medqa_train.ar.jsonl", ("bimedix", "ar", "test")),  # the hub calls the split of these test sets "train"
+        ("BiMed-V_stage2.json", ("bimed_v", "en", "train")),
         ("astronomy_test.csv", None),
         ("anatomy_dev.csv", None),
         ("my_medqa_test.jsonl", None),
@@ -599,6 +617,401 @@ def test_a_kit_id_is_not_marked_twice(write):
     assert (record.id, record.parent_id) == ("medmcqa:kit-medmcqa-001:ar", "medmcqa:kit-medmcqa-001")
 
 
+# --- the hub's layouts, and one file of each further owner
+
+
+def test_medmcqa_hub_rows_are_read_from_parquet_too(tmp_path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{**MEDMCQA, "id": f"m{i}", "cop": i, "exp": None} for i in range(4)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "medmcqa_train.parquet")
+    records = sources.read_file(tmp_path / "medmcqa_train.parquet")
+    assert [(r.id, r.key(), r.split) for r in records] == [(f"medmcqa:m{i}", "ABCD"[i], "train") for i in range(4)]
+
+
+def test_a_broken_parquet_file_is_refused(write):
+    assert refused(write("medmcqa_train.parquet", "not parquet")).startswith("medmcqa_train.parquet: not a Parquet file")
+
+
+HUB_PUBMEDQA = {
+    "pubid": 123, "question": "Does it help?", "context": {"contexts": ["We asked.", "We saw."], "labels": [], "meshes": []},
+    "long_answer": "It may.", "final_decision": "maybe",
+}  # fmt: skip
+
+
+def test_pubmedqa_hub_row_is_the_owners_row(write):
+    owner = sources.read_file(write("pubmedqa_test.json", json.dumps({"123": PUBMEDQA})))
+    hub = sources.read_file(write("pubmedqa_hub_test.jsonl", jsonl(HUB_PUBMEDQA)))
+    assert hub == owner
+
+
+def test_pubmedqa_artificial_is_training_data(write):
+    (record,) = sources.read_file(write("pubmedqa_artificial.jsonl", jsonl({**HUB_PUBMEDQA, "final_decision": "yes"})))
+    assert (record.split, record.key()) == ("train", "A")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": {"contexts": "We saw."}}, "context.contexts: a list of texts wanted, found str"),
+        ({"context": None}, "context.contexts: a list of texts wanted, found NoneType"),
+        ({"final_decision": 0}, "final_decision is 0; wanted yes, no or maybe"),
+    ],
+)
+def test_pubmedqa_hub_rows_of_another_shape_are_refused(write, change: dict, message: str):
+    assert refused(write("pubmedqa_test.jsonl", jsonl({**HUB_PUBMEDQA, **change}))) == f"pubmedqa_test.jsonl, line 1: {message}"
+
+
+def official(write, first: int = 0, decisions: tuple[str, ...] = ("maybe",), rows: int = 500) -> Path:
+    """The owner's list of test ids, from id 1000 + first on."""
+    return write("test_ground_truth.json", json.dumps({str(1000 + first + i): decisions[i % len(decisions)] for i in range(rows)}))
+
+
+def labelled(write, name: str = "pubmedqa_labeled.jsonl", ids: range = range(1000, 2000)) -> Path:
+    if name.endswith("jsonl"):
+        return write(name, jsonl(*({**HUB_PUBMEDQA, "pubid": i} for i in ids)))
+    return write(name, json.dumps({str(i): PUBMEDQA for i in ids}))
+
+
+@pytest.mark.parametrize("name", ["pubmedqa_labeled.jsonl", "ori_pqal.json"])
+def test_pubmedqa_test_rows_are_the_owners_ids_wherever_they_stand(write, name: str):
+    official(write, first=250)
+    records = sources.read_file(labelled(write, name))
+    test = {r.id for r in records if r.split == "test"}
+    assert test == {f"pubmedqa:{i}" for i in range(1250, 1750)} and Counter(r.split for r in records) == {"test": 500, "validation": 500}
+
+
+@pytest.mark.parametrize("name", ["pubmedqa_labeled.jsonl", "ori_pqal.json", "pubmedqa_pqal.json"])
+def test_the_labelled_part_without_the_owners_list_is_refused_and_never_cut_by_position(write, name: str):
+    message = refused(labelled(write, name))
+    assert f"{name}: test_ground_truth.json is missing. Put the owner's file beside it" in message
+
+
+def test_an_official_list_that_is_not_whole_is_refused(write):
+    official(write, rows=499)
+    assert "has 500 ids with yes, no or maybe; found 499" in refused(labelled(write))
+
+
+def test_a_labelled_file_that_lacks_official_test_rows_is_refused(write):
+    official(write)
+    assert "1 of the 500 official test ids are not in it, first 1000" in refused(labelled(write, ids=range(1001, 2000)))
+
+
+def test_a_decision_that_differs_from_the_official_one_is_refused(write):
+    official(write, decisions=("yes",))
+    assert "final_decision is 'maybe', test_ground_truth.json says 'yes'" in refused(labelled(write))
+
+
+def test_a_test_file_with_a_row_that_is_no_official_test_row_is_refused(write):
+    official(write)
+    path = write("pubmedqa_test.jsonl", jsonl({**HUB_PUBMEDQA, "pubid": 7}))
+    assert refused(path) == "pubmedqa_test.jsonl, line 1: the name says test, but the id is not in test_ground_truth.json"
+
+
+def test_mmlu_hub_rows_are_the_owners_rows(write):
+    row = {"question": MMLU[0], "subject": "anatomy", "choices": MMLU[1:5], "answer": 2}
+    assert sources.read_file(write("mmlu_anatomy_test.jsonl", jsonl(row))) == sources.read_file(write("anatomy_test.csv", table(MMLU)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": 4}, "answer is 4; wanted 0-3"),
+        ({"answer": "C"}, "answer is 'C'; wanted 0-3"),
+        ({"answer": True}, "answer is True; wanted 0-3"),
+        ({"choices": ["a", "b", "c"]}, "choices: a list of 4 texts wanted, found ['a', 'b', 'c']"),
+        ({"subject": "virology"}, "subject is 'virology' in a file named anatomy"),
+    ],
+)
+def test_mmlu_hub_rows_of_another_shape_are_refused(write, change: dict, message: str):
+    row = {"question": "q", "subject": "anatomy", "choices": ["a", "b", "c", "d"], "answer": 0, **change}
+    assert refused(write("mmlu_anatomy_test.jsonl", jsonl(row))) == f"mmlu_anatomy_test.jsonl, line 1: {message}"
+
+
+ALPACA = {"instruction": "If you are a doctor, answer.", "input": "My knee hurts.", "output": "Rest it."}
+PUBLISHED_QA = {
+    "medical_meadow_flashcards.json": ("medical_meadow", ALPACA, "CC, version not stated"),
+    "HealthCareMagic-100k.json": ("healthcaremagic", ALPACA, "not found"),
+    "icliniq_train.jsonl": (
+        "icliniq", {"input": "My knee hurts.", "answer_icliniq": "Rest it.", "answer_chatgpt": "no", "answer_chatdoctor": "no"},
+        "not found",
+    ),
+    "umls_qa.jsonl": ("umls_qa", ALPACA, "UMLS Metathesaurus License"),
+    "medicationqa.jsonl": ("medicationqa", {"Question": "My knee hurts.", "Focus (Drug)": "x", "Answer": "Rest it."}, "not found"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED_QA)
+def test_published_question_answer_sets(write, name: str):
+    source, row, licence = PUBLISHED_QA[name]
+    empty = {key: "" if value == "Rest it." else value for key, value in row.items()}
+    rows = [row, row, empty]
+    first, again, alone = sources.read_file(write(name, json.dumps(rows) if name.endswith("json") else jsonl(*rows)))
+    assert (first.source, first.kind, first.split, first.licence) == (source, "qa", "train", licence)
+    assert (first.question, first.answer, first.status) == ("My knee hurts.", "Rest it.", "ok")
+    assert again.id == f"{first.id}-2" and again.content_hash() == first.content_hash()  # kept: finding duplicates is notebook 05's work
+    assert (alone.status, alone.note) == ("rejected", "no answer in the owner's file")
+
+
+def test_a_published_set_with_other_columns_is_refused_with_the_columns_seen(write):
+    message = refused(write("icliniq_train.jsonl", jsonl({"prompt": "x", "reply": "y"})))
+    assert message.endswith("columns wanted input or instruction with answer_icliniq or output; seen prompt, reply")
+
+
+LIVEQA = """<?xml version="1.0" encoding="UTF-8"?><NLM-QUESTIONS>
+<NLM-QUESTION questionid="Q1"><SUBJECT>gout</SUBJECT><MESSAGE>What is   gout?</MESSAGE><SUB-QUESTIONS><SUB-QUESTION subqid="Q1-S1">
+<ANNOTATIONS><FOCUS>gout</FOCUS></ANNOTATIONS><ANSWERS><ANSWER answerid="Q1-S1-A1">A disease.</ANSWER><ANSWER answerid="Q1-S1-A2">Of
+joints.</ANSWER></ANSWERS></SUB-QUESTION></SUB-QUESTIONS></NLM-QUESTION>
+<NLM-QUESTION qid="1.0"><SUBJECT>Lyme &amp; ticks</SUBJECT><MESSAGE></MESSAGE><SUB-QUESTIONS><SUB-QUESTION><ANSWERS><ANSWER>Tests.</ANSWER>
+</ANSWERS></SUB-QUESTION></SUB-QUESTIONS></NLM-QUESTION></NLM-QUESTIONS>"""
+
+
+def test_liveqa_has_a_row_for_each_answer(write):
+    records = sources.read_file(write("TREC-2017-LiveQA-Medical-Train-1.xml", LIVEQA))
+    assert [(r.id, r.question, r.answer, r.topic) for r in records] == [
+        ("liveqa:Q1-S1-A1", "What is gout?", "A disease.", "gout"),
+        ("liveqa:Q1-S1-A2", "What is gout?", "Of joints.", "gout"),
+        ("liveqa:1.0-S1-A1", "Lyme & ticks", "Tests.", ""),
+    ]
+
+
+MEDQUAD = """<?xml version="1.0" encoding="UTF-8"?><Document id="0000001_1" source="CancerGov" url="u"><Focus>Gout</Focus><QAPairs>
+<QAPair pid="1"><Question qid="0000001_1-1" qtype="information">What is (are) Gout ?</Question><Answer>A
+disease.</Answer></QAPair><QAPair pid="2"><Question qid="0000001_1-2" qtype="treatment">How?</Question><Answer></Answer></QAPair>
+</QAPairs></Document>"""
+
+
+def test_medquad_keeps_pairs_whose_answer_the_owner_removed(write):
+    told, removed = sources.read_file(write("1_CancerGov_QA/0000001_1.xml", MEDQUAD))
+    assert (told.id, told.question, told.answer) == ("medquad:CancerGov-0000001_1-1", "What is (are) Gout ?", "A disease.")
+    assert (told.licence, told.split, told.topic) == ("CC-BY-4.0", "train", "Gout")
+    assert (removed.status, removed.note) == ("rejected", "no answer in the owner's file")
+
+
+@pytest.mark.parametrize("name", ["0000001.xml", "liveqa.xml"])
+def test_xml_with_a_document_type_or_an_entity_is_not_expanded(write, name: str):
+    bomb = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><Document>&c;</Document>'
+    assert (
+        refused(write(name, bomb)) == f"{name}: a document type or an entity is declared, which the owner's files do not do; it is not read"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("0000001.xml", "<Document><QAPairs>", "0000001.xml, line 1: not valid XML"),
+        ("0000001.xml", "<Other/>", "a Document with QAPairs was expected; seen Other"),
+        ("liveqa.xml", "<Questions><Question/></Questions>", "no NLM-QUESTION in it; seen Question, Questions"),
+    ],
+)
+def test_xml_of_another_shape_is_refused_with_what_was_seen(write, name: str, content: str, message: str):
+    assert message in refused(write(name, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}', "one JSON list of objects was expected, found an object"),
+        ("[1]", "row 1: a JSON object was expected, found int"),
+        ('[{"instruction": "a"', "row 1: not valid JSON"),
+        ("[" + json.dumps(ALPACA), "the list has no end after row 1"),
+        ("[" + json.dumps(ALPACA) + ",", "row 2: not valid JSON (Expecting value); fetch it again"),
+        ("[" + json.dumps(ALPACA) + " " + json.dumps(ALPACA) + "]", "a comma was expected after row 1, found '{'"),
+        ("[" + json.dumps(ALPACA) + "] x", "something stands behind the end of the list, after row 1"),
+        ("[]", "the file is empty; HealthCareMagic rows were expected"),
+        ("", "the file is empty; HealthCareMagic rows were expected"),
+    ],
+)
+def test_a_json_list_that_is_not_whole_is_refused(write, content: str, message: str):
+    assert message in refused(write("healthcaremagic.json", content))
+
+
+def test_a_json_list_is_read_alike_however_it_is_cut_into_pieces(write, monkeypatch: pytest.MonkeyPatch):
+    rows = [{**ALPACA, "input": f'سؤال \\ " {i}, ] }}'} for i in range(50)]
+    path = write("healthcaremagic.json", "\ufeff" + json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    whole = sources.read_file(path)
+    for chunk in (1, 2, 7, 64):
+        monkeypatch.setattr(sources.readers.files, "CHUNK", chunk)
+        assert sources.read_file(path) == whole
+    assert [r.question for r in whole] == [row["input"] for row in rows]
+
+
+AR = {"question": "أي عصب؟", "options": {"A": "الأول", "B": "الثاني", "C": "الثالث", "D": "الرابع"}, "answer_idx": "C"}
+LIST = ["الأول", "الثاني", "الثالث", "الرابع"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        AR,
+        {"Question": AR["question"], "choices": LIST, "answer": 2},
+        {"question": AR["question"], "choices": {"text": LIST, "label": ["A", "B", "C", "D"]}, "answerKey": "C"},
+        {"question": AR["question"], **dict(zip(("opa", "opb", "opc", "opd"), LIST, strict=True)), "cop": 2},
+        {"question": AR["question"], **dict(zip("ABCD", LIST, strict=True)), "answer": "ج"},
+        {"sent1": AR["question"], **{f"ending{i}": option for i, option in enumerate(LIST)}, "label": 2},
+        {"question": AR["question"], "options": LIST, "answer": "الثالث"},
+    ],
+    ids=["medqa", "list", "arc", "medmcqa", "letters", "endings", "text"],
+)
+def test_bimedix_columns_are_mapped_by_inspection(write, row: dict):
+    numeric = next((name for name in ("answer", "cop", "label") if type(row.get(name)) is int), None)
+    rows = [row, {**row, numeric: 0}] if numeric else [row]
+    record = sources.read_file(write("bimedix_medqa_test.ar.jsonl", jsonl(*rows)))[0]
+    assert (record.question, record.options, record.key(), record.lang) == ("أي عصب؟", tuple(LIST), "C", "ar")
+    assert (record.split, record.source, record.licence, record.parent_id) == ("test", "bimedix_medqa", "not found", None)
+
+
+def test_bimedix_numbers_that_do_not_tell_where_they_begin_are_refused(write):
+    row = {"question": "س", "choices": LIST, "answer": 2}
+    assert "answer takes the values [2], so it cannot be told" in refused(write("bimedix_medqa.ar.jsonl", jsonl(row)))
+
+
+def test_bimedix_rows_with_an_owners_id_name_their_original(write):
+    row = {"id": "m1", "question": "س", "opa": "أ", "opb": "ب", "opc": "ج", "opd": "د", "cop": 4}
+    (record,) = sources.read_file(write("bimedix_medmcqa_train.ar.jsonl", jsonl(row)))
+    assert (record.id, record.parent_id, record.key(), record.split) == ("bimedix_medmcqa:m1:ar", "medmcqa:m1", "D", "test")
+
+
+def test_bimedix_pubmedqa_has_yes_no_maybe_and_its_context(write):
+    row = {"pubid": 9, "question": "هل؟", "context": {"contexts": ["نص", "آخر"]}, "final_decision": "no"}
+    (record,) = sources.read_file(write("bimedix_pubmedqa_test.ar.jsonl", jsonl(row)))
+    assert (record.context, record.options[record.answer_index], record.parent_id) == ("نص آخر", "لا", "pubmedqa:9")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "x", "gold": 1}, "no column was found for question, options, key; columns seen: prompt, gold"),
+        ({**AR, "answer_idx": "F"}, "the key answer_idx = 'F' names none of 4 options; columns seen: question, options, answer_idx"),
+        ({**AR, "options": {"A": "x", "C": "y"}}, "no column was found for options; columns seen: question, options, answer_idx"),
+    ],
+)
+def test_bimedix_rows_that_cannot_be_mapped_are_refused_with_the_columns_seen(write, row: dict, message: str):
+    assert refused(write("bimedix_medqa_test.ar.jsonl", jsonl(row))) == f"bimedix_medqa_test.ar.jsonl, line 1: {message}"
+
+
+def llava(*said: str, **more: Any) -> dict:
+    return {"id": "x", "conversations": [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(said)], **more}
+
+
+def test_bimed_v_text_rows_and_rows_with_an_image(write):
+    rows = [llava("What is gout?", "A disease."), llava("ما هو النقرس؟", "مرض."), llava("Hi.", "Where?", "My knee.", "Rest."),
+            llava("<image>\nWhat is shown?", "A lung.", image="1.jpg"), llava("alone")]  # fmt: skip
+    qa, arabic, chat, image, alone = sources.read_file(write("BiMed-V_stage2.json", json.dumps(rows, ensure_ascii=False)))
+    assert (qa.kind, qa.lang, qa.question, qa.answer, qa.split, qa.licence) == (
+        "qa",
+        "en",
+        "What is gout?",
+        "A disease.",
+        "train",
+        "not found",
+    )
+    assert (arabic.lang, arabic.parent_id, arabic.id.endswith(":ar")) == ("ar", None, True)
+    assert [(t.role, t.text) for t in chat.turns] == [
+        ("patient", "Hi."),
+        ("doctor", "Where?"),
+        ("patient", "My knee."),
+        ("doctor", "Rest."),
+    ]
+    assert (image.status, image.note, image.question) == ("rejected", "has an image", "What is shown?")
+    assert (alone.status, alone.note) == ("rejected", "no exchange")
+
+
+def test_bimed_v_of_another_layout_is_refused(write):
+    assert "columns wanted conversations; missing conversations; seen text" in refused(write("bimed_v.jsonl", jsonl({"text": "x"})))
+    assert "from is system; wanted human" in refused(write("bimed_v.jsonl", jsonl({"conversations": [{"from": "system", "value": "x"}]})))
+
+
+# --- balance, streaming, counting
+
+
+def test_keys_that_are_nearly_all_one_letter_are_refused_from_200_rows_on(write):
+    assert len(sources.read_file(write("medmcqa_train.jsonl", medmcqa_file(*[4] * 150, *[1, 2, 3] * 16)))) == 198
+    message = refused(write("medmcqa_train.jsonl", medmcqa_file(*[4] * 152, *[1, 2, 3] * 16)))
+    assert "the keys of 200 rows are A 16, B 16, C 16, D 152" in message and "none in more than 60%" in message
+
+
+def test_an_option_that_is_never_right_is_refused_from_200_rows_on(write):
+    assert "A 67, B 67, C 66, D 0" in refused(write("medmcqa_train.jsonl", medmcqa_file(*([0, 1, 2] * 67)[:200])))
+
+
+def test_pubmedqa_may_be_sorted_by_decision(write):
+    rows = (({**HUB_PUBMEDQA, "pubid": i, "final_decision": "yes"}) for i in range(250))
+    assert len(sources.read_file(write("pubmedqa_train.jsonl", jsonl(*rows)))) == 250
+
+
+def test_rows_come_one_by_one_and_an_error_waits_for_its_row(write):
+    rows = sources.iter_file(write("open_qa_train.jsonl", jsonl({**OPEN_QA, "id": "1"}) + "{broken\n"))
+    assert next(rows).id == "open_qa:1"
+    with pytest.raises(InputError, match="line 2"):
+        next(rows)
+
+
+def test_zero_rows_means_all(write):
+    path = write("medmcqa_train.jsonl", medmcqa_file(4, 1, 2, 3))
+    assert len(list(sources.iter_file(path, 0))) == len(list(sources.iter_file(path, None))) == 4
+
+
+@pytest.mark.parametrize("name", ["medmcqa_train.jsonl", "healthcaremagic_train.json"])
+def test_a_big_file_does_not_grow_the_process(tmp_path: Path, name: str):
+    """A file of 60 MB was held as one text and its rows as a list. Allowed: two thirds of the file."""
+    filler = "word " * 500
+    with open(tmp_path / name, "w", encoding="utf-8") as handle:
+        handle.write("[" if name.endswith("json") else "")
+        for i in range(24_000):
+            text = f"{i} {filler}"
+            row = {"instruction": "x", "input": text, "output": "y"} if name.endswith("json") else {**MEDMCQA, "question": text}
+            row |= {"id": f"m{i}", "cop": i % 4}
+            handle.write((("," if i else "") if name.endswith("json") else "") + json.dumps(row) + "\n")
+        handle.write("]" if name.endswith("json") else "")
+    assert (tmp_path / name).stat().st_size > 60_000_000
+    code = (
+        "import resource, sys; from pathlib import Path; from bimedix_utils import sources;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; path = Path(sys.argv[1]); next(sources.iter_file(path));"
+        "import numpy; before = peak(); n = sum(1 for _ in sources.iter_file(path)); print(n, peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / name], capture_output=True, text=True, check=True)
+    rows, grown = map(int, done.stdout.split())
+    assert rows == 24_000 and grown < 40_000, f"grew by {grown / 1000:.0f} MB"
+
+
+def test_the_census_counts_what_goes_by(write):
+    english, arabic = [MMLU, ["Other?", *MMLU[1:]]], [["أي صمام؟", "أ", "ب", "ج", "د", "C"], ["آخر؟", "أ", "ب", "ج", "د", "D"], MMLU]
+    census = sources.Census()
+    for name, rows in (("anatomy_test.ar.csv", arabic), ("anatomy_test.csv", english)):
+        assert len(list(census.through(name, sources.iter_file(write(name, table(*rows)))))) == len(rows)
+    lost = {**DIALOGUE, "ID": 8, "dialogue": "Doctor: Alone."}
+    list(census.through("d", sources.iter_file(write("dialogues_train.jsonl", jsonl(DIALOGUE, lost)))))
+    assert census.files == [("anatomy_test.ar.csv", 3, 0), ("anatomy_test.csv", 2, 0), ("d", 2, 1)]
+    assert census.twins() == (2, 1, 1)  # pairs; the third Arabic row has no original; the second has another key
+    assert census.rows == len(census.ids) == 7 and census.statuses == {"ok": 6, "rejected": 1} and not census.ids.doubled()
+    assert census.kinds == {"mcqa": 5, "qa": 0, "chat": 2} and census.notes == {("dialogue", "only one speaker"): 1}
+    assert census.balance()[1] == ("mmlu_anatomy", "en", 2, "C 2", "C", 1.0)
+    assert census.parts == {"mmlu_anatomy ar test": 3, "mmlu_anatomy en test": 2, "dialogue en train": 2}
+
+
+def test_the_census_counts_training_rows_for_the_papers_parts(write):
+    census = sources.Census()
+    for name in ("medmcqa_train.jsonl", "medmcqa_dev.jsonl"):
+        list(census.through(name, sources.iter_file(write(name, medmcqa_file(4, 1)))))
+    assert census.components == {("MedMCQA", "en"): 2}
+
+
+def test_an_id_that_stands_in_two_files_is_found(write):
+    census = sources.Census()
+    for name in ("medmcqa_train.jsonl", "medmcqa_dev.jsonl"):
+        list(census.through(name, sources.iter_file(write(name, medmcqa_file(4, 1)))))
+    assert len(census.ids.doubled()) == 2
+
+
+def test_examples_are_the_first_pairs_of_each_kind(write, tmp_path: Path):
+    rows = [r for name, content in (("anatomy_test.ar.csv", table(MMLU, MMLU)), ("anatomy_test.csv", table(MMLU, MMLU)))
+            for r in sources.read_file(write(name, content))]  # fmt: skip
+    write_jsonl(tmp_path / "records.jsonl", rows)
+    assert sources.examples(tmp_path / "records.jsonl") == {"mcqa": (rows[2], rows[0])}
+
+
 # --- the real rows
 
 
@@ -635,6 +1048,29 @@ def test_real_arabic_mmlu_keys_equal_the_english_ones(published: dict, subject: 
     english, arabic = published[f"{subject}_test.en.csv"], published[f"{subject}_test.ar.csv"]
     assert [r.parent_id for r in arabic] == [r.id for r in english]
     assert [r.key() for r in arabic] == [r.key() for r in english]
+
+
+BALANCE = {
+    "medmcqa_dev.first1000.jsonl": "A 333, B 260, C 211, D 196",
+    "medqa_us_4options_test.first300.jsonl": "A 85, B 66, C 82, D 67",
+    "clinical_knowledge_test.en.csv": "A 57, B 71, C 58, D 79",
+    "college_biology_test.en.csv": "A 37, B 32, C 37, D 38",
+    "college_medicine_test.en.csv": "A 36, B 36, C 43, D 58",
+    "medical_genetics_test.en.csv": "A 30, B 26, C 20, D 24",
+    "pubmedqa_test.first200.json": "A 200",
+}
+
+
+@pytest.mark.parametrize("name", BALANCE)
+def test_real_keys_are_balanced_as_counted_in_the_files(published: dict, raw_dir: Path, name: str):
+    census = sources.Census()
+    list(census.through(name, published[name]))
+    ((_, _, rows, keys, _, _),) = census.balance()
+    assert (rows, keys) == (SIZES[name], BALANCE[name])
+    if name.endswith(".csv"):  # counted again without the reader
+        with open(next(raw_dir.rglob(name)), encoding="utf-8", newline="") as handle:
+            letters = Counter(row[5] for row in csv.reader(handle))
+        assert keys == ", ".join(f"{letter} {n}" for letter, n in sorted(letters.items()))
 
 
 def test_real_pubmedqa_decisions_are_the_files_own(published: dict, raw_dir: Path):
