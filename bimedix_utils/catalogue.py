@@ -6,6 +6,7 @@ source states is written `not found`; nothing is guessed. The code acts on it: `
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -156,6 +157,11 @@ def may_publish_record(record: Record) -> bool:
     if not own and any(entry.redistribution == "forbidden" for entry in of_source(record.source)):
         return False
     return load().licences.get(record.licence) == "allowed"
+
+
+def revisions(files: Path) -> dict[str, str]:
+    """{source: revision of the hub it came from} of the sources that were fetched from there, from notebook 01's `files.json`."""
+    return {row["source"]: row["revision"] for row in json.loads(read_utf8(files)) if row["revision"] != NOT_FOUND}
 
 
 class Planned(NamedTuple):

@@ -132,7 +132,7 @@ def bars(values: dict[str, float], title: str, ylabel: str, colours: Sequence[st
 
 
 def lengths(histograms: Mapping[str, Sequence[int]], edges: Sequence[int], limit: int, title: str) -> "Axes":
-    """The share of rows in each bin of length, a step for each language; `edges` are the bins' lower ends in tokens, `limit` a dashed line."""
+    """The share of rows in each bin of length, a step for each language; `edges` are the bins' lower ends, `limit` a dashed line."""
     axis = axes(title, "tokens, logarithmic", "share of rows")
     axis.set_xscale("log", base=2)
     for lang, counts in histograms.items():

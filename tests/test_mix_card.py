@@ -249,8 +249,10 @@ def test_a_folder_with_other_rows_than_the_card_says_does_not_load(manifest, tmp
 def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
     """As printed, on shards written from records: loaded rows become records and conversations again."""
     import datasets
+    import pyarrow.parquet as pq
 
-    from bimedix_utils.records import Record, Turn, to_dataset
+    from bimedix_utils.mixture.shards import table_of
+    from bimedix_utils.records import Record, Turn
     from bimedix_utils.templates import messages
 
     common = {"lang": "en", "source": "toy", "licence": "MIT", "split": "train"}
@@ -264,7 +266,7 @@ def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     manifest["splits"] = {"train": 2}
     manifest["shards"] = [{**manifest["shards"][0], "rows": 2}]
-    to_dataset(rows).add_column("task", ["medqa", "chat"]).to_parquet(f"path/of/this/folder/{manifest['shards'][0]['file']}")
+    pq.write_table(table_of(rows), f"path/of/this/folder/{manifest['shards'][0]['file']}")
     text = card(manifest)
     (tmp_path / "path/of/this/folder/README.md").write_text(text, encoding="utf-8")
     load, render = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

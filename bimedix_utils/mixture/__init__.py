@@ -24,7 +24,8 @@ from .work import BACKENDS, Map, mapper
 
 __all__ = [
     "BACKENDS", "STATUSES", "TASKS", "Cell", "Decision", "Input", "Map", "Rows", "Settings",
-    "build", "caught", "choose", "counts", "family", "finish", "load_tests", "look", "mapper", "paper_composition", "read", "task_of", "tokens_of", "write",
+    "build", "caught", "choose", "counts", "family", "finish", "load_tests", "look", "mapper", "paper_composition", "read",
+    "task_of", "tokens_of", "write",
 ]  # fmt: skip
 
 

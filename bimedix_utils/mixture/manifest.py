@@ -25,7 +25,7 @@ def described(settings: dict[str, Any]) -> dict[str, Any]:
         **settings,
         "ratio": f"{settings['arabic']}:{settings['english']}" if settings["composition"] == "ratio" else "the paper's composition",
         "duplicates": f"equal content within a language; or, in normalised text, at least {settings['similarity']:g} of the runs of "
-        f"{WORDS} words in common (Jaccard), found by MinHash, each pair compared exactly. A translation is a copy of its original, not a duplicate.",
+        f"{WORDS} words in common (Jaccard), found by MinHash, each pair compared exactly. A translation is a copy, not a duplicate.",
         "leakage": f"the same question word for word; all runs of {WORDS} words of a short test text, {LONG_SHARE:g} of those of one of "
         f"at least {LONG_TEXT} words; or the same set of options beside a question with at least {SAME_QUESTION_WORDS:g} of the words. In "
         "both languages; a near duplicate of a leaked row is leaked.",

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..errors import InputError
 from ..provenance import hash_path, write_json
-from ..records import Record
+from ..records import Record, arrow_schema, iter_jsonl, iter_parquet
 from ..text import digest
 from .decide import OK, Decision, Rows
 from .near import Place
@@ -22,9 +22,7 @@ from .scan import parse, task_of
 from .work import Map
 
 SPLITS = ("train", "validation")
-_TURN = pa.struct([("role", pa.string()), ("text", pa.string())])
-_SPECIAL = {"options": pa.list_(pa.string()), "answer_index": pa.int64(), "turns": pa.list_(_TURN)}
-SCHEMA = pa.schema([(name, _SPECIAL.get(name, pa.string())) for name in Record.model_fields] + [("task", pa.string())])
+SCHEMA = arrow_schema().append(pa.field("task", pa.string()))
 VERSION = 1  # raise when the same rows give other bytes
 
 
@@ -45,12 +43,9 @@ def read(folder: Path, split: str) -> Iterator[Record]:
 
     Raises `InputError` when there is neither.
     """
-    from ..records import iter_jsonl
-
     if files := sorted((folder / "data").glob(f"{split}-*.parquet")):
         for file in files:
-            for batch in pq.ParquetFile(file).iter_batches(1_000, columns=list(Record.model_fields)):
-                yield from (Record(**row) for row in batch.to_pylist())
+            yield from iter_parquet(file)
     elif (folder / f"{split}.jsonl").is_file():
         yield from iter_jsonl(folder / f"{split}.jsonl")
     else:
