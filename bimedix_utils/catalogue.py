@@ -184,6 +184,17 @@ def planned() -> list[Planned]:
     return [found[name, lang] for name in COMPONENTS for lang in ("en", "ar")]
 
 
+def stated() -> dict[tuple[str, str], int | None]:
+    """{(component, language): training rows the owners state for the sources of that part}, None where one of them states none."""
+    found: dict[tuple[str, str], int | None] = {}
+    for entry in load().entries.values():
+        for lang in entry.languages if entry.component else ():
+            for part in (p for p in entry.parts if p.role == "train"):
+                before = found.get((entry.component, lang), 0)
+                found[entry.component, lang] = None if before is None or part.rows == NOT_FOUND else before + part.rows
+    return found
+
+
 def component(source: str, kind: str) -> str | None:
     """The paper's component a training row counts for, or None for what the paper's table does not have (teaching rows, tests)."""
     if source == "chat":
