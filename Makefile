@@ -17,13 +17,14 @@ SOURCE ?=
 ROLE ?=
 RENEW ?=
 PORT ?= 8000
+ROWS ?= 1300000
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,6 +78,9 @@ bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs
 
 bench-checks: setup ## measure the translation checks, about 5 minutes; writes runs/bench/checks.json (STUDY=1 renews data/studies too)
 	@$(BIN)/python tests/benchmarks/checks.py $(if $(STUDY),--study)
+
+bench-mix: setup ## measure the mix at full size, about 12 minutes; writes runs/bench/mix.json (ROWS=50000: a quick look)
+	@$(BIN)/python tests/benchmarks/mix.py --rows $(ROWS)
 
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py

@@ -6,6 +6,7 @@ source states is written `not found`; nothing is guessed. The code acts on it: `
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -158,6 +159,11 @@ def may_publish_record(record: Record) -> bool:
     return load().licences.get(record.licence) == "allowed"
 
 
+def revisions(files: Path) -> dict[str, str]:
+    """{source: revision of the hub it came from} of the sources that were fetched from there, from notebook 01's `files.json`."""
+    return {row["source"]: row["revision"] for row in json.loads(read_utf8(files)) if row["revision"] != NOT_FOUND}
+
+
 class Planned(NamedTuple):
     """One row of the paper's composition table."""
 
@@ -176,6 +182,17 @@ def planned() -> list[Planned]:
         if name in COMPONENTS and row["lang"] in ("EN", "AR"):
             found[name, row["lang"].lower()] = Planned(name, row["lang"].lower(), int(row["samples"]), row["status"])
     return [found[name, lang] for name in COMPONENTS for lang in ("en", "ar")]
+
+
+def stated() -> dict[tuple[str, str], int | None]:
+    """{(component, language): training rows the owners state for the sources of that part}, None where one of them states none."""
+    found: dict[tuple[str, str], int | None] = {}
+    for entry in load().entries.values():
+        for lang in entry.languages if entry.component else ():
+            for part in (p for p in entry.parts if p.role == "train"):
+                before = found.get((entry.component, lang), 0)
+                found[entry.component, lang] = None if before is None or part.rows == NOT_FOUND else before + part.rows
+    return found
 
 
 def component(source: str, kind: str) -> str | None:

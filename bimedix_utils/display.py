@@ -4,7 +4,7 @@ Arabic cells are marked right-to-left; matplotlib 3.11 shapes Arabic itself, so 
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .text import is_arabic, isolate
@@ -131,10 +131,28 @@ def bars(values: dict[str, float], title: str, ylabel: str, colours: Sequence[st
     return axis
 
 
-def planned_present(rows: Sequence[tuple[str, str, int, int]], title: str, xlabel: str) -> "Axes":
+def lengths(histograms: Mapping[str, Sequence[int]], edges: Sequence[int], limit: int, title: str) -> "Axes":
+    """The share of rows in each bin of length, a step for each language; `edges` are the bins' lower ends, `limit` a dashed line."""
+    axis = axes(title, "tokens, logarithmic", "share of rows")
+    axis.set_xscale("log", base=2)
+    for lang, counts in histograms.items():
+        total = sum(counts) or 1
+        steps = [max(edge, 0.5) for edge in edges] + [2 * edges[-1]]
+        axis.stairs([n / total for n in counts], steps, color=COLOURS.get(lang, COLOURS["grey"]), linewidth=2.5, label=lang)
+    axis.axvline(limit, linestyle="--", color=COLOURS["grey"], label=f"training length {limit:,}")
+    filled = [edge for counts in histograms.values() for edge, n in zip(edges, counts, strict=True) if n]
+    axis.set_xlim(max(1, min(filled, default=1)) / 2, 4 * max([limit, *filled]))
+    axis.legend()
+    return axis
+
+
+def planned_present(
+    rows: Sequence[tuple[str, str, int, int]], title: str, xlabel: str, stated: Sequence[int | None] = (), stated_by: str = ""
+) -> "Axes":
     """For each (name, language, planned, present) a pale bar of what is planned and over it a full one of what is present.
 
-    The scale is logarithmic, one row of bars is told from a hundred thousand; an absent part is marked, not left blank.
+    The scale is logarithmic, so that ten rows are seen beside a hundred thousand; an absent part is marked, not left blank. `stated`: for
+    each row a number that somebody else states, drawn as a diamond (None: not found), explained by `stated_by`.
     """
     axis = axes(title, xlabel, size=(9.0, 1.4 + 0.42 * len(rows)))
     axis.set_xscale("log")
@@ -142,6 +160,10 @@ def planned_present(rows: Sequence[tuple[str, str, int, int]], title: str, xlabe
         axis.barh(-place, planned, color=COLOURS[lang], alpha=0.25, height=0.8)
         axis.barh(-place, present, color=COLOURS[lang], height=0.45)
         axis.text(planned, -place, f"  {present:,} of {planned:,}" if present else f"  none of {planned:,}", va="center", fontsize=10)
+    known = [(n, -place) for place, n in enumerate(stated) if n]
+    if known:
+        axis.scatter(*zip(*known, strict=True), marker="D", color="black", s=28, zorder=3, label=stated_by)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.06))
     axis.set_xlim(1, 40 * max((planned for _, _, planned, _ in rows), default=1))  # room for the words
     axis.set_yticks([-place for place in range(len(rows))], [f"{name}, {lang}" for name, lang, _, _ in rows])
     axis.grid(axis="y", visible=False)

@@ -20,7 +20,7 @@ from .provenance import hash_path, write_text
 from .text import digest
 
 if TYPE_CHECKING:
-    import datasets
+    import pyarrow
 
 Kind = Literal["mcqa", "qa", "chat"]
 Split = Literal["train", "validation", "test"]
@@ -231,24 +231,22 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
 
 
-def _features() -> "datasets.Features":
-    import datasets
+def arrow_schema() -> "pyarrow.Schema":
+    """The columns of a record in Arrow and Parquet: fixed types, so that a file without a single chat has the same columns."""
+    import pyarrow
 
-    string = datasets.Value("string")
-    turn = {"role": string, "text": string}
-    special = {"options": datasets.List(string), "answer_index": datasets.Value("int64"), "turns": datasets.List(turn)}
-    return datasets.Features({name: special.get(name, string) for name in Record.model_fields})
+    string = pyarrow.string()
+    turn = pyarrow.struct([("role", string), ("text", string)])
+    special = {"options": pyarrow.list_(string), "answer_index": pyarrow.int64(), "turns": pyarrow.list_(turn)}
+    return pyarrow.schema([(name, special.get(name, string)) for name in Record.model_fields])
 
 
 def write_parquet(path: Path, records: Iterable[Record], group: int = 5_000) -> None:
-    """Write records as Parquet in row groups of `group` rows, atomically, one group in memory at a time.
-
-    The columns are those of `to_dataset`, so that `datasets.load_dataset` reads the file back.
-    """
+    """Write records as Parquet in row groups of `group` rows, atomically, one group in memory at a time; see `arrow_schema`."""
     import pyarrow
     import pyarrow.parquet
 
-    schema = _features().arrow_schema
+    schema = arrow_schema()
     partial = path.with_name(path.name + ".partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     rows = iter(records)
@@ -263,31 +261,9 @@ def iter_parquet(path: Path) -> Iterator[Record]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        yield from _from_rows(row for batch in file.iter_batches(1_000) for row in batch.to_pylist())
-
-
-def to_dataset(records: Iterable[Record]) -> "datasets.Dataset":
-    """Records as a Hugging Face data set with fixed column types (empty lists keep their type).
-
-    `Dataset.to_parquet` and `Dataset.to_json` then write what `datasets.load_dataset` reads back.
-    """
-    import datasets
-
-    datasets.disable_progress_bars()  # a bar over a few rows is noise in a notebook
-    features = _features()
-    rows = [record.model_dump(mode="json") for record in records]
-    columns = {name: [row[name] for row in rows] for name in features}
-    return datasets.Dataset.from_dict(columns, features=features)
-
-
-def from_dataset(dataset: Iterable[dict]) -> list[Record]:
-    """The inverse of `to_dataset`; raises `InputError` naming the row that is not a record."""
-    return list(_from_rows(dataset))
-
-
-def _from_rows(rows: Iterable[dict]) -> Iterator[Record]:
-    for number, row in enumerate(rows):
-        try:
-            yield Record(**row)
-        except ValidationError as error:
-            raise InputError(f"row {number}: not a record: {explain(error)}") from None
+        batches = file.iter_batches(1_000, columns=list(Record.model_fields))
+        for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+            try:
+                yield Record(**row)
+            except ValidationError as error:
+                raise InputError(f"{path.name}, row {number}: not a record: {explain(error)}") from None

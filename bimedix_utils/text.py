@@ -9,11 +9,13 @@ from typing import Any
 ARABIC_INDIC = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹")}
 _ARABIC_LETTER = re.compile(r"[\u0620-\u064A\u066E-\u06D3\u06FA-\u06FF]")
 _LATIN_LETTER = re.compile(r"[A-Za-z]")
-_DIACRITICS = re.compile(r"[\u064B-\u0652\u0670\u0640]")
+_DIACRITICS = re.compile(r"[\u064B-\u0652\u0670\u0640]+")
+_INDIC_DIGIT = re.compile("[٠-٩۰-۹]")
+_NO_WORD = re.compile(r"[^\w%]+")
 # A run of Latin letters, digits and the signs between them: "500 mg", "CA-125", "pH 7.4".
 _LATIN_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,/%+\-–]*[A-Za-z0-9%]|[A-Za-z0-9]")
 # Letters that writers exchange freely: hamza seats, final ya and alif maqsura, ta marbuta and ha.
-_SEATS = str.maketrans(dict(zip("أإآٱىةئؤ", "اااايهيو", strict=True)))
+_SEATS = tuple(zip("أإآٱىةئؤ", "اااايهيو", strict=True))
 _LRI, _PDI = "\u2066", "\u2069"
 
 
@@ -24,9 +26,14 @@ def nfc(text: str) -> str:
 
 def match_key(text: str) -> str:
     """A form for comparing, never for storing: folded case, digits, hamza seats, diacritics and punctuation removed."""
-    text = unicodedata.normalize("NFKC", text).translate(ARABIC_INDIC).casefold()
-    text = _DIACRITICS.sub("", text).translate(_SEATS)
-    return re.sub(r"[^\w%]+", " ", text).strip()
+    if not text.isascii():  # a translation table looks at every letter; at a million rows single replacements are three times faster
+        text = unicodedata.normalize("NFKC", text)
+        if _INDIC_DIGIT.search(text):
+            text = text.translate(ARABIC_INDIC)
+        text = _DIACRITICS.sub("", text.casefold())
+        for seat, letter in _SEATS:
+            text = text.replace(seat, letter)
+    return _NO_WORD.sub(" ", text.lower()).strip()
 
 
 def arabic_share(text: str) -> float:

@@ -22,7 +22,7 @@ FLOORS = [
     {"provenance", "parameters"},
     {"records", "tasks", "runs", "templates"},
     {"display"},
-    {"checks", "teacher", "duplicates", "catalogue"},
+    {"checks", "teacher", "duplicates", "leakage", "catalogue"},
     {"sources", "hub", "knowledge", "synthesis", "translation", "review", "testsets", "mixture"},
     {"models", "training", "weights"},
     {"evaluation", "calibration", "speed", "chat", "serve"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bimedix_utils import knowledge, mixture
+from bimedix_utils import knowledge
 from bimedix_utils.text import match_key
 
 pytestmark = pytest.mark.unit
@@ -276,15 +276,19 @@ def test_the_groups_are_as_large_as_they_should_be(groups):
 # No leakage
 
 
+def question_key(row):
+    return match_key(row.turns[0].text if row.kind == "chat" else row.question)
+
+
 def test_no_training_question_is_a_held_out_question(training, held_out):
-    asked = {mixture.question_key(row) for some in training.values() for row in some}
+    asked = {question_key(row) for some in training.values() for row in some}
     for rows in held_out.values():
-        assert rows and not [row.id for row in rows if mixture.question_key(row) in asked]
+        assert rows and not [row.id for row in rows if question_key(row) in asked]
 
 
 def test_held_out_parts_share_no_question(held_out):
     for lang in knowledge.LANGS:
-        keys = Counter(mixture.question_key(row) for part in ("paraphrase", "stated", "transfer") for row in held_out[(lang, part)])
+        keys = Counter(question_key(row) for part in ("paraphrase", "stated", "transfer") for row in held_out[(lang, part)])
         assert [key for key, n in keys.items() if n > 1] == []
 
 

@@ -1,0 +1,212 @@
+"""First step: read every candidate once and keep of each only what decides its fate (some 600 bytes), never its text.
+
+Input files are cut into pieces of `PIECE_BYTES`. The features of a piece go to one Arrow file named by the hash of the piece's bytes and
+of everything they depend on: a second run, or one that was killed, computes only what is missing.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from .. import duplicates, leakage, records, text
+from ..duplicates import PERMUTATIONS, shingles, signatures
+from ..errors import InputError
+from ..leakage import RULES, KnownTests, row_words
+from ..provenance import hash_path
+from ..records import Record, explain, iter_jsonl
+from ..text import digest
+from .work import Map
+
+PIECE_BYTES = 32 * 2**20
+# The multiple-choice sources the paper counts apart; any other multiple-choice row belongs to the task "mcqa".
+PAPER_MCQA = ("pubmedqa", "medmcqa", "medqa")
+TASKS = (*PAPER_MCQA, "mcqa", "qa", "chat")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A JSON Lines file of records. `langs`: the languages taken from it, empty for all. Of rows with the same id or content the
+    one from the input with the lowest `priority` is kept; a mix takes low priorities first."""
+
+    path: Path
+    priority: int = 0
+    langs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes `start` to `end` of an input. Lines belong to the piece in which they begin."""
+
+    source: Input
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Where the features of a piece lie, or why the piece could not be read."""
+
+    piece: Piece
+    file: Path
+    damage: str = ""
+
+
+def task_of(record: Record) -> str:
+    """The paper's task of a record: one of `TASKS`."""
+    return record.source if record.source in PAPER_MCQA and record.kind == "mcqa" else record.kind
+
+
+def family(record: Record) -> str:
+    """The id shared by a record and its translations, which end in their language: parallel rows must land in the same split."""
+    return record.id.removesuffix(f":{record.lang}")
+
+
+def rank(row_id: str, seed: int) -> int:
+    """A 64-bit number that looks random and depends on seed and id only: another order of the input files gives the same mix."""
+    return int(digest(f"mix:{seed}:{row_id}"), 16)
+
+
+def pieces(inputs: list[Input]) -> list[Piece]:
+    """The inputs cut at multiples of `PIECE_BYTES`. Raises `InputError` for a file that is absent."""
+    found = []
+    for source in inputs:
+        if not source.path.is_file():
+            raise InputError(f"{source.path.name}: the input file does not exist")
+        size = os.path.getsize(source.path)
+        found += [Piece(source, start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
+    return found
+
+
+def scan(inputs: list[Input], tests: Path, folder: Path, seed: int, run_map: Map = map) -> list[Features]:
+    """The features of every piece, computed or found in `folder`. A piece that cannot be read carries the reason in `damage`.
+
+    `tests` is a JSON Lines file of the test rows no training row may give away.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return list(run_map(partial(features, tests=tests, tests_hash=hash_path(tests), folder=folder, seed=seed), pieces(inputs)))
+
+
+@lru_cache(maxsize=1)
+def code_hash() -> str:
+    """Hash of the code a feature depends on: a changed rule makes stored features worthless."""
+    return digest([hash_path(Path(module.__file__)) for module in (text, duplicates, leakage, records, sys.modules[__name__])])
+
+
+@lru_cache(maxsize=1)
+def load_tests(path: Path, content: str) -> KnownTests:
+    """The tests of a file; `content` is its hash, so that a worker never keeps those of an older file."""
+    return KnownTests(iter_jsonl(path))
+
+
+def features(piece: Piece, tests: Path, tests_hash: str, folder: Path, seed: int) -> Features:
+    """Compute and store the features of one piece, unless they are there."""
+    raw, offset = read_piece(piece)
+    name = digest([code_hash(), blake2b(raw).hexdigest(), offset, list(piece.source.langs), tests_hash, seed])
+    file = folder / f"{name}.arrow"
+    if not file.exists():
+        try:
+            table = _features(raw, offset, piece.source, load_tests(tests, tests_hash), seed)
+        except InputError as error:
+            return Features(piece, file, str(error))
+        partial_file = file.with_suffix(f".{os.getpid()}.partial")
+        with pa.OSFile(str(partial_file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        os.replace(partial_file, file)
+    return Features(piece, file)
+
+
+def read_piece(piece: Piece) -> tuple[bytes, int]:
+    """(the whole lines that begin inside the piece, where in the file the first one begins)."""
+    with open(piece.source.path, "rb") as handle:
+        start = piece.start
+        if start:
+            handle.seek(start - 1)
+            start += len(handle.readline()) - 1  # a line that begins exactly at `start` follows a line's end, and is ours
+        if start >= piece.end:
+            return b"", start
+        handle.seek(start)
+        raw = handle.read(piece.end - start)
+        return raw + (b"" if raw.endswith(b"\n") else handle.readline()), start
+
+
+def _where(path: Path, offset: int) -> str:
+    with open(path, "rb") as handle:
+        return f"{path.name}, line {handle.read(offset).count(10) + 1}"
+
+
+def parse(line: bytes, path: Path, offset: int) -> Record:
+    """The record of one line. Raises `InputError` naming file and line."""
+    try:
+        return Record.model_validate_json(line)
+    except ValidationError as error:
+        raise InputError(f"{_where(path, offset)}: not a record: {explain(error)}") from None
+
+
+_PLAIN = {"offset": pa.int64(), "length": pa.int32(), "rank": pa.uint64(), "content": pa.uint64(), "family": pa.uint64()}
+_SMALL = {"priority": pa.int16(), "group": pa.int32(), "key": pa.int8(), "leak": pa.int32(), "rule": pa.int8()}
+
+
+def _features(raw: bytes, offset: int, source: Input, tests: KnownTests, seed: int) -> pa.Table:
+    columns: dict[str, list] = {name: [] for name in ("id", *_PLAIN, *_SMALL)}
+    groups: dict[tuple[str, ...], int] = {}
+    aside: dict[str, int] = {}
+    sketches, pending = [], []
+    for line in raw.splitlines(keepends=True):
+        begin, offset = offset, offset + len(line)
+        if not line.strip():
+            continue
+        record = parse(line, source.path, begin)
+        if (why := _not_a_candidate(record, source)) is not None:
+            aside[why] = aside.get(why, 0) + 1
+            continue
+        row = row_words(record)
+        runs = shingles(row.everything)
+        leak = tests.find(record, row, runs)
+        group = (record.lang, task_of(record), record.source, record.licence)
+        values = (
+            record.id,
+            begin,
+            len(line),
+            rank(record.id, seed),
+            int(record.content_hash(), 16),
+            int(digest(f"split:{seed}:{family(record)}"), 16),
+            source.priority,
+            groups.setdefault(group, len(groups)),
+            -1 if record.answer_index is None else record.answer_index,
+            -1 if leak is None else leak.test,
+            -1 if leak is None else RULES.index(leak.rule),
+        )
+        for name, value in zip(columns, values, strict=True):
+            columns[name].append(value)
+        pending.append(runs)
+        if len(pending) == 512:
+            sketches.append(signatures(pending))
+            pending.clear()
+    matrix = np.concatenate([*sketches, signatures(pending)])
+    arrays = {"id": pa.array(columns["id"], pa.string())}
+    arrays |= {name: pa.array(columns[name], kind) for name, kind in (_PLAIN | _SMALL).items()}
+    arrays["signature"] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), PERMUTATIONS)
+    table = pa.table(arrays)
+    return table.replace_schema_metadata({"groups": _json(list(groups)), "aside": _json(aside)})
+
+
+def _json(value: object) -> bytes:
+    import json
+
+    return json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
+def _not_a_candidate(record: Record, source: Input) -> str | None:
+    """Why a row is no candidate of the mix, or None."""
+    if record.split != "train":
+        return "test or validation split"
+    if record.status != "ok":
+        return f"status {record.status}"
+    return f"language {record.lang}" if source.langs and record.lang not in source.langs else None

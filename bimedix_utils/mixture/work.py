@@ -1,0 +1,60 @@
+"""Step functions over many pieces: in this process, in worker processes, or on a Ray cluster. Equal results, in the order of the pieces."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from ..errors import KitError
+
+BACKENDS = ("processes", "ray")
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+def mapper(workers: int, backend: str = "processes") -> Map:
+    """A `map` that shares the pieces among `workers`. One worker works in this process; `ray` joins the cluster named by RAY_ADDRESS.
+
+    The function must be importable by name and the pieces small: what is big is read from and written to files, which under Ray must lie
+    on a file system that every node sees. Raises `KitError` when Ray is not installed.
+    """
+    if backend == "ray":
+        return partial(_ray_map, workers)
+    return partial(_process_map, workers) if workers > 1 else map
+
+
+def _process_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    pieces = list(items)
+    if len(pieces) < 2:
+        yield from map(function, pieces)
+        return
+    # Spawned, not forked: a notebook's process has threads, and a fork would copy their locks in whatever state they are.
+    with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, pieces)
+
+
+def _ray_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    import pickle
+
+    try:
+        import ray
+    except ImportError:
+        raise KitError('BACKEND = "ray" needs Ray: pip install -e ".[ray]"') from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about this run is reported to anybody
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"place": place, "item": pickle.dumps(item)} for place, item in enumerate(items)]
+    if not rows:
+        return
+
+    def step(row: dict) -> dict:
+        return {"place": row["place"], "result": pickle.dumps(function(pickle.loads(row["item"])))}
+
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(step, concurrency=workers)
+    results = {row["place"]: row["result"] for row in done.iter_rows()}
+    for place in range(len(rows)):
+        yield pickle.loads(results[place])
