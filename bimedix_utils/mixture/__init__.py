@@ -14,7 +14,7 @@ from .. import catalogue
 from ..provenance import hash_path, write_json, write_text
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
-from .compose import Cell, paper_composition
+from .compose import COMPONENTS, Cell, paper_composition
 from .decide import REMOVED, STATUSES, Decision, Rows
 from .manifest import caught, counts
 from .scan import TASKS, Input, family, load_tests, task_of
@@ -23,7 +23,7 @@ from .tokens import tokens_of
 from .work import BACKENDS, Map, mapper
 
 __all__ = [
-    "BACKENDS", "STATUSES", "TASKS", "Cell", "Decision", "Input", "Map", "Rows", "Settings",
+    "BACKENDS", "COMPONENTS", "STATUSES", "TASKS", "Cell", "Decision", "Input", "Map", "Rows", "Settings",
     "build", "caught", "choose", "counts", "family", "finish", "load_tests", "look", "mapper", "paper_composition", "read",
     "task_of", "tokens_of", "write",
 ]  # fmt: skip

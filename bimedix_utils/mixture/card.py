@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from .compose import COMPONENTS
+
 MISSING = "not found"
 NAMES = {"en": "English", "ar": "Arabic"}
 # Licences the hub knows by name, with the page of their owner.
@@ -40,8 +42,6 @@ SIZES = (
     (10_000_000, "1M<n<10M"),
     (100_000_000, "10M<n<100M"),
 )
-# The paper's names of its parts, without the language, and the task each of them is here.
-COMPONENTS = {"PubMedQA": "pubmedqa", "MedMCQA": "medmcqa", "MedQA": "medqa", "Single-turn QA": "qa", "Multi-turn conversation": "chat"}
 LEAKS = ("duplicate", "leaked")
 SHOWN_ELSEWHERE = ("ratio", "tolerance", "duplicates", "leakage")  # settings with a place of their own
 

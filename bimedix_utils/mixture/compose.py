@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from .scan import TASKS
 
-# Rows of data/paper/composition.csv by task; the rest of that table is totals, or belongs to BiMediX2.
-_COMPONENTS = {"PubMedQA": "pubmedqa", "MedMCQA": "medmcqa", "MedQA": "medqa", "Single-turn QA": "qa", "Multi-turn conversation": "chat"}
+# The paper's names of its parts, without the language, and the task each of them is here. The other rows of data/paper/composition.csv
+# are totals, or belong to BiMediX2.
+COMPONENTS = {"PubMedQA": "pubmedqa", "MedMCQA": "medmcqa", "MedQA": "medqa", "Single-turn QA": "qa", "Multi-turn conversation": "chat"}
 
 
 class Cell(NamedTuple):
@@ -37,7 +38,7 @@ def paper_composition(path: Path) -> dict[tuple[str, str], int]:
     found = {}
     with open(path, encoding="utf-8", newline="") as handle:
         for row in csv.DictReader(handle):
-            task = _COMPONENTS.get(row["component"].removesuffix(" (Ara)"))
+            task = COMPONENTS.get(row["component"].removesuffix(" (Ara)"))
             if task and row["lang"] in ("EN", "AR"):
                 found[task, row["lang"].lower()] = int(row["samples"])
     return found
