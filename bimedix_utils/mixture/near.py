@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..duplicates import PERMUTATIONS, STRICT, band, jaccard, shingles
+from ..duplicates import LOOSE, PERMUTATIONS, STRICT, band, jaccard, shingles
 from ..leakage import row_words
 from .scan import parse
 from .work import Map
@@ -54,7 +54,7 @@ def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> 
 
     Shape (pairs, 2), the earlier place first, sorted by the later one. `order` holds row numbers.
     """
-    bands, width = STRICT
+    bands, width = STRICT if similarity >= 0.75 else LOOSE
     n, found = len(order), []
     for number in range(bands):
         keys = signatures.band(number, width)[order]
@@ -116,10 +116,17 @@ def exact(pairs: np.ndarray, place_of, similarity: float, run_map: Map) -> Itera
             yield one, other, value
 
 
-def duplicates(signatures: Signatures, order: np.ndarray, place_of, similarity: float, run_map: Map = map) -> dict[int, tuple[int, float]]:
-    """{place in `order`: (place of the kept row it resembles, their similarity)}."""
+def duplicates(
+    signatures: Signatures, order: np.ndarray, place_of, similarity: float, run_map: Map = map, translations=None
+) -> dict[int, tuple[int, float]]:
+    """{place in `order`: (place of the kept row it resembles, their similarity)}.
+
+    `translations(earlier, later)` tells by row numbers which pairs are a row and its translation: those are never duplicates.
+    """
     neighbours: dict[int, list[tuple[int, float]]] = defaultdict(list)
     pairs = candidates(signatures, order, similarity)
+    if translations:
+        pairs = pairs[~translations(order[pairs[:, 0]], order[pairs[:, 1]])]
     for one, other, value in exact(pairs, partial(place_of), similarity, run_map):
         neighbours[other].append((one, value))
     dropped: dict[int, tuple[int, float]] = {}

@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 from ..errors import KitError
@@ -31,8 +32,18 @@ def _process_map(workers: int, function: Callable[[Any], Any], items: Iterable[A
         yield from map(function, pieces)
         return
     # Spawned, not forked: a notebook's process has threads, and a fork would copy their locks in whatever state they are.
-    with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         yield from pool.map(function, pieces)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed: an orphan would wait for ever, or still write beside the run that follows."""
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _ray_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
