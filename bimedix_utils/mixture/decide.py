@@ -66,7 +66,7 @@ class Decision:
     """For each row: its status, why, and which row (or, for a leak, which test item) is the reason; see `STATUSES`."""
 
     status: np.ndarray
-    other: np.ndarray  # row number of the row that stays, -1 for none
+    other: np.ndarray  # number of the row it was compared with, -1 for none
     leak: np.ndarray  # place among the tests, -1 for none
     rule: np.ndarray  # place in leakage.RULES, -1 for none
     similarity: np.ndarray  # with `other`; 1.0 for equal content
@@ -126,6 +126,7 @@ def decide(rows: Rows, similarity: float, compose: Compose, publish: bool = Fals
     alike = near.duplicates(rows.signatures(), order, lambda place: rows.place(int(order[place])), similarity, run_map, translations)
     for place, (other, value) in alike.items():
         _drop(found, order[place], order[other], value)
+    _name_those_that_stay(found, content)
     if publish:
         closed = np.array([not allowed for *_, allowed in rows.groups])[rows.group]
         found.status[closed & (found.status == OK)] = HELD
@@ -151,6 +152,15 @@ def _families_of_leaks(found: Decision, family: np.ndarray, whole: np.ndarray) -
     kin = np.flatnonzero(np.isin(family, names) & (found.status == OK))
     found.status[kin] = LEAKED
     found.other[kin] = leaked[first[np.searchsorted(names, family[kin])]]
+
+
+def _name_those_that_stay(found: Decision, content: np.ndarray) -> None:
+    """A row equal to one that resembles a third resembles the third."""
+    equal = np.flatnonzero((found.status == DUPLICATE) & (found.other >= 0))
+    via = found.other[equal]
+    again = (content[equal] == content[via]) & (found.other[via] >= 0)
+    equal, via = equal[again], via[again]
+    found.other[equal], found.similarity[equal] = found.other[via], found.similarity[via]
 
 
 def _drop(found: Decision, row: int, other: int, similarity: float) -> None:
