@@ -18,7 +18,7 @@ from .decide import REMOVED, STATUSES, Decision, Rows
 from .scan import TASKS, Input, family, load_tests, task_of
 from .shards import read
 from .tokens import tokens_of
-from .work import BACKENDS, Map, mapper
+from .work import BACKENDS, Map, mapper, writing
 
 __all__ = [
     "BACKENDS", "STATUSES", "TASKS", "Cell", "Decision", "Input", "Map", "Rows", "Settings",
@@ -53,7 +53,8 @@ def look(inputs: list[Input], tests: Path, work: Path, settings: Settings, run_m
 
     Raises `InputError` naming the damaged inputs, unless `settings` says to leave them out.
     """
-    parts = scan.scan(inputs, tests, work / "features", settings.seed, run_map)
+    with writing(work):
+        parts = scan.scan(inputs, tests, work / "features", settings.seed, run_map)
     return decide.load(parts, skip_damaged=settings.damaged_input == "skip")
 
 
@@ -73,7 +74,8 @@ def choose(rows: Rows, settings: Settings, composition: Path, run_map: Map = map
 def write(rows: Rows, found: Decision, folder: Path, settings: Settings, run_map: Map = map) -> list[dict[str, Any]]:
     """The Parquet shards of both splits; see `shards.write`."""
     rows.unchanged()
-    return shards.write(rows, found, folder, settings.validation_share, settings.shard_rows, run_map)
+    with writing(folder):
+        return shards.write(rows, found, folder, settings.validation_share, settings.shard_rows, run_map)
 
 
 def finish(
@@ -81,6 +83,14 @@ def finish(
     settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map = map,
 ) -> dict[str, Any]:  # fmt: skip
     """Count tokens, list the removed rows, write the card and, last, the manifest, which is returned. Its existence means complete."""
+    with writing(folder):
+        return _finish(rows, found, written, inputs, tests, folder, composition, settings, mode, revisions, run_map)
+
+
+def _finish(
+    rows: Rows, found: Decision, written: list[dict[str, Any]], inputs: list[Input], tests: Path, folder: Path, composition: Path,
+    settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map,
+) -> dict[str, Any]:  # fmt: skip
     rows.unchanged()
     known = load_tests(tests, hash_path(tests))
     manifest.write_removed(

@@ -102,6 +102,8 @@ def scan(inputs: list[Input], tests: Path, folder: Path, seed: int, run_map: Map
     if not tests.is_file():
         raise InputError(f"{tests.name}: the file of test rows does not exist")
     folder.mkdir(parents=True, exist_ok=True)
+    for cut in folder.glob("*.partial"):  # of a run that was killed; on a full disk their room is needed
+        cut.unlink()
     found = list(run_map(partial(features, tests=tests, tests_hash=hash_path(tests), folder=folder, seed=seed), pieces(inputs)))
     used = {part.file for part in found}
     for stale in folder.iterdir():
