@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from .. import catalogue
 from ..provenance import hash_path, write_json, write_text
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
@@ -20,7 +19,7 @@ from .manifest import caught, counts
 from .scan import TASKS, Input, family, load_tests, task_of
 from .shards import read
 from .tokens import tokens_of
-from .work import BACKENDS, Map, mapper
+from .work import BACKENDS, Map, mapper, writing
 
 __all__ = [
     "BACKENDS", "COMPONENTS", "STATUSES", "TASKS", "Cell", "Decision", "Input", "Map", "Rows", "Settings",
@@ -56,25 +55,29 @@ def look(inputs: list[Input], tests: Path, work: Path, settings: Settings, run_m
 
     Raises `InputError` naming the damaged inputs, unless `settings` says to leave them out.
     """
-    parts = scan.scan(inputs, tests, work / "features", settings.seed, run_map)
+    with writing(work):
+        parts = scan.scan(inputs, tests, work / "features", settings.seed, run_map)
     return decide.load(parts, skip_damaged=settings.damaged_input == "skip")
 
 
 def choose(rows: Rows, settings: Settings, composition: Path, run_map: Map = map) -> Decision:
     """One status for each row; `composition` is the paper's table, the target when `settings.composition` is "paper"."""
 
+    rows.unchanged()
+
     def by_rule(available: Mapping[tuple[str, str], int]) -> list[Cell]:
         if settings.composition == "paper":
             return compose.by_target(available, paper_composition(composition))
         return compose.by_ratio(available, settings.arabic, settings.english, settings.tolerance)
 
-    may_use = catalogue.may_publish if settings.purpose == "publish" else (lambda licence: True)
-    return decide.decide(rows, settings.similarity, by_rule, may_use, run_map)
+    return decide.decide(rows, settings.similarity, by_rule, settings.purpose == "publish", run_map)
 
 
 def write(rows: Rows, found: Decision, folder: Path, settings: Settings, run_map: Map = map) -> list[dict[str, Any]]:
     """The Parquet shards of both splits; see `shards.write`."""
-    return shards.write(rows, found, folder, settings.validation_share, settings.shard_rows, run_map)
+    rows.unchanged()
+    with writing(folder):
+        return shards.write(rows, found, folder, settings.validation_share, settings.shard_rows, run_map)
 
 
 def finish(
@@ -82,6 +85,15 @@ def finish(
     settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map = map,
 ) -> dict[str, Any]:  # fmt: skip
     """Count tokens, list the removed rows, write the card and, last, the manifest, which is returned. Its existence means complete."""
+    with writing(folder):
+        return _finish(rows, found, written, inputs, tests, folder, composition, settings, mode, revisions, run_map)
+
+
+def _finish(
+    rows: Rows, found: Decision, written: list[dict[str, Any]], inputs: list[Input], tests: Path, folder: Path, composition: Path,
+    settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map,
+) -> dict[str, Any]:  # fmt: skip
+    rows.unchanged()
     known = load_tests(tests, hash_path(tests))
     manifest.write_removed(
         folder / "removed.parquet", decide.removed(rows, found, known), pa.schema([(name, pa.string()) for name in REMOVED])

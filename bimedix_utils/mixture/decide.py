@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..leakage import RULES, KnownTests
+from ..provenance import shown
 from . import near
 from .compose import Cell
-from .scan import Features
+from .scan import Features, stamp_of
 from .work import Map
 
 STATUSES = ("ok", "duplicate", "leaked", "surplus", "held")
@@ -30,7 +31,7 @@ class Rows:
     table: pa.Table
     parts: list[Features]
     starts: np.ndarray  # where in the table each part begins
-    groups: list[tuple[str, str, str, str]]  # (language, task, source, licence)
+    groups: list[tuple[str, str, str, str, bool]]  # (language, task, source, licence, may be published)
     group: np.ndarray
     aside: Counter
 
@@ -40,6 +41,12 @@ class Rows:
     def column(self, name: str) -> np.ndarray:
         """One plain column as an array."""
         return self.table[name].to_numpy()
+
+    def unchanged(self) -> None:
+        """Raises `InputError` when an input is no longer the file that was read."""
+        for path, stamp in {part.piece.source.path: part.piece.stamp for part in self.parts}.items():
+            if not path.is_file() or stamp_of(path) != stamp:
+                raise InputError(f"{shown(path)}: the file was changed or removed after it was read. Run again from the first step")
 
     def place(self, row: int) -> near.Place:
         """(file, offset, length) of a row's text."""
@@ -64,7 +71,7 @@ class Decision:
     """For each row: its status, why, and which row (or, for a leak, which test item) is the reason; see `STATUSES`."""
 
     status: np.ndarray
-    other: np.ndarray  # row number of the row that stays, -1 for none
+    other: np.ndarray  # number of the row it was compared with, -1 for none
     leak: np.ndarray  # place among the tests, -1 for none
     rule: np.ndarray  # place in leakage.RULES, -1 for none
     similarity: np.ndarray  # with `other`; 1.0 for equal content
@@ -96,31 +103,38 @@ def load(parts: list[Features], skip_damaged: bool = False) -> Rows:
     return Rows(pa.concat_tables(tables), kept, starts, list(groups), np.concatenate(codes), aside)
 
 
-def decide(rows: Rows, similarity: float, compose: Compose, may_use: Callable[[str], bool], run_map: Map = map) -> Decision:
-    """The status of each row. `compose` turns {(task, language): rows available} into `Cell`s; `may_use` says of a licence whether its rows
-    may be in the mix at all.
+def decide(rows: Rows, similarity: float, compose: Compose, publish: bool = False, run_map: Map = map) -> Decision:
+    """The status of each row. `compose` turns {(task, language): rows available} into `Cell`s; with `publish` rows that may not
+    be passed on are held back.
 
-    Order of the rules: leaks, rows with the same id or content, near duplicates, licence, composition. A near duplicate of a leaked row
-    is leaked.
+    Order of the rules: leaks, rows with the same id or content, near duplicates, licence, composition. A near duplicate or a translation
+    of a leaked row is leaked; a translation is no duplicate, however much of it was left as it was.
     """
     n = len(rows)
     found = Decision(
         np.zeros(n, np.int8), np.full(n, -1), rows.column("leak").copy(), rows.column("rule").copy(), np.zeros(n, np.float32),
         rows.column("rank"), [], {},
     )  # fmt: skip
-    content, priority = rows.column("content"), rows.column("priority")
+    content, priority, whole = rows.column("content"), rows.column("priority"), rows.column("whole")
     _stock_phrases(found, content)
     found.status[found.leak >= 0] = LEAKED
-    # Leaked rows first, so that what resembles one is found; then by priority and rank. Equal ids are told apart by content.
-    order = np.lexsort((content, found.order, priority, found.leak < 0))
+    family, lang = rows.column("family"), np.array([lang for lang, *_ in rows.groups])[rows.group]
+    _families_of_leaks(found, family, whole)
+    # Leaked rows first, so that what resembles one is found; then by priority and rank. Equal ids are told apart by all their fields.
+    order = np.lexsort((whole, found.order, priority, found.status != LEAKED))
     for values in (found.order, content):
         order = _first_of_each(found, order, values)
-    for place, (other, value) in near.duplicates(
-        rows.signatures(), order, lambda place: rows.place(int(order[place])), similarity, run_map
-    ).items():
+
+    def translations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return (family[one] == family[other]) & (lang[one] != lang[other])
+
+    alike = near.duplicates(rows.signatures(), order, lambda place: rows.place(int(order[place])), similarity, run_map, translations)
+    for place, (other, value) in alike.items():
         _drop(found, order[place], order[other], value)
-    barred = np.array([not may_use(licence) for _, _, _, licence in rows.groups])[rows.group]
-    found.status[barred & (found.status == OK)] = HELD
+    _name_those_that_stay(found, content)
+    if publish:
+        closed = np.array([not allowed for *_, allowed in rows.groups])[rows.group]
+        found.status[closed & (found.status == OK)] = HELD
     _compose(rows, found, compose)
     return found
 
@@ -133,6 +147,25 @@ def _stock_phrases(found: Decision, content: np.ndarray) -> None:
     found.stock = {int(test): int(count) for test, count in zip(tests, times, strict=True) if count > limit}
     taken_back = by_words[np.isin(found.leak[by_words], list(found.stock))]
     found.leak[taken_back] = found.rule[taken_back] = -1
+
+
+def _families_of_leaks(found: Decision, family: np.ndarray, whole: np.ndarray) -> None:
+    """A translation of a leaked row asks the same test question, also where the test set itself has but one language."""
+    leaked = np.flatnonzero(found.status == LEAKED)
+    leaked = leaked[np.lexsort((whole[leaked], found.order[leaked]))]
+    names, first = np.unique(family[leaked], return_index=True)
+    kin = np.flatnonzero(np.isin(family, names) & (found.status == OK))
+    found.status[kin] = LEAKED
+    found.other[kin] = leaked[first[np.searchsorted(names, family[kin])]]
+
+
+def _name_those_that_stay(found: Decision, content: np.ndarray) -> None:
+    """A row equal to one that resembles a third resembles the third."""
+    equal = np.flatnonzero((found.status == DUPLICATE) & (found.other >= 0))
+    via = found.other[equal]
+    again = (content[equal] == content[via]) & (found.other[via] >= 0)
+    equal, via = equal[again], via[again]
+    found.other[equal], found.similarity[equal] = found.other[via], found.similarity[via]
 
 
 def _drop(found: Decision, row: int, other: int, similarity: float) -> None:
@@ -154,7 +187,7 @@ def _first_of_each(found: Decision, order: np.ndarray, values: np.ndarray) -> np
 
 
 def _compose(rows: Rows, found: Decision, compose: Compose) -> None:
-    place = np.array([f"{task} {lang}" for lang, task, _, _ in rows.groups])
+    place = np.array([f"{task} {lang}" for lang, task, *_ in rows.groups])
     here = place[rows.group]
     alive = np.flatnonzero(found.status == OK)
     alive = alive[np.lexsort((found.order[alive], rows.column("priority")[alive]))]
@@ -176,14 +209,15 @@ def removed(rows: Rows, found: Decision, tests: KnownTests) -> Iterator[pa.Recor
         named = dict(zip(others[others >= 0].tolist(), ids.take(pa.array(others[others >= 0])).to_pylist(), strict=True))
         lines = []
         for row, row_id in zip(part.tolist(), ids.take(pa.array(part)).to_pylist(), strict=True):
-            lang, task, source, _ = rows.groups[rows.group[row]]
+            lang, task, source, licence, _ = rows.groups[rows.group[row]]
             other, note = named.get(int(found.other[row]), ""), whys.get((task, lang), "")
             if found.status[row] == HELD:
-                note = f"licence: {rows.groups[rows.group[row]][3]}"
+                note = f"licence: {licence}"
             elif found.leak[row] >= 0:
                 other, note = tests.ids[found.leak[row]], f"asks it: {RULES[found.rule[row]]}"
             elif other:
-                note = "same id or content" if found.similarity[row] >= 1 else f"similarity {found.similarity[row]:.2f}"
+                value = found.similarity[row]
+                note = "same id or content" if value >= 1 else f"similarity {value:.2f}" if value else "parallel to a row"
                 note += ", which is leaked" if found.status[row] == LEAKED else ""
             lines.append((row_id, STATUSES[found.status[row]], note, other, lang, source))
         yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*lines, strict=True)], names=REMOVED)

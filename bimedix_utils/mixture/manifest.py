@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from .. import catalogue
 from ..duplicates import WORDS
 from ..leakage import LONG_SHARE, LONG_TEXT, RULES, SAME_QUESTION_WORDS, KnownTests
 from ..provenance import hash_path
@@ -25,10 +24,11 @@ def described(settings: dict[str, Any]) -> dict[str, Any]:
         **settings,
         "ratio": f"{settings['arabic']}:{settings['english']}" if settings["composition"] == "ratio" else "the paper's composition",
         "duplicates": f"equal content within a language; or, in normalised text, at least {settings['similarity']:g} of the runs of "
-        f"{WORDS} words in common (Jaccard), found by MinHash, each pair compared exactly. A translation is a copy, not a duplicate.",
+        f"{WORDS} words in common (Jaccard), found by MinHash, each pair compared exactly. A translation is a copy of its original, "
+        "not a duplicate.",
         "leakage": f"the same question word for word; all runs of {WORDS} words of a short test text, {LONG_SHARE:g} of those of one of "
         f"at least {LONG_TEXT} words; or the same set of options beside a question with at least {SAME_QUESTION_WORDS:g} of the words. In "
-        "both languages; a near duplicate of a leaked row is leaked.",
+        "both languages; a near duplicate or a translation of a leaked row is leaked.",
     }
 
 
@@ -54,7 +54,7 @@ def removals(rows: Rows, found: Decision) -> list[dict[str, Any]]:
     seen = Counter(zip(rows.group.tolist(), found.status.tolist(), found.rule.tolist(), strict=True))
     total: Counter[tuple[str, ...]] = Counter()
     for (group, status, rule), n in seen.items():
-        lang, _, source, _ = rows.groups[group]
+        lang, _, source, *_ = rows.groups[group]
         total[source, lang, STATUSES[status], rules[rule] if STATUSES[status] == "leaked" else ""] += n
     return [{"source": s, "lang": lang, "status": status, "rule": rule, "rows": n} for (s, lang, status, rule), n in sorted(total.items())]
 
@@ -64,8 +64,8 @@ def sources(rows: Rows, found: Decision, revisions: dict[str, str]) -> list[dict
     kept = Counter(rows.group[found.status == OK].tolist())
     table = []
     for group, n in sorted(kept.items(), key=lambda item: rows.groups[item[0]]):
-        lang, task, source, licence = rows.groups[group]
-        allowed = "allowed" if catalogue.may_publish(licence) else "not allowed"
+        lang, task, source, licence, open_to_all = rows.groups[group]
+        allowed = "allowed" if open_to_all else "not allowed"
         revision = revisions.get(source, "not found")
         table.append(
             {"source": source, "lang": lang, "task": task, "licence": licence, "redistribution": allowed, "revision": revision, "rows": n}
@@ -79,7 +79,7 @@ def keys(rows: Rows, found: Decision) -> list[dict[str, Any]]:
     seen = Counter(zip(rows.group[mine].tolist(), rows.column("key")[mine].tolist(), strict=True))
     table: dict[tuple[str, str], Counter[str]] = {}
     for (group, key), n in seen.items():
-        lang, _, source, _ = rows.groups[group]
+        lang, _, source, *_ = rows.groups[group]
         table.setdefault((source, lang), Counter())[LABELS[key]] += n
     return [{"source": s, "lang": lang, "n": sum(c.values()), "counts": dict(sorted(c.items()))} for (s, lang), c in sorted(table.items())]
 
@@ -88,15 +88,16 @@ def inputs_of(inputs: list[Input], rows: Rows, run_map: Map) -> list[dict[str, A
     """File, bytes, SHA-256, candidates and status (used, or left out as damaged) of each input."""
     read = Counter()
     for part, start, end in zip(rows.parts, rows.starts, [*rows.starts[1:], len(rows)], strict=True):
-        read[part.piece.source.path] += int(end - start)
+        read[part.piece.source] += int(end - start)
     used = {part.piece.source.path for part in rows.parts}
     hashes = run_map(partial(hash_path), [source.path for source in inputs])
+    names = Counter(path.name for path in {source.path for source in inputs})
     return [
         {
-            "file": source.path.name,
+            "file": source.path.name if names[source.path.name] == 1 else "/".join(source.path.parts[-2:]),
             "bytes": source.path.stat().st_size,
             "sha256": value,
-            "rows": read[source.path],
+            "rows": read[source],
             "status": "used" if source.path in used else "left out: damaged" if source.path.stat().st_size else "empty",
         }
         for source, value in zip(inputs, hashes, strict=True)

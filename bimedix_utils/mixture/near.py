@@ -6,13 +6,12 @@ that does not depend on the files, so another order of the input gives the same 
 
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from ..duplicates import PERMUTATIONS, STRICT, band, jaccard, shingles
+from ..duplicates import LOOSE, PERMUTATIONS, STRICT, band, jaccard, shingles
 from ..leakage import row_words
 from .scan import parse
 from .work import Map
@@ -49,13 +48,14 @@ class Signatures:
         return found
 
 
-def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> np.ndarray:
+def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of places in `order` that share a band and whose estimated similarity is not far below the threshold.
 
-    Shape (pairs, 2), the earlier place first, sorted by the later one. `order` holds row numbers.
+    Shape (pairs, 2), the earlier place first, sorted by the later one. `order` holds row numbers. Then True for each place that shares a
+    band with so many that not all of them are among the pairs.
     """
-    bands, width = STRICT
-    n, found = len(order), []
+    bands, width = STRICT if similarity >= 0.75 else LOOSE
+    n, found, crowded = len(order), [], np.zeros(len(order), bool)
     for number in range(bands):
         keys = signatures.band(number, width)[order]
         by_key = np.argsort(keys, kind="stable")  # places, equal keys together, each group in the order of the rows
@@ -69,6 +69,7 @@ def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> 
             firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
             sizes = np.diff(np.append(firsts, n))
             for first, size in zip(firsts[sizes > WINDOW + 1], sizes[sizes > WINDOW + 1], strict=True):
+                crowded[by_key[first : first + size]] = True
                 for head in range(HEADS):
                     later = by_key[first + head + WINDOW + 1 : first + size].astype(np.uint64)
                     found.append(np.uint64(by_key[first + head]) * np.uint64(n) + later)
@@ -84,7 +85,7 @@ def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> 
         likely = equal >= similarity - error
         kept.append(np.stack([one[likely], other[likely]], 1))
     pairs = np.concatenate(kept) if kept else np.zeros((0, 2), np.int64)
-    return pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]
+    return pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))], crowded
 
 
 def compare(places: list[tuple[Place, Place]]) -> list[float]:
@@ -116,15 +117,29 @@ def exact(pairs: np.ndarray, place_of, similarity: float, run_map: Map) -> Itera
             yield one, other, value
 
 
-def duplicates(signatures: Signatures, order: np.ndarray, place_of, similarity: float, run_map: Map = map) -> dict[int, tuple[int, float]]:
-    """{place in `order`: (place of the kept row it resembles, their similarity)}."""
-    neighbours: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    pairs = candidates(signatures, order, similarity)
-    for one, other, value in exact(pairs, partial(place_of), similarity, run_map):
-        neighbours[other].append((one, value))
+def duplicates(
+    signatures: Signatures, order: np.ndarray, place_of, similarity: float, run_map: Map = map, translations=None
+) -> dict[int, tuple[int, float]]:
+    """{place in `order`: (place of the kept row it resembles, their similarity)}.
+
+    `translations(earlier, later)` tells by row numbers which pairs are a row and its translation: those are never duplicates.
+    """
     dropped: dict[int, tuple[int, float]] = {}
-    for later in sorted(neighbours):
-        like = [(one, value) for one, value in neighbours[later] if one not in dropped]
-        if like:
-            dropped[later] = like[0]
-    return dropped
+    left = np.arange(len(order))
+    while True:
+        neighbours: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        pairs, crowded = candidates(signatures, order[left], similarity)
+        pairs = left[pairs]
+        if translations:
+            pairs = pairs[~translations(order[pairs[:, 0]], order[pairs[:, 1]])]
+        for one, other, value in exact(pairs, place_of, similarity, run_map):
+            neighbours[other].append((one, value))
+        for later in sorted(neighbours):
+            like = [(one, value) for one, value in neighbours[later] if one not in dropped]
+            if like:
+                dropped[later] = like[0]
+        # What stays of crowded bands is compared again, now with nearer neighbours, as long as that halves the work.
+        before, left = np.count_nonzero(crowded), left[crowded]
+        left = left[[place not in dropped for place in left.tolist()]]
+        if len(left) < 2 or 2 * len(left) > before:
+            return dropped

@@ -4,8 +4,10 @@ Input files are cut into pieces of `PIECE_BYTES`. The features of a piece go to 
 of everything they depend on: a second run, or one that was killed, computes only what is missing.
 """
 
+import io
 import os
 import sys
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -15,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from .. import duplicates, leakage, records, text
+from .. import catalogue, duplicates, leakage, records, text
 from ..duplicates import PERMUTATIONS, shingles, signatures
 from ..errors import InputError
 from ..leakage import RULES, KnownTests, row_words
-from ..provenance import hash_path
+from ..provenance import hash_path, shown
 from ..records import Record, explain, iter_jsonl
 from ..text import digest
 from .work import Map
@@ -42,11 +44,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes `start` to `end` of an input. Lines belong to the piece in which they begin."""
+    """Bytes `start` to `end` of an input. Lines belong to the piece in which they begin. `stamp`: see `stamp_of`."""
 
     source: Input
     start: int
     end: int
+    stamp: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -78,25 +81,42 @@ def pieces(inputs: list[Input]) -> list[Piece]:
     found = []
     for source in inputs:
         if not source.path.is_file():
-            raise InputError(f"{source.path.name}: the input file does not exist")
-        size = os.path.getsize(source.path)
-        found += [Piece(source, start, min(start + PIECE_BYTES, size)) for start in range(0, size, PIECE_BYTES)]
+            raise InputError(f"{shown(source.path)}: the input file does not exist")
+        size, time = stamp_of(source.path)
+        found += [Piece(source, start, min(start + PIECE_BYTES, size), (size, time)) for start in range(0, size, PIECE_BYTES)]
     return found
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """(bytes, time of the last change in ns) of a file: what tells that it was changed while a mix is being made."""
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
 
 
 def scan(inputs: list[Input], tests: Path, folder: Path, seed: int, run_map: Map = map) -> list[Features]:
     """The features of every piece, computed or found in `folder`. A piece that cannot be read carries the reason in `damage`.
 
-    `tests` is a JSON Lines file of the test rows no training row may give away.
+    `tests` is a JSON Lines file of the test rows no training row may give away. Nothing else stays in `folder`.
+    Raises `InputError` for an input that is absent, and for tests that are absent or damaged: no row could be trusted then.
     """
+    if not tests.is_file():
+        raise InputError(f"{tests.name}: the file of test rows does not exist")
     folder.mkdir(parents=True, exist_ok=True)
-    return list(run_map(partial(features, tests=tests, tests_hash=hash_path(tests), folder=folder, seed=seed), pieces(inputs)))
+    for cut in folder.glob("*.partial"):  # of a run that was killed; on a full disk their room is needed
+        cut.unlink()
+    found = list(run_map(partial(features, tests=tests, tests_hash=hash_path(tests), folder=folder, seed=seed), pieces(inputs)))
+    used = {part.file for part in found}
+    for stale in folder.iterdir():
+        if stale not in used:
+            stale.unlink()
+    return found
 
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """Hash of the code a feature depends on: a changed rule makes stored features worthless."""
-    return digest([hash_path(Path(module.__file__)) for module in (text, duplicates, leakage, records, sys.modules[__name__])])
+    """Hash of the code and catalogue a feature depends on: a changed rule makes stored features worthless."""
+    modules = [Path(module.__file__) for module in (text, duplicates, leakage, records, catalogue, sys.modules[__name__])]
+    return digest([hash_path(path) for path in (*modules, catalogue.CATALOGUE)])
 
 
 @lru_cache(maxsize=1)
@@ -110,9 +130,10 @@ def features(piece: Piece, tests: Path, tests_hash: str, folder: Path, seed: int
     raw, offset = read_piece(piece)
     name = digest([code_hash(), blake2b(raw).hexdigest(), offset, list(piece.source.langs), tests_hash, seed])
     file = folder / f"{name}.arrow"
-    if not file.exists():
+    if not _whole(file):
+        known = load_tests(tests, tests_hash)  # damaged tests are no damage of the piece
         try:
-            table = _features(raw, offset, piece.source, load_tests(tests, tests_hash), seed)
+            table = _features(raw, offset, piece.source, known, seed)
         except InputError as error:
             return Features(piece, file, str(error))
         partial_file = file.with_suffix(f".{os.getpid()}.partial")
@@ -120,6 +141,16 @@ def features(piece: Piece, tests: Path, tests_hash: str, folder: Path, seed: int
             writer.write_table(table)
         os.replace(partial_file, file)
     return Features(piece, file)
+
+
+def _whole(file: Path) -> bool:
+    """Whether a feature file is there and was not cut short by a crash."""
+    try:
+        with pa.memory_map(str(file)) as source:
+            pa.ipc.open_file(source)
+        return True
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def read_piece(piece: Piece) -> tuple[bytes, int]:
@@ -137,28 +168,34 @@ def read_piece(piece: Piece) -> tuple[bytes, int]:
 
 
 def _where(path: Path, offset: int) -> str:
+    """File and line of a place. With its folder: the shards of many sources bear the same names."""
     with open(path, "rb") as handle:
-        return f"{path.name}, line {handle.read(offset).count(10) + 1}"
+        return f"{shown(path)}, line {handle.read(offset).count(10) + 1}"
 
 
 def parse(line: bytes, path: Path, offset: int) -> Record:
     """The record of one line. Raises `InputError` naming file and line."""
     try:
-        return Record.model_validate_json(line)
+        return Record.model_validate_json(line if offset else line.removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise InputError(f"{_where(path, offset)}: not a record: {explain(error)}") from None
 
 
-_PLAIN = {"offset": pa.int64(), "length": pa.int32(), "rank": pa.uint64(), "content": pa.uint64(), "family": pa.uint64()}
+def whole_hash(record: Record) -> int:
+    """A 64-bit hash of all fields of a row: what a shard is known by, and what orders rows that are alike in everything else."""
+    return int(digest(record.model_dump_json()), 16)
+
+
+_PLAIN = {"offset": pa.int64(), "length": pa.int32()} | {name: pa.uint64() for name in ("rank", "content", "whole", "family")}
 _SMALL = {"priority": pa.int16(), "group": pa.int32(), "key": pa.int8(), "leak": pa.int32(), "rule": pa.int8()}
 
 
 def _features(raw: bytes, offset: int, source: Input, tests: KnownTests, seed: int) -> pa.Table:
     columns: dict[str, list] = {name: [] for name in ("id", *_PLAIN, *_SMALL)}
-    groups: dict[tuple[str, ...], int] = {}
+    groups: dict[tuple[str | bool, ...], int] = {}
     aside: dict[str, int] = {}
     sketches, pending = [], []
-    for line in raw.splitlines(keepends=True):
+    for line in io.BytesIO(raw):  # splitlines would also cut at a lone carriage return
         begin, offset = offset, offset + len(line)
         if not line.strip():
             continue
@@ -169,13 +206,14 @@ def _features(raw: bytes, offset: int, source: Input, tests: KnownTests, seed: i
         row = row_words(record)
         runs = shingles(row.everything)
         leak = tests.find(record, row, runs)
-        group = (record.lang, task_of(record), record.source, record.licence)
+        group = (record.lang, task_of(record), record.source, record.licence, catalogue.may_publish_record(record))
         values = (
             record.id,
             begin,
             len(line),
             rank(record.id, seed),
             int(record.content_hash(), 16),
+            whole_hash(record),
             int(digest(f"split:{seed}:{family(record)}"), 16),
             source.priority,
             groups.setdefault(group, len(groups)),

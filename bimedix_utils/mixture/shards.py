@@ -18,12 +18,12 @@ from ..records import Record, arrow_schema, iter_jsonl, iter_parquet
 from ..text import digest
 from .decide import OK, Decision, Rows
 from .near import Place
-from .scan import parse, task_of
+from .scan import parse, task_of, whole_hash
 from .work import Map
 
 SPLITS = ("train", "validation")
 SCHEMA = arrow_schema().append(pa.field("task", pa.string()))
-VERSION = 1  # raise when the same rows give other bytes
+VERSION = 2  # raise when the same rows give other bytes
 
 
 def held_out(rows: Rows, share: float) -> np.ndarray:
@@ -72,8 +72,12 @@ def write(rows: Rows, found: Decision, folder: Path, validation_share: float, sh
 
 
 def rows_hash(rows: Rows, part: np.ndarray) -> str:
-    """What a shard's rows are, whatever file they come from: their ranks, content and the version of the format."""
-    return digest([VERSION, rows.column("rank")[part].tolist(), rows.column("content")[part].tolist()], 64)
+    """What a shard's rows are, whatever file they come from: all their fields, their order and the version of the format."""
+    return _hash_of(rows.column("whole")[part].tolist())
+
+
+def _hash_of(whole: list[int]) -> str:
+    return digest([VERSION, whole], 64)
 
 
 def _shard(job: tuple[Path, str, list[Place], str]) -> dict[str, Any]:
@@ -85,10 +89,15 @@ def _shard(job: tuple[Path, str, list[Place], str]) -> dict[str, Any]:
             return known["shard"]
     except (OSError, ValueError, KeyError):
         pass  # absent, or cut short by a kill: written anew
-    part = file.with_name(f"{file.name}.partial")
+    part, whole = file.with_name(f"{file.name}.{os.getpid()}.partial"), []
     with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
         for start in range(0, len(places), 5_000):
-            writer.write_table(table_of(_records(places[start : start + 5_000])))
+            records = _records(places[start : start + 5_000])
+            whole += map(whole_hash, records)
+            writer.write_table(table_of(records))
+    if _hash_of(whole) != wanted:
+        part.unlink()
+        raise InputError(f"{file.name}: an input was changed after it was read. Run again from the first step")
     os.replace(part, file)
     shard = {"file": f"data/{file.name}", "split": split, "rows": len(places), "bytes": file.stat().st_size, "sha256": hash_path(file)}
     write_json(note, {"rows_hash": wanted, "shard": shard})

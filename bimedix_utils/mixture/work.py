@@ -1,14 +1,19 @@
 """Step functions over many pieces: in this process, in worker processes, or on a Ray cluster. Equal results, in the order of the pieces."""
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ..errors import KitError
+from ..provenance import shown
 
 BACKENDS = ("processes", "ray")
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
@@ -25,14 +30,37 @@ def mapper(workers: int, backend: str = "processes") -> Map:
     return partial(_process_map, workers) if workers > 1 else map
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raises `KitError` naming the folder when its disk is full or may not be written; what was finished before stays."""
+    try:
+        yield
+    except OSError as error:
+        denied = error.errno in (errno.EACCES, errno.EPERM) and str(folder) in str(error.filename)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not denied:
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise KitError(f"{shown(folder)}: cannot be written ({reason}). Make room there or take another folder, and run again") from None
+
+
 def _process_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     pieces = list(items)
     if len(pieces) < 2:
         yield from map(function, pieces)
         return
     # Spawned, not forked: a notebook's process has threads, and a fork would copy their locks in whatever state they are.
-    with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         yield from pool.map(function, pieces)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed: an orphan would wait for ever, or still write beside the run that follows."""
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _ray_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
