@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import synthetic
 
-from bimedix_utils import mixture, sources
+from bimedix_utils import catalogue, mixture, sources
 from bimedix_utils.duplicates import jaccard, shingles
 from bimedix_utils.errors import InputError, KitError
 from bimedix_utils.leakage import row_words
@@ -248,6 +247,22 @@ def test_rules_in_their_order(tmp_path):
     assert (got.status("toy:umls"), got.note("toy:umls")) == ("held", "licence: UMLS Metathesaurus License")
     assert Counter(row["lang"] for row in got.rows) == {"en": 4, "ar": 2} and got.manifest["counts"]["surplus"] == 5
     assert sum(got.manifest["counts"].values()) == got.manifest["candidates"] == len(rows)
+
+
+def test_only_what_may_be_passed_on_is_published(tmp_path):
+    """Neither a licence of one's own choice nor a neighbour of the kit's rows opens a source whose owner forbids it."""
+    rows = [
+        qa(1), qa(2, licence="not found"), qa(3, licence="made up"), qa(4, source="umls_qa", licence="MIT"),
+        qa(5, source="umls_qa", licence=catalogue.KIT_LICENCE), qa(6, id="umls:kit-6", source="umls_qa", licence=catalogue.KIT_LICENCE),
+    ]  # fmt: skip
+    got = build(tmp_path, {"a.jsonl": rows}, settings=replace(ALL, purpose="publish"))
+    assert sorted(got.ids) == ["toy:1", "umls:kit-6"] and got.manifest["counts"] == {"ok": 2, "held": 4}
+    assert all(catalogue.may_publish_record(row) for row in mixture.read(got.folder, "train"))
+    assert {source["redistribution"] for source in got.manifest["sources"]} == {"allowed"}
+    research = build(tmp_path / "research", {"a.jsonl": rows})
+    assert len(research.ids) == 6
+    told = {source["redistribution"]: source["rows"] for source in research.manifest["sources"] if source["licence"] == "MIT"}
+    assert told == {"allowed": 1, "not allowed": 1}
 
 
 def test_what_resembles_a_leaked_row_is_leaked(tmp_path):
@@ -712,7 +727,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
             time.sleep(0.02)
         time.sleep(draw.uniform(0.0, 1.5))
         killed += process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)  # the parent alone, as the kernel does when memory is short: its workers must follow
+        process.kill()  # the parent alone, as the kernel does when memory is short: its workers must follow
         process.wait()
     assert killed
     mixture.build(inputs, tests, folder, SMALL)
