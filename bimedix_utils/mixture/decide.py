@@ -56,8 +56,8 @@ class Rows:
     def __post_init__(self):
         self._offsets, self._lengths = self.column("offset"), self.column("length")
 
-    def by_group(self) -> list[tuple[tuple[str, str, str, str], int]]:
-        """((language, task, source, licence), rows) of the candidates, sorted."""
+    def by_group(self) -> list[tuple[tuple[str, str, str, str, bool], int]]:
+        """((language, task, source, licence, may be passed on), rows) of the candidates, sorted."""
         sizes = np.bincount(self.group, minlength=len(self.groups))
         return sorted(zip(self.groups, sizes.tolist(), strict=True))
 

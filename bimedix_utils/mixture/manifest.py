@@ -42,7 +42,7 @@ def caught(rows: Rows, found: Decision) -> dict[tuple[str, str], tuple[int, int]
     size, leaked = Counter(rows.group.tolist()), Counter(rows.group[found.status == STATUSES.index("leaked")].tolist())
     table: dict[tuple[str, str], tuple[int, int]] = {}
     for group, n in sorted(size.items(), key=lambda item: rows.groups[item[0]][2]):
-        lang, _, source, _ = rows.groups[group]
+        lang, _, source, *_ = rows.groups[group]
         before = table.get((source, lang), (0, 0))
         table[source, lang] = before[0] + n, before[1] + leaked[group]
     return table
