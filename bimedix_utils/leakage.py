@@ -79,6 +79,9 @@ class KnownTests:
         for record in records:
             texts += self._add(record)
         self._texts, self._hashes, self._starts, self._owners = _index(texts)
+        # Nearly every run of a training row is in no test text: a table by the low bits says so without a search among a million hashes.
+        self._maybe = np.zeros(1 << 24 if len(self._hashes) > 1 << 16 else 1 << 16, bool)
+        self._maybe[self._slots(self._hashes)] = True
 
     def _add(self, record: Record) -> list[tuple[int, int, np.ndarray]]:
         number, row = len(self.ids), row_words(record)
@@ -116,8 +119,12 @@ class KnownTests:
                     return Leak(number, "options")
         return None
 
+    def _slots(self, runs: np.ndarray) -> np.ndarray:
+        return runs & np.uint64(len(self._maybe) - 1)
+
     def _contained(self, runs: np.ndarray, multiple_choice: bool) -> int | None:
-        if not len(self._hashes):
+        runs = runs[self._maybe[self._slots(runs)]]
+        if not len(self._hashes) or not len(runs):
             return None
         places = np.minimum(np.searchsorted(self._hashes, runs), len(self._hashes) - 1)
         hits = places[self._hashes[places] == runs]
