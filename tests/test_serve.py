@@ -78,7 +78,9 @@ def free_port() -> int:
 def running(*command: str):
     """A server process started with this command: (its port, the lines it prints, the process)."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, *command, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background makes them, and whatever they start, deaf to Ctrl-C.
+    hearing = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    process = subprocess.Popen([sys.executable, *command, "--port", str(port)], stdout=subprocess.PIPE, text=True, preexec_fn=hearing)
     lines: Queue[str] = Queue()
     threading.Thread(target=lambda: [lines.put(line.rstrip("\n")) for line in process.stdout], daemon=True).start()
     try:
