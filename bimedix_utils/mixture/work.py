@@ -1,7 +1,6 @@
 """Step functions over many pieces: in this process, in worker processes, or on a Ray cluster. Equal results, in the order of the pieces."""
 
 import errno
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..errors import KitError
 from ..provenance import shown
+from ..teacher.cluster import joined
 
 BACKENDS = ("processes", "ray")
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
@@ -66,15 +66,7 @@ def _end_with_parent() -> None:
 def _ray_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     import pickle
 
-    try:
-        import ray
-    except ImportError:
-        raise KitError('BACKEND = "ray" needs Ray: pip install -e ".[ray]"') from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about this run is reported to anybody
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="ERROR")
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray = joined("BACKEND")
     rows = [{"place": place, "item": pickle.dumps(item)} for place, item in enumerate(items)]
     if not rows:
         return

@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from ..errors import TeacherError
 from .http import Endpoint, Pace, send
@@ -60,22 +61,31 @@ def unpack(part: list[Request], batch: dict) -> list[tuple[Request, Answer]]:
     return found
 
 
-def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: Callable[[list[tuple[Request, Answer]]], None]) -> None:
-    """Send every request from `workers` Ray workers, each with `endpoint.concurrency` requests under way.
+def joined(parameter: str) -> Any:
+    """Ray, after joining the cluster named by RAY_ADDRESS or starting a local one. `parameter` is what asked for it.
 
-    Joins the cluster named by RAY_ADDRESS, or starts a local one. Raises `TeacherError` when Ray is not installed.
+    Raises `TeacherError` when Ray is not installed.
     """
-    import pickle
-
     try:
         import ray
     except ImportError:
-        raise TeacherError('TEACHER = "ray" needs Ray: pip install -e ".[ray]"') from None
+        raise TeacherError(f'{parameter} = "ray" needs Ray: pip install -e ".[ray]"') from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about this run is reported to anybody
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
+
+
+def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: Callable[[list[tuple[Request, Answer]]], None]) -> None:
+    """Send every request from `workers` Ray workers, each with `endpoint.concurrency` requests under way.
+
+    Raises `TeacherError` when Ray is not installed; see `joined`.
+    """
+    import pickle
+
+    ray = joined("TEACHER")
     urls = endpoint.url.split()
     source = iter(requests)
     while part := list(itertools.islice(source, ROUND)):
