@@ -173,14 +173,18 @@ class Planned(NamedTuple):
     status: str
 
 
+def composition(path: Path = ROOT / "data" / "paper" / "composition.csv") -> list[Planned]:
+    """The parts of the paper's composition table that are text of its first version, in the table's order."""
+    return [
+        Planned(name, row["lang"].lower(), int(row["samples"]), row["status"])
+        for row in csv.DictReader(io.StringIO(read_utf8(path)))
+        if (name := row["component"].removesuffix(" (Ara)")) in COMPONENTS and row["lang"] in ("EN", "AR")
+    ]
+
+
 def planned() -> list[Planned]:
     """The text part of the paper's training data, component by component, English and Arabic: what a full reproduction needs."""
-    rows = csv.DictReader(io.StringIO(read_utf8(ROOT / "data" / "paper" / "composition.csv")))
-    found = {}
-    for row in rows:
-        name = row["component"].removesuffix(" (Ara)")
-        if name in COMPONENTS and row["lang"] in ("EN", "AR"):
-            found[name, row["lang"].lower()] = Planned(name, row["lang"].lower(), int(row["samples"]), row["status"])
+    found = {(part.component, part.lang): part for part in composition()}
     return [found[name, lang] for name in COMPONENTS for lang in ("en", "ar")]
 
 

@@ -72,6 +72,11 @@ def band(signature: np.ndarray, number: int, width: int) -> np.ndarray:
     return key
 
 
+def bands_for(similarity: float) -> tuple[int, int]:
+    """(bands, values in a band) that hardly miss a pair of this similarity."""
+    return STRICT if similarity >= 0.75 else LOOSE
+
+
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
     """Shared shingles / all shingles of two sorted sets, 0..1."""
     shared = len(np.intersect1d(one, other, assume_unique=True))
@@ -84,7 +89,7 @@ def near_duplicates(texts: Iterable[tuple[str, str]], similarity: float, kept: i
     A text is surplus when `kept` texts before it share at least `similarity` (0..1) of their shingles with it. Candidates share a band of
     their signatures, which misses few pairs near the threshold; each candidate is then compared exactly.
     """
-    bands, width = STRICT if similarity >= 0.75 else LOOSE
+    bands, width = bands_for(similarity)
     seen: dict[str, np.ndarray] = {}
     index: dict[tuple[int, int], list[str]] = defaultdict(list)
     for row_id, text in texts:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..provenance import hash_path, write_json, write_text
+from ..provenance import hash_path, resolve, write_json, write_text
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
 from .compose import COMPONENTS, Cell, paper_composition
@@ -86,48 +86,42 @@ def finish(
 ) -> dict[str, Any]:  # fmt: skip
     """Count tokens, list the removed rows, write the card and, last, the manifest, which is returned. Its existence means complete."""
     with writing(folder):
-        return _finish(rows, found, written, inputs, tests, folder, composition, settings, mode, revisions, run_map)
-
-
-def _finish(
-    rows: Rows, found: Decision, written: list[dict[str, Any]], inputs: list[Input], tests: Path, folder: Path, composition: Path,
-    settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map,
-) -> dict[str, Any]:  # fmt: skip
-    rows.unchanged()
-    known = load_tests(tests, hash_path(tests))
-    manifest.write_removed(
-        folder / "removed.parquet", decide.removed(rows, found, known), pa.schema([(name, pa.string()) for name in REMOVED])
-    )
-    train = [folder / shard["file"] for shard in written if shard["split"] == "train"]
-    counted = (
-        tokens.sample(train, settings.token_rows, settings.seed, run_map=run_map, max_tokens=settings.max_tokens)
-        if settings.token_rows
-        else tokens.exact(train, folder / ".tokens", run_map=run_map, max_tokens=settings.max_tokens)
-    )
-    facts = {
-        "kit": "bimedix-kit",
-        "mode": mode,
-        "seed": settings.seed,
-        "settings": manifest.described(asdict(settings)),
-        "inputs": manifest.inputs_of(inputs, rows, run_map),
-        "set_aside": dict(sorted(rows.aside.items())),
-        "tests": manifest.tests_of(known),
-        "tests_sha256": hash_path(tests),
-        "candidates": len(rows),
-        "counts": manifest.counts(rows, found),
-        "removed": manifest.removals(rows, found),
-        "stock_phrases": {known.ids[test]: n for test, n in sorted(found.stock.items())},
-        "composition": [{**cell._asdict(), "missing": cell.missing} for cell in found.cells],
-        "paper": manifest.paper_rows(composition),
-        "sources": manifest.sources(rows, found, dict(revisions)),
-        "keys": manifest.keys(rows, found),
-        "splits": {split: sum(s["rows"] for s in written if s["split"] == split) for split in shards.SPLITS},
-        "shards": written,
-        "tokens": counted.as_json(),
-    }
-    write_text(folder / "README.md", [card(facts)])
-    write_json(folder / "manifest.json", facts)
-    return facts
+        rows.unchanged()
+        tests_hash = hash_path(tests)
+        known = load_tests(tests, tests_hash)
+        manifest.write_removed(
+            folder / "removed.parquet", decide.removed(rows, found, known), pa.schema([(name, pa.string()) for name in REMOVED])
+        )
+        train = [folder / shard["file"] for shard in written if shard["split"] == "train"]
+        counted = (
+            tokens.sample(train, settings.token_rows, settings.seed, run_map=run_map, max_tokens=settings.max_tokens)
+            if settings.token_rows
+            else tokens.exact(train, folder / ".tokens", run_map=run_map, max_tokens=settings.max_tokens)
+        )
+        facts = {
+            "kit": "bimedix-kit",
+            "mode": mode,
+            "seed": settings.seed,
+            "settings": manifest.described(asdict(settings)),
+            "inputs": manifest.inputs_of(inputs, rows, run_map),
+            "set_aside": dict(sorted(rows.aside.items())),
+            "tests": manifest.tests_of(known),
+            "tests_sha256": tests_hash,
+            "candidates": len(rows),
+            "counts": manifest.counts(rows, found),
+            "removed": manifest.removals(rows, found),
+            "stock_phrases": {known.ids[test]: n for test, n in sorted(found.stock.items())},
+            "composition": [{**cell._asdict(), "missing": cell.missing} for cell in found.cells],
+            "paper": manifest.paper_rows(composition),
+            "sources": manifest.sources(rows, found, dict(revisions)),
+            "keys": manifest.keys(rows, found),
+            "splits": {split: sum(s["rows"] for s in written if s["split"] == split) for split in shards.SPLITS},
+            "shards": written,
+            "tokens": counted.as_json(),
+        }
+        write_text(folder / "README.md", [card(facts)])
+        write_json(folder / "manifest.json", facts)
+        return facts
 
 
 def build(
@@ -138,8 +132,6 @@ def build(
 
     `tests`: JSON Lines of the test rows. `composition`: the paper's table, by default the one in data/paper.
     """
-    from ..provenance import resolve
-
     composition = composition or resolve("data/paper/composition.csv")
     sources = [source if isinstance(source, Input) else Input(source) for source in inputs]
     run_map = mapper(workers, backend)

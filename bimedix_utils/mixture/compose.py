@@ -1,17 +1,16 @@
 """How many rows of each task and language a mix takes: by ratio, or by the paper's own composition; and what could not be met, and why."""
 
-import csv
 from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple
 
-from .scan import TASKS
+from .. import catalogue
+from .scan import PAPER_MCQA, TASKS
 
-# The paper's names of its parts, without the language, and the task each of them is here. The other rows of data/paper/composition.csv
-# are totals, or belong to BiMediX2.
-COMPONENTS = {"PubMedQA": "pubmedqa", "MedMCQA": "medmcqa", "MedQA": "medqa", "Single-turn QA": "qa", "Multi-turn conversation": "chat"}
+# The paper's names of its parts, as `catalogue` lists them, and the task each of them is here.
+COMPONENTS = dict(zip(catalogue.COMPONENTS, (*PAPER_MCQA, "qa", "chat"), strict=True))
 
 
 class Cell(NamedTuple):
@@ -35,13 +34,7 @@ class Cell(NamedTuple):
 
 def paper_composition(path: Path) -> dict[tuple[str, str], int]:
     """{(task, language): rows} of the text part of BiMed-V, the best composition that could be found (see data/paper)."""
-    found = {}
-    with open(path, encoding="utf-8", newline="") as handle:
-        for row in csv.DictReader(handle):
-            task = COMPONENTS.get(row["component"].removesuffix(" (Ara)"))
-            if task and row["lang"] in ("EN", "AR"):
-                found[task, row["lang"].lower()] = int(row["samples"])
-    return found
+    return {(COMPONENTS[part.component], part.lang): part.rows for part in catalogue.composition(path)}
 
 
 def by_ratio(available: Mapping[tuple[str, str], int], arabic: int, english: int, tolerance: float) -> list[Cell]:

@@ -2,7 +2,6 @@
 
 import csv
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..duplicates import WORDS
 from ..leakage import LONG_SHARE, LONG_TEXT, RULES, SAME_QUESTION_WORDS, KnownTests
 from ..provenance import hash_path
 from ..records import LABELS
-from .decide import OK, STATUSES, Decision, Rows
+from .decide import LEAKED, OK, STATUSES, Decision, Rows
 from .scan import Input
 from .work import Map
 
@@ -39,7 +38,7 @@ def counts(rows: Rows, found: Decision) -> dict[str, int]:
 
 def caught(rows: Rows, found: Decision) -> dict[tuple[str, str], tuple[int, int]]:
     """{(source, language): (rows, of which leaked)}: of test rows planted among training rows, all should be."""
-    size, leaked = Counter(rows.group.tolist()), Counter(rows.group[found.status == STATUSES.index("leaked")].tolist())
+    size, leaked = Counter(rows.group.tolist()), Counter(rows.group[found.status == LEAKED].tolist())
     table: dict[tuple[str, str], tuple[int, int]] = {}
     for group, n in sorted(size.items(), key=lambda item: rows.groups[item[0]][2]):
         lang, _, source, *_ = rows.groups[group]
@@ -55,7 +54,7 @@ def removals(rows: Rows, found: Decision) -> list[dict[str, Any]]:
     total: Counter[tuple[str, ...]] = Counter()
     for (group, status, rule), n in seen.items():
         lang, _, source, *_ = rows.groups[group]
-        total[source, lang, STATUSES[status], rules[rule] if STATUSES[status] == "leaked" else ""] += n
+        total[source, lang, STATUSES[status], rules[rule] if status == LEAKED else ""] += n
     return [{"source": s, "lang": lang, "status": status, "rule": rule, "rows": n} for (s, lang, status, rule), n in sorted(total.items())]
 
 
@@ -90,7 +89,7 @@ def inputs_of(inputs: list[Input], rows: Rows, run_map: Map) -> list[dict[str, A
     for part, start, end in zip(rows.parts, rows.starts, [*rows.starts[1:], len(rows)], strict=True):
         read[part.piece.source] += int(end - start)
     used = {part.piece.source.path for part in rows.parts}
-    hashes = run_map(partial(hash_path), [source.path for source in inputs])
+    hashes = run_map(hash_path, [source.path for source in inputs])
     names = Counter(path.name for path in {source.path for source in inputs})
     return [
         {

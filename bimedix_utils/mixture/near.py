@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..duplicates import LOOSE, PERMUTATIONS, STRICT, band, jaccard, shingles
+from ..duplicates import PERMUTATIONS, band, bands_for, jaccard, shingles
 from ..leakage import row_words
 from .scan import parse
 from .work import Map
@@ -30,9 +30,6 @@ class Signatures:
     def __init__(self, columns: list[np.ndarray]):
         self._parts = [column.reshape(-1, PERMUTATIONS) for column in columns]
         self._starts = np.cumsum([0, *map(len, self._parts)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
 
     def band(self, number: int, width: int) -> np.ndarray:
         """The key of every row in one band. Shape (rows,), uint64."""
@@ -54,7 +51,7 @@ def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> 
     Shape (pairs, 2), the earlier place first, sorted by the later one. `order` holds row numbers. Then True for each place that shares a
     band with so many that not all of them are among the pairs.
     """
-    bands, width = STRICT if similarity >= 0.75 else LOOSE
+    bands, width = bands_for(similarity)
     n, found, crowded = len(order), [], np.zeros(len(order), bool)
     for number in range(bands):
         keys = signatures.band(number, width)[order]

@@ -5,6 +5,7 @@ of everything they depend on: a second run, or one that was killed, computes onl
 """
 
 import io
+import json
 import os
 import sys
 from codecs import BOM_UTF8
@@ -240,8 +241,6 @@ def _features(raw: bytes, offset: int, source: Input, tests: KnownTests, seed: i
 
 
 def _json(value: object) -> bytes:
-    import json
-
     return json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 

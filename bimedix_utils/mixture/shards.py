@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def write(rows: Rows, found: Decision, folder: Path, validation_share: float, sh
         if stale.name not in wanted and stale.name.removesuffix(".json").lstrip(".") not in wanted:
             stale.unlink()
     jobs = ((data / name, split, [rows.place(int(row)) for row in part], rows_hash(rows, part)) for name, split, part in work)
-    return list(run_map(partial(_shard), jobs))
+    return list(run_map(_shard, jobs))
 
 
 def rows_hash(rows: Rows, part: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import json
 import random
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,12 @@ from ..provenance import hash_path, write_json
 from ..records import Record, explain
 from ..templates import messages
 from ..text import digest
+from .work import Map
 
 if TYPE_CHECKING:
     import pyarrow
 
 Cell = tuple[str, str, str]  # language, task, source
-RunMap = Callable[[Callable, Iterable], Iterator]
 CELL = ("lang", "task", "source")
 SUMS = ("rows", "tokens", "words", "characters", "tokens_squared", "words_squared", "tokens_words")
 QUANTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
@@ -341,7 +341,7 @@ def chosen_rows(sizes: Sequence[int], n: int, seed: int) -> list[list[int]]:
     return out
 
 
-def sample(shards: Iterable[Path], n: int, seed: int, run_map: RunMap = map, max_tokens: int = 2048) -> TokenTable:
+def sample(shards: Iterable[Path], n: int, seed: int, run_map: Map = map, max_tokens: int = 2048) -> TokenTable:
     """The table estimated from `n` rows, drawn by their number among all rows of the shards in the order of their names.
 
     `max_tokens` is the training length. `run_map(function, items)` yields results in order; the default counts here, one by one. The same
@@ -354,7 +354,7 @@ def sample(shards: Iterable[Path], n: int, seed: int, run_map: RunMap = map, max
     return estimate(merge(run_map(_tally_of, items)), population, max_tokens, method="sample", seed=seed)
 
 
-def exact(shards: Iterable[Path], cache_folder: Path, run_map: RunMap = map, max_tokens: int = 2048) -> TokenTable:
+def exact(shards: Iterable[Path], cache_folder: Path, run_map: Map = map, max_tokens: int = 2048) -> TokenTable:
     """The table counted over all rows. Each shard's sums are kept in `cache_folder/<sha256 of the shard>.json` as soon as they arrive.
 
     A second run counts only shards that are new or changed; a killed run goes on where it was. Sums made with another tokenizer or another
