@@ -1,74 +1,14 @@
 """QLoRA fine-tuning through the Hugging Face Trainer: loss on answers only, batches filled by tokens, checkpoints that resume."""
 
-import hashlib
-import json
 import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .errors import KitError
-from .records import Record
-from .templates import messages
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-IGNORED = -100  # the label that cross-entropy skips
-
-
-@dataclass(frozen=True)
-class Example:
-    """One tokenised conversation: `labels` equals `input_ids` where the model must learn, else -100. `cut` counts lost tokens."""
-
-    id: str
-    lang: str
-    input_ids: list[int]
-    labels: list[int]
-    cut: int
-
-
-def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int) -> Example:
-    """Tokenise one record through the chat template; labels only on the assistant's words and the end token behind them.
-
-    Longer rows are cut at the end and the loss counted. Works with any fast tokenizer: the text is tokenised once, and a token
-    is an answer token when it starts at or behind the place where the answer begins.
-    """
-    conversation = messages(record)
-    text, spans = "", []
-    for index, message in enumerate(conversation):
-        whole = tokenizer.apply_chat_template(conversation[: index + 1], tokenize=False)
-        if not whole.startswith(text):
-            raise KitError(f"{record.id}: the chat template rewrites earlier turns; answers cannot be told from questions")
-        if message["role"] == "assistant":
-            spans.append((len(text), len(whole)))
-        text = whole
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    # An answer's first token may begin with the space before it, and byte-level offsets leave that space out: both are inside.
-    labels = [
-        token if any(begin <= start and end > start for begin, end in spans) else IGNORED
-        for token, (start, _) in zip(coded.input_ids, coded.offset_mapping, strict=True)
-    ]
-    ids = coded.input_ids
-    return Example(record.id, record.lang, ids[:max_tokens], labels[:max_tokens], max(0, len(ids) - max_tokens))
-
-
-def usable(examples: Sequence[Example], long_rows: str) -> tuple[list[Example], dict[str, tuple[str, str]]]:
-    """(rows to train on, {id: (status, why)} of the others). `long_rows`: `cut` trains on what is left of a long row, `skip` does not.
-
-    A row cut before its answer teaches nothing and is left out under either rule.
-    """
-    good, out = [], {}
-    for example in examples:
-        if example.cut and long_rows == "skip":
-            out[example.id] = ("truncated", "longer than MAX_TOKENS")
-        elif all(label == IGNORED for label in example.labels):
-            out[example.id] = ("truncated", "no answer left after the cut")
-        else:
-            good.append(example)
-    return good, out
+from ..errors import KitError
+from .data import IGNORED, Example
 
 
 class TokenBudgetSampler:
@@ -194,41 +134,3 @@ def train(model: Any, tokenizer: Any, examples: list[Example], validation: list[
     if any(entry.get("loss") != entry.get("loss") for entry in history):
         raise KitError("the training loss is not a number: lower LEARNING_RATE")
     return history
-
-
-def adapter_hash(folder: Path) -> str:
-    """SHA-256 of the saved adapter's tensors, in order of name: equal adapters have equal hashes whatever the file's metadata."""
-    from safetensors import safe_open
-
-    hasher = hashlib.sha256()
-    with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
-        for name in sorted(tensors.keys()):
-            hasher.update(name.encode())
-            hasher.update(tensors.get_tensor(name).contiguous().numpy().tobytes())
-    return hasher.hexdigest()[:16]
-
-
-def model_card(base: str, recipe: Recipe, rank: int, rows: dict[str, int], share: float, folder: Path) -> None:
-    """Write the adapter's README.md in the hub's format, from the run's own numbers."""
-    settings = json.dumps(vars(recipe), indent=1)
-    (folder / "README.md").write_text(
-        f"""---
-library_name: peft
-language: [en, ar]
-tags: [medical, research-only]
----
-
-# Adapter of the BiMediX reproducibility kit
-
-**For research only: not medical advice, not for clinical use. Answers may be wrong in either language.**
-
-* base model: {base} in NF4 with double quantisation
-* LoRA rank {rank} on attention, experts and router: {share:.2%} of all parameters
-* rows: {", ".join(f"{lang} {n:,}" for lang, n in sorted(rows.items()))}
-
-```json
-{settings}
-```
-""",
-        encoding="utf-8",
-    )

@@ -1,0 +1,28 @@
+"""Models: a tiny bilingual Mixtral made by the kit, one loader in 4 bit, LoRA on attention, experts and router, and the audit.
+
+Pinned to transformers 4.57, where each Mixtral expert is three `nn.Linear`: bitsandbytes quantises them and PEFT adapts them. In
+transformers 5 the experts are fused tensors that bitsandbytes leaves in 16 bit without a word; the audit would stop there.
+"""
+
+from .adapters import TARGETS, add_adapters
+from .audit import AuditRow, audit, count, group_of, trainable_share
+from .load import for_inference, load_base, load_scored, load_tuned, setup_torch
+from .tiny import TinySpec, build_tokenizer, tiny_base
+
+__all__ = [
+    "TARGETS",
+    "AuditRow",
+    "TinySpec",
+    "add_adapters",
+    "audit",
+    "build_tokenizer",
+    "count",
+    "for_inference",
+    "group_of",
+    "load_base",
+    "load_scored",
+    "load_tuned",
+    "setup_torch",
+    "tiny_base",
+    "trainable_share",
+]

@@ -1,0 +1,84 @@
+"""One loader for every model: 4 bit (NF4 with double quantisation), from a local folder or the hub."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import KitError
+from ..provenance import shown
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+UNQUANTISED = ["lm_head", "gate"]  # the router decides between experts: it stays in full precision, as in the released AWQ model
+
+
+def setup_torch(threads: int) -> Any:
+    """Import torch with fixed threads and deterministic algorithms; quiet the libraries that would write into a notebook."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    for name in ("bitsandbytes", "transformers", "peft", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    return torch
+
+
+def load_base(name: str | Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
+    """A Mixtral in 4 bit (NF4 with double quantisation) and its tokenizer, from a local folder or a hub id.
+
+    Compute runs in float32 on a CPU and in bfloat16 on a GPU. Raises `KitError` when the model cannot be found.
+    """
+    import bitsandbytes as bnb
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu else torch.float32
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=UNQUANTISED,
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, quantization_config=quantisation, dtype=dtype, device_map="auto" if gpu else None
+        )
+    except (OSError, ValueError) as error:
+        where = shown(name) if isinstance(name, Path) else name
+        raise KitError(f"the model {where!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    for module in model.modules():
+        # On AVX512_BF16 processors bitsandbytes repacks the weights in place at the first evaluation without gradients; training
+        # afterwards would silently lose the gradient through the base.
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model, tokenizer
+
+
+def load_tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", "PreTrainedTokenizerFast"]:
+    """The 4-bit base with a saved adapter on it, ready for inference."""
+    from peft import PeftModel
+
+    model, tokenizer = load_base(base)
+    return for_inference(PeftModel.from_pretrained(model, adapter)), tokenizer
+
+
+def load_scored(base: str | Path, adapter: Path | None) -> tuple[Any, "PreTrainedTokenizerFast"]:
+    """A model ready to be scored: the 4-bit base alone, or with an adapter."""
+    if adapter is not None:
+        return load_tuned(base, adapter)
+    model, tokenizer = load_base(base)
+    return for_inference(model), tokenizer
+
+
+def for_inference(model: Any) -> Any:
+    """Evaluation mode without router logits: with them `generate` fails in transformers 4.57."""
+    model.config.output_router_logits = False
+    return model.eval()
