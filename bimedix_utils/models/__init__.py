@@ -8,6 +8,7 @@ from .adapters import TARGETS, add_adapters
 from .audit import AuditRow, audit, count, group_of, trainable_share
 from .load import for_inference, load_base, load_scored, load_tuned, setup_torch
 from .tiny import TinySpec, build_tokenizer, tiny_base
+from .upcycle import upcycle
 
 __all__ = [
     "TARGETS",
@@ -25,4 +26,5 @@ __all__ = [
     "setup_torch",
     "tiny_base",
     "trainable_share",
+    "upcycle",
 ]
