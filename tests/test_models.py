@@ -1,5 +1,6 @@
 """The tiny Mixtral in 4 bit: what is quantised, what learns, what the traps would do, and that scores are what they say."""
 
+import json
 import math
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_the_names_peft_saves_are_those_that_load_elsewhere(loaded, tmp_path):
     """Adapters saved with transformers 4.57 load into the current line through PEFT's own conversion, as long as the names stay."""
     from safetensors import safe_open
 
-    models.add_adapters(loaded[0], 4, 8).save_pretrained(tmp_path)
+    models.save_adapter(models.add_adapters(loaded[0], 4, 8), tmp_path)
     with safe_open(tmp_path / "adapter_model.safetensors", "pt") as tensors:
         names = set(tensors.keys())
     layer = "base_model.model.model.layers.0."
@@ -90,6 +91,108 @@ def test_the_names_peft_saves_are_those_that_load_elsewhere(loaded, tmp_path):
 def test_the_audit_stops_a_recipe_without_the_router(loaded):
     with pytest.raises(AuditError, match="0 adapters on router"):
         models.audit(models.add_adapters(loaded[0], 4, 8, ["attention", "experts"]))
+
+
+def test_parts_are_counted_with_their_share_of_the_learning(loaded):
+    adapted = models.add_adapters(loaded[0], 4, 8)
+    sizes = {"attention": 2 * 4 * (2 * 128 + 2 * 96), "experts": 2 * 3 * 3 * 4 * 128, "router": 2 * 4 * (64 + 3)}
+    total = sum(sizes.values())
+    assert models.adapters_by_part(adapted) == [
+        ("attention", 8, 8, sizes["attention"], sizes["attention"] / total),
+        ("experts", 18, 18, sizes["experts"], sizes["experts"] / total),
+        ("router", 2, 2, sizes["router"], sizes["router"] / total),
+    ]
+    assert [row.wanted for row in models.adapters_by_part(adapted, ["router"])] == [0, 0, 2]
+
+
+def test_an_arm_with_fewer_parts_is_audited_for_these(loaded):
+    adapted = models.add_adapters(loaded[0], 4, 8, ["attention"])
+    assert {row.part for row in models.audit(adapted, ["attention"]) if row.trainable} == {"LoRA attention"}
+    assert [row[1:3] for row in models.adapters_by_part(adapted, ["attention"])] == [(8, 8), (0, 0), (0, 0)]
+    with pytest.raises(AuditError, match="8 adapters on attention .*; wanted 0; also on model.layers.0.self_attn.k_proj, .*"):
+        models.audit(adapted, ["experts"])
+    with pytest.raises(KitError, match="unknown LoRA parts .'experst'.; legal: attention, experts, router"):
+        models.audit(adapted, ["experst"])
+
+
+def by_hand(model, names):
+    """Adapters without the kit's own checks."""
+    from peft import LoraConfig, get_peft_model
+
+    model.config.output_router_logits = True
+    return get_peft_model(model, LoraConfig(r=4, target_modules=names, task_type="CAUSAL_LM"))
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ("layers.1.block_sparse_moe.experts.2.w3", "17 adapters on experts .*; wanted 18; none on model.{}$"),
+        ("layers.0.self_attn.v_proj", "7 adapters on attention .*; wanted 8; none on model.{}$"),
+        ("layers.1.block_sparse_moe.gate", "1 adapters on router .*; wanted 2; none on model.{}$"),
+    ],
+)
+def test_one_forgotten_module_is_named(loaded, left_out, said):
+    every = [name for name, _ in loaded[0].named_modules() if name.rsplit(".", 1)[-1] in sum(models.TARGETS.values(), ())]
+    with pytest.raises(AuditError, match=said.format(left_out)):
+        models.audit(by_hand(loaded[0], [name for name in every if not name.endswith(left_out)]))
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+def test_adapters_on_the_embeddings_or_the_head_are_refused(loaded, name):
+    with pytest.raises(AuditError, match=f"{name} carries an adapter"):
+        models.audit(by_hand(loaded[0], [*sum(models.TARGETS.values(), ()), name]))
+
+
+def test_a_model_without_the_wanted_modules_is_refused(loaded):
+    """PEFT puts adapters where it can and says nothing of the rest: a dense model would be tuned on its attention alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tiny = LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=40)
+    dense = LlamaForCausalLM(tiny)
+    with pytest.raises(KitError, match="no linear modules w1, w2, w3, gate .*gate_proj.*upcycle"):
+        models.add_adapters(dense, 4, 8)
+    with pytest.raises(AuditError, match="'llama' model has no experts"):
+        models.audit(models.add_adapters(dense, 4, 8, ["attention"]), ["attention"])
+    assert models.group_of("model.layers.0.mlp.gate_proj.weight") == "other"
+    with pytest.raises(KitError, match="at least one"):
+        models.add_adapters(loaded[0], 4, 8, [])
+
+
+def test_a_balancing_loss_of_weight_zero_is_refused(base):
+    """The flag alone computes the loss and then adds nothing of it."""
+    adapted = models.add_adapters(models.load_base(base)[0], 4, 8)
+    adapted.get_base_model().router_aux_loss_coef = 0.0
+    with pytest.raises(AuditError, match="weight 0"):
+        models.audit(adapted)
+
+
+def test_attention_in_sixteen_bit_is_refused(base, monkeypatch):
+    monkeypatch.setattr("bimedix_utils.models.load.UNQUANTISED", ["lm_head", "gate", "v_proj"])
+    with pytest.raises(AuditError, match="v_proj.* not 4 bit"):
+        models.audit(models.add_adapters(models.load_base(base)[0], 4, 8))
+
+
+def test_an_adapter_loaded_for_inference_is_not_trained(base, loaded, tmp_path):
+    models.save_adapter(models.add_adapters(loaded[0], 4, 8), tmp_path)
+    tuned, _ = models.load_tuned(base, tmp_path)
+    tuned.config.output_router_logits = True
+    with pytest.raises(AuditError, match="is frozen"):
+        models.audit(tuned)
+
+
+def test_a_saved_adapter_names_no_folder_of_this_machine(base, loaded, tmp_path):
+    """PEFT writes the base's local path into two files; whoever fetches the adapter would be told of a path that is not theirs."""
+    adapted = models.add_adapters(loaded[0], 4, 8)
+    (tmp_path / "README.md").write_text("the card")
+    models.save_adapter(adapted, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == base.name and config["target_modules"] == sorted(sum(models.TARGETS.values(), ()))
+    assert (tmp_path / "README.md").read_text() == "the card"
+    assert adapted.peft_config["default"].base_model_name_or_path == str(base)  # the model in memory is as before
+    adapted.peft_config["default"].base_model_name_or_path = "someone/Some-Mixtral"
+    models.save_adapter(adapted, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "someone/Some-Mixtral"
 
 
 def test_the_audit_stops_experts_in_sixteen_bit(base):

@@ -85,6 +85,20 @@ def test_tied_embeddings_stay_one_matrix(tmp_path):
         assert "lm_head.weight" not in tensors.keys()
 
 
+def test_what_old_files_store_besides_is_left_out(tmp_path):
+    """Some tied checkpoints hold a second copy of the embeddings, and early Llama files the rotary frequencies."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    source = llama(tmp_path / "source", tie_word_embeddings=True)
+    tensors = load_file(source / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    made = load_file(models.upcycle(source, 2, 0.0, 1, tmp_path) / "model.safetensors")
+    assert "model.embed_tokens.weight" in made and not [name for name in made if "lm_head" in name or "rotary" in name]
+
+
 def test_the_configuration_says_what_the_weights_need(dense, tmp_path):
     made = models.upcycle(dense, 4, 0.0, 1, tmp_path)
     old, new = (json.loads((folder / "config.json").read_text()) for folder in (dense, made))

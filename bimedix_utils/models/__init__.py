@@ -4,8 +4,8 @@ Pinned to transformers 4.57, where each Mixtral expert is three `nn.Linear`: bit
 transformers 5 the experts are fused tensors that bitsandbytes leaves in 16 bit without a word; the audit would stop there.
 """
 
-from .adapters import TARGETS, add_adapters
-from .audit import AuditRow, audit, count, group_of, trainable_share
+from .adapters import TARGETS, add_adapters, save_adapter
+from .audit import AuditRow, PartRow, adapters_by_part, audit, count, group_of, trainable_share
 from .load import for_inference, load_base, load_scored, load_tuned, setup_torch
 from .tiny import TinySpec, build_tokenizer, tiny_base
 from .upcycle import upcycle
@@ -13,7 +13,9 @@ from .upcycle import upcycle
 __all__ = [
     "TARGETS",
     "AuditRow",
+    "PartRow",
     "TinySpec",
+    "adapters_by_part",
     "add_adapters",
     "audit",
     "build_tokenizer",
@@ -23,6 +25,7 @@ __all__ = [
     "load_base",
     "load_scored",
     "load_tuned",
+    "save_adapter",
     "setup_torch",
     "tiny_base",
     "trainable_share",
