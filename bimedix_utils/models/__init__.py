@@ -6,6 +6,7 @@ transformers 5 the experts are fused tensors that bitsandbytes leaves in 16 bit 
 
 from .adapters import TARGETS, add_adapters, save_adapter
 from .audit import AuditRow, PartRow, adapters_by_part, audit, count, group_of, trainable_share
+from .export import merge
 from .load import for_inference, load_base, load_scored, load_tuned, setup_torch
 from .tiny import TinySpec, build_tokenizer, tiny_base
 from .upcycle import upcycle
@@ -25,6 +26,7 @@ __all__ = [
     "load_base",
     "load_scored",
     "load_tuned",
+    "merge",
     "save_adapter",
     "setup_torch",
     "tiny_base",

@@ -8,6 +8,7 @@ from ..errors import KitError
 from ..provenance import shown
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -28,17 +29,18 @@ def setup_torch(threads: int) -> Any:
     return torch
 
 
-def load_base(name: str | Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
+def load_base(name: str | Path, compute: "torch.dtype | None" = None) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     """A Mixtral in 4 bit (NF4 with double quantisation) and its tokenizer, from a local folder or a hub id.
 
-    Compute runs in float32 on a CPU and in bfloat16 on a GPU. Raises `KitError` when the model cannot be found.
+    Compute runs in float32 on a CPU and in bfloat16 on a GPU, unless `compute` names a type. Raises `KitError` when the model cannot
+    be found.
     """
     import bitsandbytes as bnb
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if gpu else torch.float32
+    dtype = compute or (torch.bfloat16 if gpu else torch.float32)
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
