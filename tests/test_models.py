@@ -1,7 +1,10 @@
 """The tiny Mixtral in 4 bit: what is quantised, what learns, what the traps would do, and that scores are what they say."""
 
 import json
+import logging
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,13 @@ def test_the_base_is_cached_by_content(base):
 def test_same_seed_gives_the_same_base(base, tmp_path):
     again, _ = models.tiny_base(TEXTS + FORM, [], SPEC, tmp_path)
     assert (again / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+
+
+def test_the_libraries_do_not_write_into_a_notebook():
+    """Their level was set before transformers was imported, which set it back: its advice appeared in the middle of a merge."""
+    code = "from bimedix_utils import models; models.setup_torch(1); import transformers; print(transformers.logging.get_verbosity())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == logging.ERROR
 
 
 def test_too_little_text_is_refused(tmp_path):

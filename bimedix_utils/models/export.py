@@ -4,6 +4,7 @@ The adapter was trained on the dequantised 4-bit weights, so it is added to thes
 again (huggingface/peft#2321), and a merge onto the 16-bit base adds the quantisation error that training had compensated.
 """
 
+import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ def merge(
 ) -> dict[str, Any]:
     """Write base + adapter as one checkpoint in `target` (safetensors, tokenizer, chat template, generation settings) and check it.
 
-    Computed in float32: about 4 bytes of memory a parameter. `dtype` is the type stored, float32 or bfloat16. `target` appears whole or
+    Computed in float32; measured peak for 373M parameters: 4.1 GB, nearly three times the float32 weights. `dtype` is the type stored, float32 or bfloat16. `target` appears whole or
     not at all; an earlier merge there is replaced, anything else refused. Returns what origin.json then holds, among it
 
     * `difference`: largest logit difference of merged model and 4-bit base + adapter over all positions of the prompts, relative to
@@ -60,7 +61,8 @@ def merge(
         for_inference(merged).to(getattr(torch, dtype)).save_pretrained(partial, max_shard_size=max_shard_size)
         tokenizer.save_pretrained(partial)
         parameters = sum(parameter.numel() for parameter in merged.parameters())
-        del tuned, merged  # make room for the model as others will load it
+        del tuned, merged
+        gc.collect()  # PEFT's models hold themselves in circles; make room for the model as others will load it
         saved = AutoModelForCausalLM.from_pretrained(partial, dtype=getattr(torch, dtype)).eval()
         as_saved = _difference(_logits(saved, ids), wanted)
         if dtype == "float32" and not as_saved <= TOLERANCE:

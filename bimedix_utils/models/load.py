@@ -21,10 +21,12 @@ def setup_torch(threads: int) -> Any:
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
-    for name in ("bitsandbytes", "transformers", "peft", "accelerate"):
+    for name in ("bitsandbytes", "peft", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
+    # By its own function: the library sets its level when it is first asked for a logger, which undoes a level set before.
+    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     return torch
 
