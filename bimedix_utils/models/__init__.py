@@ -1,9 +1,10 @@
-"""Models: a tiny bilingual Mixtral made by the kit, one loader in 4 bit, LoRA on attention, experts and router, and the audit.
+"""Models: a tiny bilingual Mixtral made by the kit, a dense Llama made sparse, one loader in 4 bit, LoRA, its audit, an exact merge.
 
 Pinned to transformers 4.57, where each Mixtral expert is three `nn.Linear`: bitsandbytes quantises them and PEFT adapts them. In
 transformers 5 the experts are fused tensors that bitsandbytes leaves in 16 bit without a word; the audit would stop there.
 """
 
+from ..errors import AuditError
 from .adapters import TARGETS, add_adapters, save_adapter
 from .audit import AuditRow, PartRow, adapters_by_part, audit, count, group_of, trainable_share
 from .export import merge
@@ -13,6 +14,7 @@ from .upcycle import upcycle
 
 __all__ = [
     "TARGETS",
+    "AuditError",
     "AuditRow",
     "PartRow",
     "TinySpec",

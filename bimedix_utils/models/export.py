@@ -29,8 +29,9 @@ def merge(
 ) -> dict[str, Any]:
     """Write base + adapter as one checkpoint in `target` (safetensors, tokenizer, chat template, generation settings) and check it.
 
-    Computed in float32; measured peak for 373M parameters: 4.1 GB, nearly three times the float32 weights. `dtype` is the type stored, float32 or bfloat16. `target` appears whole or
-    not at all; an earlier merge there is replaced, anything else refused. Returns what origin.json then holds, among it
+    Computed in float32; the peak measured for 373M parameters was 4.1 GB, nearly three times the float32 weights. `dtype` is the type
+    stored, float32 or bfloat16. `target` appears whole or not at all; an earlier merge there is replaced, anything else refused.
+    Returns what origin.json then holds, among it
 
     * `difference`: largest logit difference of merged model and 4-bit base + adapter over all positions of the prompts, relative to
       the largest logit; float32 in memory.
