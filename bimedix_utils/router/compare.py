@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Estimate:
     """A distance between two loads, 0 (equal) to 1 (no expert in common).
 
-    `plain` is computed from the counts as they are and is never 0 in a finite sample; `shuffled` is what it is on average when the
-    groups' names are dealt out at random. `value` is `plain` less its bias. `low` and `high` enclose the value with 95 % confidence.
+    `plain` is computed from the counts as they are and is never 0 in a finite sample; `shuffled` is its mean when the groups' names are
+    dealt out at random, among as many rows of each as the smaller group has. `value` is `plain` less its bias; `low` and `high` enclose
+    it with 95 % confidence.
     """
 
     plain: float
@@ -69,8 +70,9 @@ def difference(view: View, a: str, b: str, seed: int, draws: int = 2000, pair: C
     """How far the loads of two groups are apart, layer by layer, with intervals over rows and a permutation test.
 
     `pair` gives the name two translations share, from a row's id: then pairs are drawn and their two sides swapped, which takes the
-    subject of the rows out of the noise; a row without partner is left out (see `rows`). The smallest p is 1 / (draws + 1). The test
-    asks whether rows of the two groups could change places; groups that differ in tasks differ by that too, so compare within a task.
+    subject of the rows out of the noise; a row without partner is left out (see `rows`). The test asks whether rows of the two groups
+    could change places, with as many rows of each as the smaller group has; its smallest p is 1 / (draws + 1). Groups that differ in
+    tasks differ by that too, so compare within a task.
     Raises `InputError` for a group that is unknown, shares rows with the other or has fewer than two rows or pairs.
     """
     rows_a, rows_b = members(view, a), members(view, b)
@@ -137,10 +139,14 @@ def variation(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
 def _compare(first: "numpy.ndarray", second: "numpy.ndarray", paired: bool, seed: int, draws: int) -> list[tuple]:
     """[(divergence, variation, p, p after Holm)] for each layer, from the slots (rows, layers, experts) of two groups.
 
-    A distance cannot be negative, so sampling noise only adds to it, and once more in every resample: plain percentile intervals
-    miss the truth nearly always when the groups hardly differ (coverage 0 to 35 % in simulation, 94 to 100 % for the divergence as done
-    here). The bootstrap's bias is therefore taken from the value once and from its percentiles twice, and the lower end is 0 where the
-    permutation test does not reject equality at 5 %.
+    A distance cannot be negative, so sampling noise only adds to it, and once more in every resample: plain percentile intervals miss
+    the truth nearly always when the groups hardly differ. The bootstrap's bias is therefore taken from the value once and from its
+    percentiles twice, and the lower end is 0 where the test does not reject equality at 5 %. In simulations (8 experts, 40 and 200 rows
+    with tastes of their own) the 95 % intervals held the true divergence in 93 to 100 % of cases, the true variation in 81 to 99 %:
+    near 0 the variation has a corner, and its interval is the less trustworthy one.
+
+    The test uses as many rows of each group as the smaller one has, drawn at random: with 15 rows of 10 to 20 tokens against 60 of 60
+    to 240 and no difference, names dealt out among all 75 rejected at 5 % in 24 % of simulations.
     """
     import numpy
 
@@ -151,12 +157,16 @@ def _compare(first: "numpy.ndarray", second: "numpy.ndarray", paired: bool, seed
         resampled = both[..., : first.shape[-1]], both[..., first.shape[-1] :]
     else:
         resampled = drawn(first, rng, draws), drawn(second, rng, draws)
-    shuffles = [numpy.concatenate(part) for part in zip(*swapped(first, second, paired, rng, draws), strict=True)]
+    # Names dealt out among groups of unequal size reject too often when the smaller group's rows are the noisier ones.
+    least = min(len(first), len(second))
+    tested = [side if len(side) == least else side[rng.permutation(len(side))[:least]] for side in (first, second)]
+    shuffles = [numpy.concatenate(part) for part in zip(*swapped(*tested, paired, rng, draws), strict=True)]
     columns, p_values = [], []
     for measure in (divergence, variation):
         plain = measure(to_shares(first.sum(0)), to_shares(second.sum(0)))
         noise = measure(*map(to_shares, shuffles))
-        p = (1 + (noise >= plain - 1e-12).sum(0)) / (draws + 1)
+        compared = measure(*(to_shares(side.sum(0)) for side in tested))
+        p = (1 + (noise >= compared - 1e-12).sum(0)) / (draws + 1)
         seen = measure(*map(to_shares, resampled))
         bias = seen.mean(0) - plain
         low, high = numpy.clip(numpy.percentile(seen, [2.5, 97.5], axis=0) - 2 * bias, 0, 1)

@@ -17,7 +17,7 @@ def load_figure(loads: Sequence[Load], title: str) -> "list[Axes]":
     for one in loads:
         panels.setdefault(one.group, []).append([100 * share for share in one.share])
     framed = {(group, layer, expert) for group, layer, expert, _, _ in dead(loads)}
-    return display.heatmap(panels, title, "expert", "layer", "% of routed tokens", framed=framed)
+    return display.heatmap(panels, title, "expert", "layer", "% of routed slots", framed=framed)
 
 
 def shift_figure(shifts: Sequence[Shift], title: str) -> "list[Axes]":
@@ -31,4 +31,6 @@ def shift_figure(shifts: Sequence[Shift], title: str) -> "list[Axes]":
 def gap_figure(gaps: Sequence[Gap], title: str) -> "Axes":
     """The divergence of each layer with its interval; a star marks layers whose p after Holm is below 0.05."""
     rows = [(f"layer {gap.layer}{' *' if gap.p_holm < 0.05 else ''}", gap.jsd.value, gap.jsd.low, gap.jsd.high) for gap in gaps]
-    return display.intervals(rows, title, "Jensen-Shannon divergence, bits (0 = same experts, 1 = none in common)")
+    axis = display.intervals(rows, title, "Jensen-Shannon divergence, bits (0 = same experts, 1 = none in common)")
+    axis.set_xlim(left=0)  # a divergence is read against 0
+    return axis
