@@ -208,8 +208,10 @@ def test_intervals_hold_the_true_divergence(moved):
     slots = numpy.concatenate([tasteful(rng, share, 40, 150, (5, 40)) for share in (even, other)])
     gaps = router.difference(view_of(slots, ["en"] * 40 + ["ar"] * 40), "en", "ar", 1, 300)
     true = router.divergence(even, other)
-    held = sum(gap.jsd.low <= true <= gap.jsd.high for gap in gaps)
-    assert held >= 0.95 * 150 - 3 * math.sqrt(150 * 0.95 * 0.05)
+    least = 0.95 * 150 - 3 * math.sqrt(150 * 0.95 * 0.05)
+    assert sum(gap.jsd.low <= true <= gap.jsd.high for gap in gaps) >= least
+    # the variation has a corner at 0, where only the test keeps its lower end honest
+    assert moved or sum(gap.tv.low == 0 for gap in gaps) >= least
     assert abs(numpy.mean([gap.jsd.value for gap in gaps]) - true) < abs(numpy.mean([gap.jsd.plain for gap in gaps]) - true)
 
 
@@ -262,6 +264,15 @@ def test_the_model_is_left_as_it_was(tokenizer, training_mode):
     router.load(model, tokenizer, *rows_of(tokenizer))
     assert before == (model.config.to_dict(), [m.training for m in model.modules()], [m._forward_hooks for m in model.modules()])
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_model_in_training_mode_is_looked_at_without_its_noise(tokenizer):
+    examples, kinds = rows_of(tokenizer)
+    model = plain_model(tokenizer)
+    for layer in model.model.layers:
+        layer.block_sparse_moe.jitter_noise = 0.9  # only training adds it
+    counts = [router.load(model.train(mode), tokenizer, examples, kinds).slots for mode in (True, False)]
+    assert (counts[0] == counts[1]).all()
 
 
 def test_an_error_in_the_middle_leaves_the_model_as_it_was(tokenizer):
