@@ -4,7 +4,7 @@ Arabic cells are marked right-to-left; matplotlib 3.11 shapes Arabic itself, so 
 """
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .text import is_arabic, isolate
@@ -109,12 +109,17 @@ def notice() -> Shown:
     return Shown(f'<div role="note" style="{box}">{"".join(span(text, "p") for text in NOTICE.values())}</div>', "\n".join(NOTICE.values()))
 
 
-def axes(title: str, xlabel: str = "", ylabel: str = "", size: tuple[float, float] = (8.0, 4.0)) -> "Axes":
-    """A labelled seaborn axes readable on a projector in both scripts (DejaVu Sans holds Arabic and Latin)."""
-    import matplotlib.pyplot as plt
+def _theme() -> None:
     import seaborn
 
     seaborn.set_theme(context="notebook", style="whitegrid", font="DejaVu Sans")
+
+
+def axes(title: str, xlabel: str = "", ylabel: str = "", size: tuple[float, float] = (8.0, 4.0)) -> "Axes":
+    """A labelled seaborn axes readable on a projector in both scripts (DejaVu Sans holds Arabic and Latin)."""
+    import matplotlib.pyplot as plt
+
+    _theme()
     _, axis = plt.subplots(figsize=size, layout="constrained")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return axis
@@ -186,3 +191,42 @@ def intervals(
         axis.axvline(chance, linestyle="--", color=COLOURS["grey"], label=f"chance {chance:g}")
         axis.legend(loc="lower right")
     return axis
+
+
+def heatmap(
+    panels: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    unit: str,
+    signed: bool = False,
+    framed: Collection[tuple[str, int, int]] = (),
+) -> "list[Axes]":
+    """One heat map for each named matrix, beside each other on one colour scale, every value printed; rows and columns count from 0.
+
+    The scale begins at 0; `signed` centres it there instead, red above and blue below. `framed`: (panel, row, column) of cells drawn
+    with a black frame. All matrices have one shape; raises `ValueError` otherwise.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn
+
+    shapes = {(len(matrix), *{len(row) for row in matrix}) for matrix in panels.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError("a heat map needs panels of one shape")
+    ((rows, columns),) = shapes
+    _theme()
+    width = max(3.0, 0.65 * columns + 0.8)
+    size = (width * len(panels) + 1.2, 1.6 + 0.42 * max(rows, 3))
+    figure, drawn = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    limit = max(abs(value) for matrix in panels.values() for row in matrix for value in row) or 1.0
+    scale = {"vmin": -limit if signed else 0, "vmax": limit, "cmap": "vlag" if signed else "Blues"}
+    for axis, (name, matrix) in zip(drawn[0], panels.items(), strict=True):
+        seaborn.heatmap(matrix, ax=axis, cbar=False, annot=True, fmt="+.1f" if signed else ".1f", linewidths=0.5, **scale)
+        axis.set(title=name, xlabel=xlabel, ylabel=ylabel if axis is drawn[0][0] else "")
+        axis.tick_params(axis="y", rotation=0)
+        for panel, row, column in framed:
+            if panel == name:
+                axis.add_patch(plt.Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, fill=False, edgecolor="black", linewidth=2.5))
+    figure.colorbar(drawn[0][-1].collections[0], ax=list(drawn[0]), label=unit)
+    figure.suptitle(title)
+    return list(drawn[0])

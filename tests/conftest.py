@@ -22,3 +22,16 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A private runs folder for one test."""
     monkeypatch.setenv("BIMEDIX_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny pre-trained Mixtral."""
+    from support.tiny import FORM, SPEC, TEXTS
+
+    from bimedix_utils import models
+
+    models.setup_torch(2)
+    folder, losses = models.tiny_base(TEXTS + FORM, [], SPEC, tmp_path_factory.mktemp("cache"))
+    assert losses[0][1] > 0
+    return folder

@@ -25,7 +25,7 @@ FLOORS = [
     {"checks", "teacher", "duplicates", "leakage", "catalogue"},
     {"sources", "hub", "knowledge", "synthesis", "translation", "review", "testsets", "mixture"},
     {"models", "training", "weights"},
-    {"evaluation", "calibration", "speed", "chat", "serve"},
+    {"evaluation", "calibration", "speed", "chat", "serve", "router"},
     {"environment", "report", "recordings"},
     {"pipeline"},
     {"refresh", "studies"},

@@ -1,43 +1,18 @@
-"""The tiny Mixtral in 4 bit: what is quantised, what learns, what the traps would do, and that scores are what they say."""
+"""The tiny Mixtral in 4 bit: what is quantised, what learns, what the traps would do."""
 
 import json
 import logging
-import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.tiny import FORM, SPEC, TEXTS
 
-from bimedix_utils import models, records, templates, training
-from bimedix_utils.errors import AuditError, InputError, KitError
-from bimedix_utils.evaluation import scoring
+from bimedix_utils import models
+from bimedix_utils.errors import AuditError, KitError
 
 pytestmark = pytest.mark.unit
-TEXTS = ["The drug aspirin belongs to the class of salicylates.", "ينتمي دواء أسبرين إلى فئة الساليسيلات."] * 40
-FORM = ["[INST] Question: Options: A. B. C. D. [/INST] The correct answer is A. B. C. D."] * 10
-SPEC = models.TinySpec(vocabulary=500, hidden=64, inner=64, layers=2, experts=3, heads=2, positions=256, steps=3, batch=2, length=32)
-
-
-def mcqa(lang: str = "en", **changes) -> records.Record:
-    fields = {
-        "id": "q1",
-        "kind": "mcqa",
-        "lang": lang,
-        "source": "test",
-        "licence": "CC-BY-4.0",
-        "split": "train",
-        "question": "Class of aspirin?",
-    }
-    return records.Record(**{**fields, "options": ("salicylates", "statins", "opioids", "nitrates"), "answer_index": 0, **changes})
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    models.setup_torch(2)
-    folder, losses = models.tiny_base(TEXTS + FORM, [], SPEC, tmp_path_factory.mktemp("cache"))
-    assert losses[0][1] > 0
-    return folder
 
 
 @pytest.fixture
@@ -249,115 +224,3 @@ def test_evaluating_before_tuning_changes_nothing(base):
         gradients.append({n: p.grad.clone() for n, p in adapted.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 10
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
-
-
-@pytest.mark.parametrize("lang", ["en", "ar"])
-def test_only_answers_carry_labels(loaded, lang):
-    _, tokenizer = loaded
-    example = training.encode(mcqa(lang), tokenizer, 256)
-    learned = tokenizer.decode([t for t in example.labels if t != training.IGNORED])
-    letter = templates.labels(lang)[0]
-    assert learned.strip() == f"{templates.lead(lang)} {letter}.</s>"
-    assert example.cut == 0 and len(example.labels) == len(example.input_ids)
-
-
-def test_every_doctor_turn_of_a_chat_carries_labels(loaded):
-    turns = [
-        {"role": role, "text": text} for role, text in (("patient", "Hello"), ("doctor", "Yes?"), ("patient", "Pain"), ("doctor", "See us"))
-    ]
-    chat = records.Record(id="c", kind="chat", lang="en", source="t", licence="x", split="train", turns=turns)
-    example = training.encode(chat, loaded[1], 256)
-    assert loaded[1].decode([t for t in example.labels if t != training.IGNORED]) == " Yes?</s> See us</s>"
-
-
-def test_a_row_cut_before_its_answer_is_left_out_and_counted(loaded):
-    long = training.encode(mcqa(question="word " * 200), loaded[1], 64)
-    short = training.encode(mcqa(), loaded[1], 256)
-    good, out = training.usable([short, long], "cut")
-    assert good == [short] and out == {"q1": ("truncated", "no answer left after the cut")}
-    assert training.usable([long], "skip")[1] == {"q1": ("truncated", "longer than MAX_TOKENS")}
-
-
-def test_batches_hold_their_budget_and_every_row_once():
-    lengths = [(7 * i) % 90 + 5 for i in range(700)] + [500]
-    sampler = training.TokenBudgetSampler(lengths, budget=256, seed=1)
-    batches = list(sampler)
-    assert sorted(row for batch in batches for row in batch) == list(range(701)) and len(sampler) == len(batches)
-    assert all(len(b) * max(lengths[i] for i in b) <= 256 or len(b) == 1 for b in batches)
-    assert batches == list(sampler)
-    sampler.set_epoch(1)
-    assert list(sampler) != batches
-
-
-def test_training_saves_reloads_and_resumes(base, tmp_path):
-    import torch
-
-    rows = [mcqa(id=f"q{i}", question=f"Class of aspirin {i}?") for i in range(12)]
-    recipe = training.Recipe(1e-3, 2, 256, 0.0, 1, 2)
-    hashes = []
-    for attempt in range(2):
-        model, tokenizer = models.load_base(base)
-        torch.manual_seed(1)
-        adapted = models.add_adapters(model, 4, 8)
-        examples = [training.encode(row, tokenizer, 256) for row in rows]
-        log = training.train(adapted, tokenizer, examples, examples[:2], recipe, tmp_path / f"run{attempt}")
-        assert any("eval_loss" in entry for entry in log)
-        adapted.save_pretrained(tmp_path / f"adapter{attempt}")
-        hashes.append(training.adapter_hash(tmp_path / f"adapter{attempt}"))
-    assert hashes[0] == hashes[1], "the same seed gave another adapter"
-    ids = torch.tensor([examples[0].input_ids])
-    with torch.inference_mode():
-        trained = models.for_inference(adapted)(input_ids=ids).logits
-        again = models.load_tuned(base, tmp_path / "adapter1")[0](input_ids=ids).logits
-    assert torch.allclose(trained, again, atol=1e-5)
-    # a finished folder holds a checkpoint: training goes on from it instead of starting again
-    model, tokenizer = models.load_base(base)
-    torch.manual_seed(1)
-    resumed = models.add_adapters(model, 4, 8)
-    training.train(resumed, tokenizer, examples, [], recipe, tmp_path / "run1")
-    resumed.save_pretrained(tmp_path / "resumed")
-    assert training.adapter_hash(tmp_path / "resumed") == hashes[1]
-
-
-@pytest.mark.parametrize("protocol", ["label", "option_text"])
-@pytest.mark.parametrize("lang", ["en", "ar"])
-def test_scores_equal_one_plain_forward_pass_for_each_option(loaded, protocol, lang):
-    import torch
-
-    model, tokenizer = loaded
-    models.for_inference(model)
-    rows = [mcqa(lang), mcqa(lang, id="q2", question="A longer question about aspirin and its class, is it not?", answer_index=2)]
-    for sample, row in zip(scoring.score(model, tokenizer, rows, protocol, budget=100), rows, strict=True):
-        assert sample.id == row.id and sample.key == row.answer_index
-        for option, found in zip(scoring.continuations(row, protocol), sample.loglikelihoods, strict=True):
-            before, after = scoring.split_tokens(tokenizer, scoring.prompt_text(row, protocol, tokenizer), option)
-            with torch.inference_mode():
-                logits = model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(-1)
-            plain = sum(logits[len(before) - 1 + i, token].item() for i, token in enumerate(after))
-            assert math.isclose(found, plain, abs_tol=1e-4)
-
-
-def test_a_row_too_long_for_the_model_loses_its_beginning_and_says_so(loaded):
-    model, tokenizer = loaded
-    models.for_inference(model)
-    (sample,) = scoring.score(model, tokenizer, [mcqa(question="word " * 400)], "label")
-    assert sample.cut > 0 and len(sample.loglikelihoods) == 4
-
-
-def test_a_label_that_changes_the_prompts_tokens_is_refused():
-    class Merging:
-        def __call__(self, text, add_special_tokens):
-            return type("Coded", (), {"input_ids": [len(text)]})
-
-    with pytest.raises(AuditError, match="merges"):
-        scoring.split_tokens(Merging(), "the answer is", " A")
-
-
-def test_chat_answers_refuse_turns_that_do_not_alternate(loaded):
-    from bimedix_utils import chat
-
-    model, tokenizer = loaded
-    models.for_inference(model)
-    assert isinstance(chat.reply(model, tokenizer, [{"role": "user", "content": "Hello"}], 3), str)
-    with pytest.raises(InputError, match="alternate"):
-        chat.reply(model, tokenizer, [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], 3)

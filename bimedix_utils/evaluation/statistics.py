@@ -34,3 +34,12 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     only_second = sum(b and not a for a, b in zip(first, second, strict=True))
     disagreements = only_first + only_second
     return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for testing all of them (Holm 1979), in the order given: below 0.05 means significant among the whole family."""
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = worst
+    return adjusted

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .loop import Recipe
+from .recipe import Recipe
 
 
 def adapter_hash(folder: Path) -> str:

@@ -38,7 +38,9 @@ def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int
         if not whole.startswith(text):
             raise KitError(f"{record.id}: the chat template rewrites earlier turns; answers cannot be told from questions")
         if message["role"] == "assistant":
-            spans.append((len(text), len(whole)))
+            # Where a template opens the answer with a header (ChatML), the header is given, not learned.
+            asked = tokenizer.apply_chat_template(conversation[:index], tokenize=False, add_generation_prompt=True)
+            spans.append((len(asked if whole.startswith(asked) else text), len(whole)))
         text = whole
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     # An answer's first token may begin with the space before it, and byte-level offsets leave that space out: both are inside.

@@ -1,136 +1,102 @@
-"""QLoRA fine-tuning through the Hugging Face Trainer: loss on answers only, batches filled by tokens, checkpoints that resume."""
+"""One training run, from the first step or from the last good checkpoint."""
 
-import random
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import KitError
-from .data import IGNORED, Example
+from . import checkpoints
+from .batches import plan
+from .data import Example
+from .recipe import Recipe
+from .watch import Watch
 
-
-class TokenBudgetSampler:
-    """Batches of similar length that hold at most `budget` tokens, padding included; seeded, another order each epoch.
-
-    Long rows get small batches and short rows large ones, so that little is spent on padding. A row longer than the budget makes
-    a batch of its own.
-    """
-
-    def __init__(self, lengths: Sequence[int], budget: int, seed: int, bucket: int = 512):
-        self.lengths, self.budget, self.seed, self.bucket = list(lengths), budget, seed, bucket
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        self.epoch = epoch
-
-    def batches(self) -> list[list[int]]:
-        """The epoch's batches; the same for the same seed and epoch."""
-        rng = random.Random(f"{self.seed}:{self.epoch}")
-        order = list(range(len(self.lengths)))
-        rng.shuffle(order)
-        made: list[list[int]] = []
-        for start in range(0, len(order), self.bucket):
-            batch: list[int] = []
-            for row in sorted(order[start : start + self.bucket], key=lambda i: self.lengths[i]):
-                if batch and (len(batch) + 1) * self.lengths[row] > self.budget:
-                    made.append(batch)
-                    batch = []
-                batch.append(row)
-            made.append(batch)
-        rng.shuffle(made)
-        return made
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches())
-
-    def __len__(self) -> int:
-        return len(self.batches())
-
-
-def pad(examples: Sequence[dict], pad_id: int) -> dict[str, Any]:
-    """A batch of tensors (rows, longest row): ids padded on the right, labels with -100, attention 0 on padding."""
-    import torch
-
-    longest = max(len(example["input_ids"]) for example in examples)
-
-    def fill(key: str, value: int) -> Any:
-        return torch.tensor([example[key] + [value] * (longest - len(example[key])) for example in examples])
-
-    attention = torch.tensor([[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in examples])
-    return {"input_ids": fill("input_ids", pad_id), "labels": fill("labels", IGNORED), "attention_mask": attention}
+SCHEDULE = {"lr_scheduler_type": "cosine", "adam_beta2": 0.99, "weight_decay": 0.0, "max_grad_norm": 1.0}
+# 0.99: the usual 0.999 would remember the first of a few hundred steps to the end.
+OPTIMISERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Settings of one training run. `epochs` passes over the rows, or `max_steps` optimiser steps when positive."""
+class Outcome:
+    """What a run did. `log` holds an entry for each step (`loss`, `grad_norm`, `learning_rate`) and for each held-out `eval_loss`."""
 
-    learning_rate: float
-    epochs: int
-    token_budget: int
-    warmup: float
-    seed: int
-    save_steps: int
-    max_steps: int = -1
+    log: list[dict[str, Any]]
+    steps: int
+    resumed_at: int  # the step of the checkpoint it went on from; 0: from the beginning
+    refused: list[str]  # checkpoints that were damaged or unfinished, with the reason
+    best_step: int | None  # the checkpoint it ends with, when it keeps the best
 
 
-def train(model: Any, tokenizer: Any, examples: list[Example], validation: list[Example], recipe: Recipe, folder: Path) -> list[dict]:
-    """Train the adapters and return the log: one entry each logged step and one with `eval_loss` for each epoch.
+def train(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    held: Sequence[Example],
+    recipe: Recipe,
+    folder: Path,
+    every: Callable[[list[dict]], None] | None = None,
+) -> Outcome:
+    """Train the adapters of `model`. Checkpoints, `metrics.jsonl` and TensorBoard files go to `folder`; a run killed there goes on.
 
-    Checkpoints with full state go to `folder`; when it holds one, training goes on from there. Raises `KitError` when the loss is
-    not a number.
+    The steps are the same ones an unbroken run takes, and so is the adapter, to the last bit, on the same machine and number of
+    threads. `every` gets the log after each entry. Raises `KitError` without rows and `TrainingError` when the loss is no number
+    or grows far above where it began.
     """
     import torch
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers import PrinterCallback
 
-    sampler = TokenBudgetSampler([len(e.input_ids) for e in examples], recipe.token_budget, recipe.seed)
-    rows, held = ([{"input_ids": e.input_ids, "labels": e.labels} for e in part] for part in (examples, validation))
-    collate = lambda batch: pad(batch, tokenizer.pad_token_id)  # noqa: E731
+    from . import fast
+    from .trainer import Metrics, StepTrainer
 
-    class BucketTrainer(Trainer):
-        def get_train_dataloader(self) -> Any:
-            loader = torch.utils.data.DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
-            return self.accelerator.prepare(loader)
+    steps = plan([len(e.input_ids) for e in examples], recipe)
+    trainer = StepTrainer(
+        examples, held, steps, recipe, tokenizer.pad_token_id, model=model, args=_arguments(recipe, len(steps), bool(held), folder)
+    )
+    trainer.remove_callback(PrinterCallback)  # it would print every log entry into the notebook
+    trainer.add_callback(Metrics(folder / "metrics.jsonl", Watch(), every))
+    last, refused = checkpoints.latest(folder)
+    caching, model.config.use_cache = model.config.use_cache, False
+    with fast.folded(model) if not torch.cuda.is_available() else nullcontext():
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    model.config.use_cache = caching
+    state = trainer.state
+    return Outcome(
+        [entry for entry in state.log_history if "train_runtime" not in entry],
+        state.global_step,
+        int(last.name.removeprefix("checkpoint-")) if last else 0,
+        refused,
+        state.best_global_step if recipe.keep_best and held else None,
+    )
+
+
+def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path) -> Any:
+    import torch
+    from transformers import TrainingArguments
 
     gpu = torch.cuda.is_available()
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(folder),
+        logging_dir=str(folder / "tensorboard"),
+        report_to=["tensorboard"],
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
         warmup_ratio=recipe.warmup,
-        num_train_epochs=recipe.epochs,
-        max_steps=recipe.max_steps,
-        per_device_eval_batch_size=16,
-        eval_strategy="epoch" if held else "no",
-        logging_steps=10,
-        save_strategy="steps",
+        max_steps=steps,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=recipe.save_steps,
         save_steps=recipe.save_steps,
-        save_total_limit=1,
-        max_grad_norm=1.0,
-        adam_beta2=0.99,  # short runs: the usual 0.999 would remember the first steps to the end
-        weight_decay=0.0,
+        save_total_limit=3,  # the best, the last, and one more while the last is being written
+        load_best_model_at_end=recipe.keep_best and evaluate,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # by default the Trainer replaces a loss that is no number, and says nothing
+        optim=OPTIMISERS[recipe.optimiser],
         bf16=gpu,
-        optim="paged_adamw_8bit" if gpu else "adamw_torch",
-        gradient_checkpointing=gpu,
+        gradient_checkpointing=recipe.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not gpu,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        label_names=["labels"],
-        prediction_loss_only=True,
+        **SCHEDULE,
     )
-    trainer = BucketTrainer(model=model, args=arguments, train_dataset=rows, eval_dataset=held or None, data_collator=collate)
-    trainer.remove_callback(PrinterCallback)  # it would print every log entry into the notebook
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
-    last = max(found, key=lambda path: int(re.sub(r"\D", "", path.name)), default=None)
-    model.config.use_cache = False
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    model.config.use_cache = True
-    history = trainer.state.log_history
-    if any(entry.get("loss") != entry.get("loss") for entry in history):
-        raise KitError("the training loss is not a number: lower LEARNING_RATE")
-    return history

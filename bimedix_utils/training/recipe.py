@@ -1,0 +1,54 @@
+"""The settings of one training run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import KitError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training run. Tokens are counted with padding, over all processes together."""
+
+    learning_rate: float
+    epochs: int  # passes over the rows
+    token_budget: int  # most tokens of one optimiser step
+    micro_tokens: int  # most tokens of one forward pass
+    seed: int
+    save_steps: int  # optimiser steps between checkpoints; the held-out loss is measured there too
+    max_steps: int = 0  # optimiser steps; 0: as many as `epochs` gives
+    warmup: float = 0.05  # share of the steps in which the rate rises
+    packing: bool = False  # rows one behind the other in one sequence, kept apart by an exact mask
+    keep_best: bool = False  # end with the checkpoint of the lowest held-out loss instead of the last
+    optimiser: str = "adamw"  # or paged_adamw_8bit, on a GPU
+    checkpointing: bool = False  # recompute activations: less memory, a third more time
+
+    def __post_init__(self) -> None:
+        if self.micro_tokens > self.token_budget:
+            raise KitError(
+                f"MICRO_TOKENS {self.micro_tokens} is more than TOKEN_BUDGET {self.token_budget}: a step holds whole forward passes"
+            )
+
+    @property
+    def passes(self) -> int:
+        """Forward passes in one optimiser step, all processes together."""
+        return max(1, round(self.token_budget / self.micro_tokens))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe in a notebook's parameters."""
+        yes = {name: values[name] == "yes" for name in ("PACKING", "KEEP_BEST", "CHECKPOINTING")}
+        return cls(
+            learning_rate=values["LEARNING_RATE"],
+            epochs=values["EPOCHS"],
+            token_budget=values["TOKEN_BUDGET"],
+            micro_tokens=values["MICRO_TOKENS"],
+            seed=values["SEED"],
+            save_steps=values["SAVE_STEPS"],
+            max_steps=values["MAX_STEPS"],
+            packing=yes["PACKING"],
+            keep_best=yes["KEEP_BEST"],
+            optimiser=values["OPTIMISER"],
+            checkpointing=yes["CHECKPOINTING"],
+        )
