@@ -89,8 +89,8 @@ bench-train: setup ## measure the training step against TRL, about 25 minutes, n
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py
 
-ablations: setup ## the smoke chain over three seeds (about 15 minutes); renews data/studies
-	@$(BIN)/python -m bimedix_utils.studies seeds
+ablations: setup ## train and score seven arms with three seeds (at most 20 minutes); renews data/studies/ablations.*
+	@$(BIN)/python -m bimedix_utils.ablations
 
 orphans: setup ## list recordings that no prompt or row of the smoke run asks for
 	@$(BIN)/python -m bimedix_utils.recordings orphans

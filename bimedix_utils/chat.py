@@ -65,16 +65,6 @@ def answer(ask: Callable[[list[dict[str, str]]], str], history: list[dict[str, s
     return [*shown, ("model", said), ("notice", NOTICE[language(text)])]
 
 
-def somebody_watches() -> bool:
-    """True in a notebook opened by a person; False under papermill, nbval and scripts, where nobody could type."""
-    import os
-
-    from IPython import get_ipython
-
-    # The runner and the tests say so; a Jupyter server names its session to the kernels it starts.
-    return get_ipython() is not None and "JPY_SESSION_NAME" in os.environ and "BIMEDIX_BATCH" not in os.environ
-
-
 def box(ask: Callable[[list[dict[str, str]]], str]) -> Any:
     """An ipywidgets chat: a text field, a send button, a clear button and the conversation, each message in its own direction."""
     import ipywidgets

@@ -4,7 +4,9 @@ Arabic cells are marked right-to-left; matplotlib 3.11 shapes Arabic itself, so 
 """
 
 import html
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .text import is_arabic, isolate
@@ -107,6 +109,14 @@ def notice() -> Shown:
     """The research-only notice that stands beside every answer a model gives."""
     box = "border:2px solid #b00;padding:.5em 1em;margin:.5em 0"
     return Shown(f'<div role="note" style="{box}">{"".join(span(text, "p") for text in NOTICE.values())}</div>', "\n".join(NOTICE.values()))
+
+
+def somebody_watches() -> bool:
+    """True in a notebook opened by a person; False under papermill, nbval and scripts, where nobody could type."""
+    from IPython import get_ipython
+
+    # The runner and the tests say so; a Jupyter server names its session to the kernels it starts.
+    return get_ipython() is not None and "JPY_SESSION_NAME" in os.environ and "BIMEDIX_BATCH" not in os.environ
 
 
 def _theme() -> None:
@@ -230,3 +240,37 @@ def heatmap(
     figure.colorbar(drawn[0][-1].collections[0], ax=list(drawn[0]), label=unit)
     figure.suptitle(title)
     return list(drawn[0])
+
+
+def training_curve(log: Sequence[Mapping[str, Any]], title: str = "Loss of the answers") -> "Axes":
+    """The training loss of each step, its running mean over 20, and the held-out loss where it was measured."""
+    axis = axes(title, "optimiser step", "cross-entropy (natural log)")
+    steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    held = [(entry["step"], entry["eval_loss"]) for entry in log if "eval_loss" in entry]
+    if steps:
+        axis.plot(*zip(*steps, strict=True), color=COLOURS["grey"], alpha=0.4, label="training, each step")
+        means = [(steps[i][0], sum(loss for _, loss in steps[max(0, i - 19) : i + 1]) / min(20, i + 1)) for i in range(len(steps))]
+        axis.plot(*zip(*means, strict=True), color=COLOURS["en"], linewidth=2.5, label="training, mean of 20 steps")
+    if held:
+        axis.plot(*zip(*held, strict=True), "o-", color=COLOURS["ar"], linewidth=2.5, label="held-out rows")
+    axis.legend()
+    return axis
+
+
+def live_curve(seconds: float = 5.0) -> Callable[[Sequence[Mapping[str, Any]]], None] | None:
+    """A function that draws `training_curve` under the cell while training runs, every `seconds` at most; None when nobody watches."""
+    if not somebody_watches():
+        return None
+    from IPython.display import display as show
+    from matplotlib import pyplot
+
+    handle, last = show(display_id=True), [0.0]
+
+    def draw(log: Sequence[Mapping[str, Any]]) -> None:
+        if time.monotonic() - last[0] >= seconds and len(log) > 1:
+            figure = training_curve(log).figure
+            handle.update(figure)
+            pyplot.close(figure)
+            last[0] = time.monotonic()
+
+    return draw

@@ -188,12 +188,17 @@ def layout_lines() -> list[str]:
     return lines
 
 
+def reading(relations: list[Relation]) -> tuple[list[str], list[str]]:
+    """(what the tiny base reads, questions whose words its tokenizer must also know)."""
+    return corpus(relations) + layout_lines(), [r.question for r in training_mix(relations) if r.kind != "chat"]
+
+
 _MAKERS = {"mcqa": ("mcq", mcqa), "qa": ("question", question), "chat": ("dialogue", dialogue)}
 
 
 def training_rows(relations: list[Relation], kind: str, lang: str) -> list[Record]:
     """Every training row of one kind (`qa`, `mcqa`, `chat`) and language: taught facts, phrasings not held out."""
-    name, make = {"mcqa": ("mcq", mcqa), "qa": ("question", question), "chat": ("dialogue", dialogue)}[kind]
+    name, make = _MAKERS[kind]
     return [
         make(relation, fact, lang, phrasing, *([phrasing] if kind == "mcqa" else []))
         for relation in relations

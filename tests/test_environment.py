@@ -29,6 +29,7 @@ FLOORS = [
     {"environment", "report", "recordings"},
     {"pipeline"},
     {"refresh", "studies"},
+    {"ablations"},
 ]
 
 

@@ -2,10 +2,10 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import KitError
 from ..runs import seed
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 class TinySpec:
     """Size and pre-training of the kit's own model. With the texts it decides the cache key, so every field counts."""
 
-    vocabulary: int = 3000
+    vocabulary: int = 4096
     hidden: int = 128
     inner: int = 256
     layers: int = 2
@@ -36,6 +36,11 @@ class TinySpec:
     length: int = 128  # tokens a sequence
     learning_rate: float = 1e-2
     seed: int = 42
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "TinySpec":
+        """The spec in a notebook's parameters."""
+        return cls(vocabulary=values["VOCABULARY"], steps=values["PRETRAIN_STEPS"], seed=values["SEED"])
 
 
 def build_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokenizerFast":

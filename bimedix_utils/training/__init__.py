@@ -3,8 +3,9 @@
 from .batches import plan
 from .card import adapter_hash, model_card
 from .checkpoints import CheckpointError
-from .data import IGNORED, Example, encode, usable
+from .data import IGNORED, Example, encode, learned, token_table, usable
 from .loop import Outcome, train
+from .measure import answer_loss
 from .recipe import Recipe
 from .watch import TrainingError
 
@@ -16,9 +17,12 @@ __all__ = [
     "Recipe",
     "TrainingError",
     "adapter_hash",
+    "answer_loss",
     "encode",
+    "learned",
     "model_card",
     "plan",
+    "token_table",
     "train",
     "usable",
 ]

@@ -66,3 +66,18 @@ def usable(examples: Sequence[Example], long_rows: str) -> tuple[list[Example], 
         else:
             good.append(example)
     return good, out
+
+
+def learned(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerFast") -> list[tuple[str, str]]:
+    """(whole row, what of it is learned) of each example, decoded from the tokens themselves."""
+    return [(tokenizer.decode(e.input_ids), tokenizer.decode([label for label in e.labels if label != IGNORED])) for e in examples]
+
+
+def token_table(examples: Sequence[Example]) -> list[tuple[str, int, int, int, int]]:
+    """For each language (language, rows, tokens, tokens that are learned, rows cut), sorted."""
+    table = {}
+    for e in examples:
+        row = table.setdefault(e.lang, [0, 0, 0, 0])
+        for place, value in enumerate((1, len(e.input_ids), sum(label != IGNORED for label in e.labels), int(e.cut > 0))):
+            row[place] += value
+    return [(lang, *row) for lang, row in sorted(table.items())]
