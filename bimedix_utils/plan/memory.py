@@ -103,7 +103,7 @@ def peak(shape: Shape, setup: Setup, batch: Batch | None = None, head_tokens: in
     `batch` is the largest forward pass (default: MICRO_TOKENS in rows of MAX_TOKENS, padded). `head_tokens` is how many positions the loss
     head computes at once; the default, all of them, is an upper bound for a head that reads answers only, in chunks.
     """
-    batch = batch or Batch(setup.micro_tokens // setup.length * setup.length, setup.length)
+    batch = batch or Batch(setup.pass_tokens, setup.row_tokens)
     e, layers, parts = setup.compute_bytes, shape.layers, setup.parts
     sharded = setup.gpus if setup.parallel == "fsdp" else 1
     learning = sum(shape.adapters(setup.rank, parts).values())

@@ -48,9 +48,9 @@ class Setup:
         return 2 if self.gpu else 4
 
     @property
-    def length(self) -> int:
-        """The longest row that one forward pass can hold, in tokens."""
-        return min(self.row_tokens, self.micro_tokens)
+    def pass_tokens(self) -> int:
+        """Tokens of the largest forward pass: a row longer than MICRO_TOKENS makes a pass of its own."""
+        return max(self.micro_tokens, self.row_tokens)
 
     @property
     def accumulation(self) -> int:

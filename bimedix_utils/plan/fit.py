@@ -38,9 +38,11 @@ class Verdict:
         )
 
 
-def this_machine() -> Gpu:
-    """This machine's memory as a device without a known rate."""
-    return Gpu("this machine", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB, None, None, None, "the operating system")
+def this_machine(processes: int = 1) -> Gpu:
+    """The memory of this machine that each of some processes may take, as a device without a known rate."""
+    share = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB / processes
+    name = "this machine" if processes == 1 else f"this machine, shared by {processes}"
+    return Gpu(name, round(share, 1), None, None, None, "the operating system")
 
 
 def verdict(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = None) -> Verdict:
@@ -49,20 +51,25 @@ def verdict(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = N
 
 
 def largest_micro(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = None) -> int:
-    """The most tokens of one forward pass that fit, in rows of MAX_TOKENS; at most what one process reads in a step, 0 when none fit."""
+    """The most tokens of one forward pass that fit, in rows of MAX_TOKENS.
+
+    At least one row, at most what one process reads in a step; 0 when not even one row fits.
+    """
 
     def fits(tokens: int) -> bool:
         return peak(shape, replace(setup, micro_tokens=tokens), head_tokens=head_tokens).total <= device.bytes
 
     # Whoever reads a whole step at once keeps no gradients between passes: tried first, below it memory only grows with tokens.
-    most = -(-setup.step_tokens // setup.gpus)
+    most = max(-(-setup.step_tokens // setup.gpus), setup.row_tokens)
     if fits(most):
         return most
-    low, high = 0, most // GRAIN
+    if not fits(setup.row_tokens):
+        return 0
+    low, high = 0, (most - setup.row_tokens) // GRAIN
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * GRAIN) else (low, middle - 1)
-    return low * GRAIN
+        low, high = (middle, high) if fits(setup.row_tokens + middle * GRAIN) else (low, middle - 1)
+    return setup.row_tokens + low * GRAIN
 
 
 def remedies(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = None) -> list[str]:
@@ -81,10 +88,16 @@ def remedies(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = 
         rest = tuple(name for name in setup.parts if name != part)
         if part in setup.parts and rest:
             tried.append((f'PARTS = "{" ".join(rest)}"', replace(setup, parts=rest)))
-    rank = setup.rank // 2
-    while rank:
-        tried.append((f"LORA_RANK = {rank}", replace(setup, rank=rank)))
-        rank //= 2
-    found = [name for name, other in tried if peak(shape, other, head_tokens=head_tokens).total <= device.bytes]
-    ranks = [name for name in found if name.startswith("LORA_RANK")]
-    return [name for name in found if name not in ranks[1:]]
+
+    def fits(other: Setup) -> bool:
+        return peak(shape, other, head_tokens=head_tokens).total <= device.bytes
+
+    found = [name for name, other in tried if fits(other)]
+    halves = [2**power for power in range(1, 12)]
+    rows = [setup.row_tokens // half for half in halves if setup.row_tokens // half >= 64]
+    ranks = [setup.rank // half for half in halves if setup.rank // half]
+    short = next((n for n in rows if fits(replace(setup, row_tokens=n, micro_tokens=min(n, setup.micro_tokens)))), None)
+    thin = next((rank for rank in ranks if fits(replace(setup, rank=rank))), None)
+    if not micro and short:
+        found.append(f"MAX_TOKENS = MICRO_TOKENS = {short}")
+    return found + ([f"LORA_RANK = {thin}"] if thin else [])
