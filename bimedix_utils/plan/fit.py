@@ -73,7 +73,7 @@ def largest_micro(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | No
 
 
 def remedies(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = None) -> list[str]:
-    """Single changes that would make the setup fit a device, the mildest first."""
+    """Changes each of which would make the setup fit a device: single ones, and a smaller rank with checkpointing."""
     tried: list[tuple[str, Setup]] = []
     micro = largest_micro(shape, setup, device, head_tokens)
     if micro:
@@ -100,4 +100,9 @@ def remedies(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = 
     thin = next((rank for rank in ranks if fits(replace(setup, rank=rank))), None)
     if not micro and short:
         found.append(f"MAX_TOKENS = MICRO_TOKENS = {short}")
-    return found + ([f"LORA_RANK = {thin}"] if thin else [])
+    if thin:
+        found.append(f"LORA_RANK = {thin}")
+    elif not setup.checkpointing:
+        thin = next((rank for rank in ranks if fits(replace(setup, rank=rank, checkpointing=True))), None)
+        found += [f'CHECKPOINTING = "yes" with LORA_RANK = {thin}'] if thin else []
+    return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import display
 from . import work
-from .hardware import GB, Gpu, gpus
+from .hardware import GB, UNKNOWN, Gpu, gpus
 from .memory import Peak, peak
 from .setup import Setup
 from .shape import Shape
@@ -52,27 +52,38 @@ def by_device(made: Plan) -> display.Shown:
 
 def text(made: Plan) -> str:
     """The plan as the command line prints it."""
-    setup, proof, rows, own = made.setup, made.proof, made.rows, made.own
-    flops = work.flops_per_token(made.shape, setup, rows.mean)
+    setup, proof, own = made.setup, made.proof, made.own
     adapted = ", ".join(f"{count} in {part}" for part, count in proof.targets.items())
+    who = f"each of {setup.gpus} processes ({own.device.name}, {setup.parallel})" if setup.gpus > 1 else own.device.name
     lines = [
         f"{setup.model}: {proof.base:,} parameters. LoRA of rank {setup.rank}: {adapted};",
         f"{proof.learning:,} parameters learn, {proof.share:.2%} of all, {proof.learning / proof.base:.2%} of the base",
         "",
-        f"memory of each of {setup.gpus} processes ({own.device.name}, {setup.parallel}) when it is highest: {own.peak.moment}",
+        f"memory of {who} when it is highest: {own.peak.moment}",
         repr(by_part(own.peak)),
         "",
         repr(by_device(made)),
         "MICRO_TOKENS is searched up to what one process reads in a step; hours and dollars are for all processes together",
         "",
-        f"{rows.rows:,} rows, {rows.tokens:,} tokens, {rows.mean:.0f} a row: {rows.source}",
-        f"{work.steps(setup, rows):,} optimiser steps of at most {setup.step_tokens:,} tokens, {setup.accumulation} forward passes each in "
-        f"every process; {work.tokens_read(setup, rows):,} tokens in all",
-        f"{sum(flops.values()) / 1e9:,.3g} GFLOP a token: " + ", ".join(f"{name} {value / 1e9:,.3g}" for name, value in flops.items()),
+        *_work(made),
         "taken for granted:",
         *(f"  - {line}" for line in made.assumptions()),
     ]
     return "\n".join(lines)
+
+
+def _work(made: Plan) -> list[str]:
+    """Lines on rows, steps and operations."""
+    setup, rows = made.setup, made.rows
+    if rows is None:
+        return [f"rows, steps and hours: {UNKNOWN}; run notebook 05 first (make run NB=05), or give --tokens-per-row"]
+    flops = work.flops_per_token(made.shape, setup, rows.mean)
+    return [
+        f"{rows.rows:,} rows, {rows.tokens:,} tokens, {rows.mean:.0f} a row: {rows.source}",
+        f"{work.steps(setup, rows):,} optimiser steps of at most {setup.step_tokens:,} tokens; forward passes of one process in a step: "
+        f"{setup.accumulation}; {work.tokens_read(setup, rows):,} tokens in all",
+        f"{sum(flops.values()) / 1e9:,.3g} GFLOP a token: " + ", ".join(f"{name} {value / 1e9:,.3g}" for name, value in flops.items()),
+    ]
 
 
 def variants(shape: Shape, setup: Setup, ranks: Sequence[int] = (16, 32, 64, 128)) -> list[tuple[str, Peak]]:
@@ -93,8 +104,18 @@ def figure(plan_rows: Sequence[tuple[str, Peak]], devices: Sequence[Gpu] | None 
         if any(heights):
             axis.bar(labels, heights, bottom=floor, color=colour, width=0.6, label=block)
         floor = [a + b for a, b in zip(floor, heights, strict=True)]
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a dashed line must not cross a number
     for place, total in enumerate(floor):
-        axis.text(place, total, f"{total:.1f}" if total >= 1 else f"{total:.2f}", ha="center", va="bottom", fontsize=11, fontweight="bold")
+        axis.text(
+            place,
+            total,
+            f"{total:.1f}" if total >= 1 else f"{total:.2f}",
+            ha="center",
+            va="bottom",
+            fontsize=11,
+            fontweight="bold",
+            bbox=white,
+        )
     sizes: Mapping[float, list[str]] = {}
     for device in gpus() if devices is None else devices:
         sizes.setdefault(device.memory_gb, []).append(device.name)

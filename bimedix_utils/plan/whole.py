@@ -36,7 +36,7 @@ class Plan:
     setup: Setup
     shape: Shape
     proof: Proof
-    rows: Rows
+    rows: Rows | None  # None: not known, and the paper's are not meant
     answers: list[Answer]
     head_tokens: int | None
 
@@ -46,11 +46,11 @@ class Plan:
         return self.answers[0].verdict
 
     def check(self) -> None:
-        """Raise `KitError` when the setup's own device cannot hold it: what is short, and each single change that would help."""
+        """Raise `KitError` when the setup's own device cannot hold it: what is short, and each change that would help."""
         if self.own.fits:
             return
         found = remedies(self.shape, self.setup, self.own.device, self.head_tokens)
-        helps = "any one of these would do: " + "; ".join(found) if found else "no single change would do; take a larger GPU"
+        helps = "any one of these would do: " + "; ".join(found) if found else "nothing would do; take a larger GPU"
         raise KitError(f"the training does not fit: it {self.own.why}. Of what the plan tries, {helps}")
 
     def assumptions(self) -> list[str]:
@@ -93,15 +93,15 @@ class Plan:
             "memory_bytes": self.own.peak.parts,
             "memory_moment": self.own.peak.moment,
             "devices": devices,
-            "rows": asdict(self.rows),
-            "steps": work.steps(self.setup, self.rows),
-            "tokens": work.tokens_read(self.setup, self.rows),
-            "flops_per_token": work.flops_per_token(self.shape, self.setup, self.rows.mean),
+            "rows": asdict(self.rows) if self.rows else UNKNOWN,
+            "steps": work.steps(self.setup, self.rows) if self.rows else UNKNOWN,
+            "tokens": work.tokens_read(self.setup, self.rows) if self.rows else UNKNOWN,
+            "flops_per_token": work.flops_per_token(self.shape, self.setup, self.rows.mean) if self.rows else UNKNOWN,
             "assumptions": self.assumptions(),
         }
 
 
-def make(setup: Setup, rows: Rows, usd_per_hour: float | None = None, head_tokens: int | None = None) -> Plan:
+def make(setup: Setup, rows: Rows | None, usd_per_hour: float | None = None, head_tokens: int | None = None) -> Plan:
     """Plan a training on its own device and on every GPU of data/gpus.csv; without a GPU, on this machine only.
 
     `usd_per_hour` is the price of one hour of the setup's own GPU. Raises `InputError` for an unknown model or GPU, `AuditError` when the
@@ -114,7 +114,7 @@ def make(setup: Setup, rows: Rows, usd_per_hour: float | None = None, head_token
     for device in [own, *(item for item in gpus() if item.name != own.name)] if setup.gpu else [own]:
         found = verdict(shape, setup, device, head_tokens)
         price = usd_per_hour if usd_per_hour is not None and device is own else device.usd_per_hour
-        time = work.hours(shape, setup, rows, device) if found.fits else None
-        day = work.steps_in(24, shape, setup, rows, device) if found.fits else None
+        time = work.hours(shape, setup, rows, device) if found.fits and rows else None
+        day = work.steps_in(24, shape, setup, rows, device) if found.fits and rows else None
         answers.append(Answer(found, time, work.cost(time, setup, price), day))
     return Plan(setup, shape, proof, rows, answers, head_tokens)
