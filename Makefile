@@ -19,13 +19,15 @@ RENEW ?=
 PORT ?= 8000
 LAPTOP ?=
 ROWS ?= 1300000
+GPU ?=
+USD_PER_HOUR ?=
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +87,12 @@ bench-mix: setup ## measure the mix at full size, about 12 minutes; writes runs/
 
 bench-train: setup ## measure the training step against TRL, about 25 minutes, needs EXTRAS=bench; writes runs/bench/train.json (LAPTOP=1: also the 373M model)
 	@$(BIN)/python tests/benchmarks/train.py $(if $(LAPTOP),--laptop)
+
+bench-memory: setup ## hold the plan's memory model against measured peaks, about 10 minutes; renews data/studies/memory.csv
+	@$(BIN)/python tests/benchmarks/memory.py
+
+plan: setup ## memory, steps, hours and cost of MODE's training, no GPU needed (GPU="A100 80GB" for another one, USD_PER_HOUR=price)
+	@$(BIN)/python -m bimedix_utils.plan --mode "$(MODE)" --run "$(RUN)" $(if $(GPU),--gpu "$(GPU)") $(if $(USD_PER_HOUR),--usd-per-hour $(USD_PER_HOUR))
 
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py

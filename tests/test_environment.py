@@ -24,7 +24,7 @@ FLOORS = [
     {"display"},
     {"checks", "teacher", "duplicates", "leakage", "catalogue"},
     {"sources", "hub", "knowledge", "synthesis", "translation", "review", "testsets", "mixture"},
-    {"models", "training", "weights"},
+    {"models", "training", "weights", "plan"},
     {"evaluation", "calibration", "speed", "chat", "serve", "router"},
     {"environment", "report", "recordings"},
     {"pipeline"},
