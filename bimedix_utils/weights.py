@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from .errors import KitError
-from .provenance import ROOT, shown, write_json
+from .provenance import ROOT, resolve, shown, write_json
 
 FOLDER = ROOT / "data" / "raw" / "weights"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -32,6 +32,24 @@ def name(model: Path) -> str:
     """What the model in a folder must be called wherever its results are shown."""
     origin = model / "origin.json"
     return json.loads(origin.read_text(encoding="utf-8"))["name"] if origin.exists() else model.name
+
+
+def local(name: str) -> Path:
+    """A folder with the checkpoint called `name`: a folder as it is, `HUB_ID` as `fetch` gets it, else a snapshot from the hub.
+
+    Raises `KitError` when it can be had from nowhere.
+    """
+    path = resolve(name)
+    if path.is_dir():
+        return path
+    if name == HUB_ID:
+        return fetch()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja"]))
+    except Exception as error:  # huggingface_hub raises a dozen kinds; each means: not from there
+        raise KitError(f"the model {name!r} is no folder, and the hub does not give it ({type(error).__name__})") from None
 
 
 def fetch(folder: Path = FOLDER) -> Path:

@@ -61,7 +61,7 @@ def brute(model, examples, keep):
     slots = numpy.zeros((len(examples), LAYERS, EXPERTS), int)
     for i, example in enumerate(examples):
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([example.input_ids]), output_router_logits=True).router_logits
+            logits = model(input_ids=torch.tensor([[*example.input_ids]]), output_router_logits=True).router_logits
         for layer, of_layer in enumerate(logits):
             for token, row in zip(example.input_ids, of_layer, strict=True):
                 if keep(token):
@@ -100,13 +100,6 @@ def test_padding_is_never_counted(tokenizer):
     alone, together = (router.load(model, tokenizer, examples, kinds, budget) for budget in (1, 100_000))
     assert (alone.slots == together.slots).all() and (alone.tokens == together.tokens).all()
     assert numpy.allclose(alone.first, together.first, atol=1e-4)
-
-
-def test_batches_hold_their_budget_and_every_row_once():
-    lengths = [5, 300, 7, 9, 9, 30, 5]
-    made = router.batches(lengths, 40)
-    assert sorted(i for batch in made for i in batch) == list(range(7))
-    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 40 for b in made) and len(made) == 4
 
 
 def test_tags_of_several_tokens_are_found():

@@ -1,60 +1,57 @@
-"""The committed study: the table is the one its manifest describes, made with today's parameters, and says what it should."""
+"""The committed studies: each table is the one its manifest describes, made with today's parameters, and says what the notebooks say."""
 
-import csv
 import json
 
 import pytest
 
-from bimedix_utils import parameters, sources, studies, synthesis
+from bimedix_utils import ablations, parameters, sources, studies, synthesis
 from bimedix_utils.errors import InputError
 from bimedix_utils.evaluation import compare
 from bimedix_utils.provenance import NOTEBOOKS, ROOT, hash_path
 from bimedix_utils.records import read_study
 
 pytestmark = pytest.mark.unit
-TABLE = compare.study(studies.FOLDER, "seeds")
-MANIFEST = json.loads((studies.FOLDER / "seeds.json").read_text(encoding="utf-8"))
+TABLE = compare.arms(studies.FOLDER)
+MANIFEST = json.loads((studies.FOLDER / "ablations.json").read_text(encoding="utf-8"))
 
 
-def test_three_seeds_with_parameters_of_todays_preset():
-    assert list(MANIFEST["arms"]) == list(studies.STUDIES["seeds"]) and len(MANIFEST["arms"]) == 3
-    for arm, changes in studies.STUDIES["seeds"].items():
-        for stage, manifest in MANIFEST["arms"][arm].items():
-            preset = parameters.preset_values(NOTEBOOKS, "smoke", NOTEBOOKS / f"{stage}.ipynb")
-            differing = {name for name, value in preset.items() if manifest["parameters"].get(name, value) != value}
-            assert differing <= {"RUN", *changes}, f"{arm}, {stage}: renew the study with `make ablations`"
-            assert manifest["git"]["commit"] and not manifest["git"]["dirty"]
+def test_every_arm_and_seed_with_the_parameters_of_todays_preset():
+    assert list(MANIFEST["arms"]) == [ablations.BASE, *ablations.ARMS]
+    assert all(list(seeds) == [str(seed) for seed in ablations.SEEDS] for seeds in MANIFEST["arms"].values())
+    assert MANIFEST["parameters"] == parameters.preset_values(NOTEBOOKS, "smoke", NOTEBOOKS / "06_finetune_qlora.ipynb"), "make ablations"
+    assert MANIFEST["git"]["commit"] and not MANIFEST["git"]["dirty"]
+    assert MANIFEST["seconds"] <= 20 * 60
 
 
-def test_each_seed_gives_each_part_language_and_model():
-    assert set(TABLE) == {(part, lang) for part in ("taught", "paraphrase", "stated", "transfer") for lang in ("en", "ar")}
-    for by_arm in TABLE.values():
-        assert list(by_arm) == list(MANIFEST["arms"]) and all(set(models) == {"base", "tuned"} for models in by_arm.values())
+def test_each_arm_answers_each_part_in_each_language_with_each_seed():
+    assert {place[0] for place in TABLE} == set(MANIFEST["arms"])
+    for arm in MANIFEST["arms"]:
+        assert {place[1:] for place in TABLE if place[0] == arm} == {(p, lang) for p in ablations.PARTS for lang in ("en", "ar")}
+    for (_, part, lang), seeds in TABLE.items():
+        assert [len(right) for right in seeds.values()] == [len(r) for r in TABLE[ablations.BASE, part, lang].values()]
 
 
-def test_seeds_differ_where_something_was_learned():
+def test_every_arm_takes_equal_steps():
+    steps = {facts["steps"] for arm, seeds in MANIFEST["arms"].items() if arm != ablations.BASE for facts in seeds.values()}
+    assert len(steps) == 1
+
+
+def test_held_out_phrasings_are_answered_far_above_the_base_in_both_languages():
+    """The bilingual arm keeps both languages: with every seed the intervals of tuned and base do not touch."""
     for lang in ("en", "ar"):
-        assert len({models["tuned"] for models in TABLE["paraphrase", lang].values()}) > 1
-
-
-def test_held_out_phrasings_are_answered_above_the_base_in_both_languages():
-    """With every seed more often than by its base; with the committed seed, and over all seeds, the intervals do not touch."""
-    for lang in ("en", "ar"):
-        arms = TABLE["paraphrase", lang]
-        assert all(models["tuned"][0] > models["base"][0] and models["tuned"][1] >= 300 for models in arms.values())
-        pooled = {name: tuple(map(sum, zip(*(models[name] for models in arms.values()), strict=True))) for name in ("base", "tuned")}
-        for models in (arms["seed 42"], pooled):
-            assert compare.with_interval(*models["tuned"])[1] > compare.with_interval(*models["base"])[2], lang
+        for seed in MANIFEST["arms"]["reference"]:
+            base, tuned = (TABLE[arm, "paraphrase", lang][seed] for arm in (ablations.BASE, "reference"))
+            assert len(tuned) >= 300
+            assert compare.with_interval(sum(tuned), len(tuned))[1] > compare.with_interval(sum(base), len(base))[2], (lang, seed)
 
 
 def test_an_altered_table_is_refused(tmp_path):
-    for name in ("seeds.csv", "seeds.json"):
+    for name in ("ablations.csv", "ablations.json"):
         (tmp_path / name).write_bytes((studies.FOLDER / name).read_bytes())
-    assert compare.study(tmp_path, "seeds") == TABLE
-    (tmp_path / "seeds.csv").write_bytes((tmp_path / "seeds.csv").read_bytes().replace(b"seed 42", b"seed 41"))
+    assert compare.arms(tmp_path) == TABLE
+    (tmp_path / "ablations.csv").write_bytes((tmp_path / "ablations.csv").read_bytes().replace(b"rank 4", b"rank 8"))
     with pytest.raises(InputError, match="renew the study"):
-        compare.study(tmp_path, "seeds")
-    assert compare.study(tmp_path, "other") == {}
+        compare.arms(tmp_path)
 
 
 def test_the_rules_objections_to_the_kits_dialogues_are_the_committed_ones():
@@ -74,14 +71,3 @@ def assert_objections(name: str, rows: list) -> None:
     committed = {row["rule"]: (int(row["objections"]), int(row["n"])) for row in rows_of_study}
     found = {rule: (sum(not kept(r.turns) for r in usable), len(usable)) for rule, kept in synthesis.FORM_RULES.items()}
     assert committed == found, "renew the study: python -m bimedix_utils.studies rules RAW_DIR"
-
-
-def test_rows_are_the_held_out_scores_and_nothing_else():
-    learned = {
-        "base paraphrase en": {"hits": 3, "n": 9},
-        "tuned transfer ar": {"hits": 4, "n": 9},
-        "tuned medqa en label": {"hits": 1, "n": 9},
-    }
-    assert studies.rows("x", learned) == [("x", "paraphrase", "en", "base", 3, 9), ("x", "transfer", "ar", "tuned", 4, 9)]
-    with open(studies.FOLDER / "seeds.csv", encoding="utf-8", newline="") as handle:
-        assert next(csv.reader(handle)) == studies.COLUMNS

@@ -196,7 +196,7 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
     model.zero_grad()
     plain = torch.zeros(())
     for example in rows[:6]:
-        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+        ids, labels = torch.tensor([[*example.input_ids]]), torch.tensor([[*example.labels]])
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         plain = plain + torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
     plain = plain / step["answers"]
@@ -256,7 +256,7 @@ def test_the_held_out_loss_is_the_plain_one(base, tmp_path):
         total = count = 0.0
         for example in rows[:5]:
             labels = torch.tensor(example.labels)[1:]
-            logits = trainer.model.eval()(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+            logits = trainer.model.eval()(input_ids=torch.tensor([[*example.input_ids]])).logits[0, :-1]
             total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum").item()
             count += (labels != -100).sum().item()
     trainer.model_wrapped = trainer.model
@@ -353,7 +353,7 @@ def test_the_same_seed_gives_the_same_adapter_and_a_reload_the_same_logits(base,
         model.save_pretrained(tmp_path / f"adapter{attempt}")
         hashes.append(training.adapter_hash(tmp_path / f"adapter{attempt}"))
     assert hashes[0] == hashes[1], "the same seed gave another adapter"
-    ids = torch.tensor([rows[0].input_ids])
+    ids = torch.tensor([[*rows[0].input_ids]])
     with torch.inference_mode():
         trained = models.for_inference(model)(input_ids=ids).logits
         again = models.load_tuned(base, tmp_path / "adapter1")[0](input_ids=ids).logits

@@ -1,13 +1,14 @@
 """Scores side by side: this run's in one column, the paper's in another, never added or mixed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..records import read_study
 from ..tasks import NINE, Task
 from .paper import PaperRow
 from .scoring import Sample
-from .statistics import wilson
+from .statistics import holm, mcnemar, over_seeds, wilson
 
 BESIDE = ["table", "task", "paper", "this run", "n", "95 %", "protocol", "deviation"]
 
@@ -71,10 +72,50 @@ def beside_paper(
     return rows
 
 
-def study(folder: Path, name: str) -> dict[tuple[str, str], dict[str, dict[str, tuple[int, int]]]]:
-    """A committed study of arms: (part, language) -> arm -> model -> (hits, n); empty when it was not run. See `records.read_study`."""
-    table: dict = {}
-    for row in read_study(folder, name) if (folder / f"{name}.csv").exists() else ():
-        arms = table.setdefault((row["part"], row["language"]), {})
-        arms.setdefault(row["arm"], {})[row["model"]] = (int(row["hits"]), int(row["n"]))
+Arms = dict[tuple[str, str, str], dict[str, list[bool]]]
+
+
+def arms(folder: Path) -> Arms:
+    """The committed ablations: (arm, part, language) -> seed -> right or wrong, question by question; see `records.read_study`.
+
+    Within a part, language and seed every arm answered the same questions in the same order.
+    """
+    table: Arms = {}
+    for row in read_study(folder, "ablations"):
+        table.setdefault((row["arm"], row["part"], row["language"]), {})[row["seed"]] = [mark == "1" for mark in row["right"]]
     return table
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm against the reference: mean difference over seeds with its interval, p over seeds, and p by Holm for the whole family."""
+
+    arm: str
+    lang: str
+    shares: tuple[float, ...]  # of the arm, one for each seed
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    mcnemar: float  # of all seeds' questions pooled: how sure the questions are, were the trainings fixed
+
+    @property
+    def reading(self) -> str:
+        """What may be said."""
+        return ("worse" if self.difference < 0 else "better") if self.p_holm < 0.05 else "no difference shown"
+
+
+def contrasts(table: Arms, part: str, reference: str = "reference") -> list[Contrast]:
+    """Every other arm against the reference in one part of the knowledge world, both languages; one family for Holm's correction."""
+    found = []
+    for (arm, own_part, lang), by_seed in table.items():
+        if own_part != part or arm == reference:
+            continue
+        against = table[reference, part, lang]
+        shares = [mean(right) for right in by_seed.values()]
+        result = over_seeds([mean(by_seed[seed]) - mean(against[seed]) for seed in by_seed])
+        pooled = ([r for seed in by_seed for r in rows[seed]] for rows in (against, by_seed))
+        found.append((arm, lang, tuple(shares), *result, mcnemar(*pooled)))
+    adjusted = holm([row[6] for row in found])
+    return [Contrast(*row[:7], p_holm, row[7]) for row, p_holm in zip(found, adjusted, strict=True)]

@@ -31,10 +31,10 @@ class TinySpec:
     experts: int = 4
     heads: int = 4
     positions: int = 2048
-    steps: int = 200
+    steps: int = 250
     batch: int = 8  # sequences a step
     length: int = 128  # tokens a sequence
-    learning_rate: float = 1e-2
+    learning_rate: float = 8e-3
     seed: int = 42
 
     @classmethod

@@ -119,13 +119,14 @@ def figure(plan_rows: Sequence[tuple[str, Peak]], devices: Sequence[Gpu] | None 
     sizes: Mapping[float, list[str]] = {}
     for device in gpus() if devices is None else devices:
         sizes.setdefault(device.memory_gb, []).append(device.name)
-    # A size far above every bar would only press the bars down.
-    shown = [size for size in sorted(sizes) if size <= 1.3 * max(floor)]
+    # Up to the first size that holds every bar; a larger one would only press the bars down.
+    holding = min((size for size in sizes if size >= max(floor)), default=max(floor))
+    shown = [size for size in sorted(sizes) if size <= holding]
     for size in shown:
         axis.axhline(size, linestyle="--", color="black", linewidth=1)
         axis.text(len(labels) - 0.45, size, f"{size:g} GB: {', '.join(sizes[size])}", va="bottom", ha="left", fontsize=10)
     axis.set_xlim(-0.5, 1.4 * len(labels) + 0.2)  # room for the names on the right
-    axis.set_ylim(0, 1.12 * max([*floor, *shown]))
+    axis.set_ylim(0, 1.08 * max([*floor, *shown]))
     axis.grid(visible=False)  # the dashed lines are the grid that matters
-    axis.legend(loc="upper left", ncols=2, fontsize=10, framealpha=1)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, fontsize=10, frameon=False)
     return axis

@@ -14,7 +14,7 @@ English may mean no more than other words; compare within one task, and pair tra
 from .compare import Estimate, Gap, Shift, difference, divergence, shift, variation
 from .figures import gap_figure, load_figure, shift_figure
 from .loads import Load, dead, entropy, members, table
-from .passes import Change, View, adapters_off_on, batches, load, tag_places
+from .passes import Change, View, adapters_off_on, load, tag_places
 
 __all__ = [
     "Change",
@@ -24,7 +24,6 @@ __all__ = [
     "Shift",
     "View",
     "adapters_off_on",
-    "batches",
     "dead",
     "difference",
     "divergence",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError, KitError
-from ..training import Example, pad
+from ..training import Example
+from ..training.batches import forward_passes, tensors
 
 if TYPE_CHECKING:
     import numpy
@@ -104,16 +105,6 @@ def tag_places(ids: Sequence[int], tokenizer: Any, tags: str = TAGS) -> list[boo
     return places
 
 
-def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Row numbers sorted by length, cut into batches of at most `budget` tokens with padding; a longer row makes its own batch."""
-    made: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if not made or (len(made[-1]) + 1) * lengths[row] > budget:
-            made.append([])
-        made[-1].append(row)
-    return made
-
-
 def _views(
     model: Any,
     tokenizer: Any,
@@ -139,9 +130,9 @@ def _views(
     same = numpy.zeros((len(examples), layers), numpy.int32)
     counted_tokens = numpy.zeros(len(examples), numpy.int32)
     with _as_it_was(model):
-        for rows in batches([len(e.input_ids) for e in examples], budget):
-            batch = pad([vars(examples[i]) for i in rows], 0)
-            counted = batch["attention_mask"].bool()
+        for rows in forward_passes([len(e.input_ids) for e in examples], range(len(examples)), budget, packing=False):
+            batch = tensors(examples, rows, 0, packing=False)
+            counted = batch["real"].bool()
             for place, i in enumerate(rows):
                 if tokens != "all":
                     found = torch.tensor(tag_places(examples[i].input_ids, tokenizer, tags))
@@ -214,7 +205,7 @@ def _choices(core: Any, gates: Sequence[Any], batch: dict[str, "torch.Tensor"], 
         seen.append((values.cpu(), chosen.cpu()))
 
     hooks = [gate.register_forward_hook(see) for gate in gates]
-    ids, mask = batch["input_ids"].to(core.device), batch["attention_mask"].to(core.device)
+    ids, mask = batch["input_ids"].to(core.device), batch["real"].to(core.device)
     try:
         with torch.inference_mode():
             core.model(input_ids=ids, attention_mask=mask, use_cache=False, output_router_logits=False)

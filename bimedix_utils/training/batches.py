@@ -86,7 +86,7 @@ def tensors(examples: Sequence[Example], rows: Rows, pad_id: int, packing: bool)
 
     real = filled([[int(bool(rows))] * len(e.input_ids) for e in chosen], 0)
     return {
-        "input_ids": filled([e.input_ids for e in chosen], pad_id),
+        "input_ids": filled([[*e.input_ids] for e in chosen], pad_id),
         "labels": filled([_labels(e) for e in chosen], IGNORED),
         "real": real,
     }

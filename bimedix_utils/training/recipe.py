@@ -6,6 +6,21 @@ from typing import Any
 
 from ..errors import KitError
 
+# Parameter of notebook 06 -> field; in a notebook "yes" and "no" stand for True and False.
+PARAMETERS = {
+    "LEARNING_RATE": "learning_rate",
+    "EPOCHS": "epochs",
+    "MAX_STEPS": "max_steps",
+    "TOKEN_BUDGET": "token_budget",
+    "MICRO_TOKENS": "micro_tokens",
+    "PACKING": "packing",
+    "SAVE_STEPS": "save_steps",
+    "KEEP_BEST": "keep_best",
+    "OPTIMISER": "optimiser",
+    "CHECKPOINTING": "checkpointing",
+    "SEED": "seed",
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,17 +53,5 @@ class Recipe:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe in a notebook's parameters."""
-        yes = {name: values[name] == "yes" for name in ("PACKING", "KEEP_BEST", "CHECKPOINTING")}
-        return cls(
-            learning_rate=values["LEARNING_RATE"],
-            epochs=values["EPOCHS"],
-            token_budget=values["TOKEN_BUDGET"],
-            micro_tokens=values["MICRO_TOKENS"],
-            seed=values["SEED"],
-            save_steps=values["SAVE_STEPS"],
-            max_steps=values["MAX_STEPS"],
-            packing=yes["PACKING"],
-            keep_best=yes["KEEP_BEST"],
-            optimiser=values["OPTIMISER"],
-            checkpointing=yes["CHECKPOINTING"],
-        )
+        read = {field: values[name] for name, field in PARAMETERS.items()}
+        return cls(**{field: value == "yes" if value in ("yes", "no") else value for field, value in read.items()})

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def coded(record: Any, encode: Any, bos: int, eos: int) -> training.Example:
         piece = [*encode(message["content"]), eos] if answer else encode(f"[INST] {message['content']} [/INST]")
         ids += piece
         labels += piece if answer else [training.IGNORED] * len(piece)
-    return training.Example(record.id, record.lang, ids, labels, 0)
+    return training.Example(record.id, record.lang, array("i", ids), array("i", labels), 0)
 
 
 def rows(laptop: Path | None) -> tuple[list[training.Example], list[training.Example]]:
@@ -136,7 +137,7 @@ def held_out(model: Any, examples: list[training.Example]) -> float:
     with torch.no_grad():
         for example in examples:
             labels = torch.tensor(example.labels)[1:]
-            logits = model(input_ids=torch.tensor([example.input_ids]), use_cache=False).logits[0, :-1]
+            logits = model(input_ids=torch.tensor([[*example.input_ids]]), use_cache=False).logits[0, :-1]
             total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum").item()
             count += (labels != -100).sum().item()
     return total / count
@@ -187,7 +188,7 @@ def run_other(contender: str, model: Any, train: list, recipe: training.Recipe, 
     epoch_steps = sum(
         1 for _ in batches.plan([len(e.input_ids) for e in train], training.Recipe(**{**vars(recipe), "epochs": 1, "max_steps": 0}))
     )
-    data = datasets.Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in train])
+    data = datasets.Dataset.from_list([{"input_ids": [*e.input_ids], "labels": [*e.labels]} for e in train])
     common = {
         "output_dir": scratch, "learning_rate": recipe.learning_rate, "lr_scheduler_type": "cosine",
         "warmup_ratio": recipe.warmup,
