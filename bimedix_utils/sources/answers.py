@@ -138,7 +138,10 @@ def dialogues(path: Path, lang: str, split: str) -> Iterator[Record]:
         fields.text(row, "dialogue", where)  # refuses another type; the text itself must keep its lines
         turns = split_speakers(row["dialogue"], where)
         # Published files hold a few monologues: kept and shown, but they cannot teach an exchange.
-        verdict = {"status": "rejected", "note": "only one speaker"} if len(turns) < 2 else {}
+        # A doctor who opens and a patient who replies: nothing in it answers a patient, so there is nothing to learn.
+        answered = "patient doctor" in " ".join(turn.role for turn in turns)
+        note = "only one speaker" if len(turns) < 2 else "" if answered else "no answer to the patient"
+        verdict = {"status": "rejected", "note": note} if note else {}
         yield fields.record(
             where,
             id=f"dialogue:{row['ID']}",

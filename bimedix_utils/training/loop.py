@@ -50,9 +50,8 @@ def train(
     from .trainer import Metrics, StepTrainer
 
     steps = plan([len(e.input_ids) for e in examples], recipe)
-    trainer = StepTrainer(
-        examples, held, steps, recipe, tokenizer.pad_token_id, model=model, args=_arguments(recipe, len(steps), bool(held), folder)
-    )
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # never seen: it only fills rows up
+    trainer = StepTrainer(examples, held, steps, recipe, pad, model=model, args=_arguments(recipe, len(steps), bool(held), folder))
     trainer.remove_callback(PrinterCallback)  # it would print every log entry into the notebook
     trainer.add_callback(Metrics(folder / "metrics.jsonl", Watch(), every))
     last, refused = checkpoints.latest(folder)
