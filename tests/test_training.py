@@ -420,3 +420,41 @@ def test_one_row_is_enough(base, tmp_path):
     rows = examples(tokenizer)[:1]
     outcome = training.train(model, tokenizer, rows, [], training.Recipe(**{**vars(RECIPE), "epochs": 3}), tmp_path)
     assert outcome.steps == 3
+
+
+def test_the_loss_of_given_answers_is_the_plain_one_and_leaves_the_model_as_it_was(base, tmp_path):
+    trainer, rows = trainer_for(base, tmp_path)
+    trainer.model_wrapped = trainer.model
+    held = trainer.evaluate()["eval_loss"]
+    model = trainer.model.train()
+    assert training.answer_loss(model, rows[:5], tokens=60) == pytest.approx(held, rel=1e-5)
+    assert model.training and model.config.output_router_logits
+    assert training.answer_loss(model, []) != training.answer_loss(model, []), "of nothing: not a number"
+
+
+def test_what_is_learned_is_shown_and_counted_by_language(tokenizer):
+    rows = [training.encode(mcqa(), tokenizer, 256), training.encode(mcqa("ar", id="q2"), tokenizer, 256)]
+    shown = training.learned(rows, tokenizer)
+    assert shown[0][0].startswith("<s>[INST] Question") and shown[0][1].strip() == "The correct answer is A.</s>"
+    (ar, *counts), (en, *_) = training.token_table([*rows, training.encode(mcqa("ar", id="q3"), tokenizer, 8)])
+    assert (ar, en) == ("ar", "en") and counts[0] == 2 and counts[1] == len(rows[1].input_ids) + 8 and counts[3] == 1
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end(base, tmp_path):
+    """SmolLM2's file names no padding token: tensors could not be made."""
+    model, tokenizer = adapted(base)
+    rows = examples(tokenizer)
+    tokenizer.pad_token = None
+    assert training.train(model, tokenizer, rows, [], training.Recipe(**{**vars(RECIPE), "max_steps": 1}), tmp_path).steps == 1
+
+
+def test_a_finished_run_is_not_repeated(base, tmp_path):
+    model, tokenizer = adapted(base)
+    rows = examples(tokenizer)
+    first = training.train(model, tokenizer, rows, rows[:2], RECIPE, tmp_path)
+    model.save_pretrained(tmp_path / "first")
+    model, _ = adapted(base, seed=9)
+    again = training.train(model, tokenizer, rows, rows[:2], RECIPE, tmp_path)
+    model.save_pretrained(tmp_path / "again")
+    assert again.resumed_at == again.steps == first.steps and again.log == first.log
+    assert training.adapter_hash(tmp_path / "again") == training.adapter_hash(tmp_path / "first")
