@@ -34,6 +34,28 @@ def name(model: Path) -> str:
     return json.loads(origin.read_text(encoding="utf-8"))["name"] if origin.exists() else model.name
 
 
+def revision(name: str, folder: Path = FOLDER) -> str | None:
+    """The commit of a hub model: the newest when it is first asked for, the same one ever after (`models.lock.json`); None for a folder.
+
+    Remove the model's line from that file to take a newer one. Raises `KitError` when the hub cannot say.
+    """
+    if resolve(name).is_dir():
+        return None
+    lock = folder / "models.lock.json"
+    known = json.loads(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+    if name not in known:
+        from huggingface_hub import HfApi
+
+        try:
+            found = HfApi().model_info(name, timeout=10).sha
+        except Exception as error:  # huggingface_hub raises a dozen kinds; each means: not from there
+            raise KitError(f"the model {name!r} is no folder, and the hub does not know or give it ({type(error).__name__})") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(lock, {**known, name: found})
+        return found
+    return known[name]
+
+
 def local(name: str) -> Path:
     """A folder with the checkpoint called `name`: a folder as it is, `HUB_ID` as `fetch` gets it, else a snapshot from the hub.
 
@@ -46,10 +68,12 @@ def local(name: str) -> Path:
         return fetch()
     from huggingface_hub import snapshot_download
 
+    wanted = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja"]
+    commit = revision(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja"]))
-    except Exception as error:  # huggingface_hub raises a dozen kinds; each means: not from there
-        raise KitError(f"the model {name!r} is no folder, and the hub does not give it ({type(error).__name__})") from None
+        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+    except Exception as error:
+        raise KitError(f"the model {name!r} cannot be fetched from the hub ({type(error).__name__})") from None
 
 
 def fetch(folder: Path = FOLDER) -> Path:

