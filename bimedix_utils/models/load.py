@@ -1,6 +1,7 @@
 """One loader for every model: 4 bit (NF4 with double quantisation), from a local folder or the hub."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,14 @@ def setup_torch(threads: int) -> Any:
     return torch
 
 
-def load_base(name: str | Path, compute: "torch.dtype | None" = None) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
+def load_base(
+    name: str | Path, compute: "torch.dtype | None" = None, sharded: bool = False
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     """A Mixtral in 4 bit (NF4 with double quantisation) and its tokenizer, from a local folder or a hub id.
 
     A hub id is loaded at its locked commit (`weights.revision`). Compute runs in float32 on a CPU and in bfloat16 on a GPU, unless
-    `compute` names a type. Raises `KitError` when the model cannot be found.
+    `compute` names a type. A process started by torchrun loads onto its own GPU. `sharded` is for FSDP: the 4-bit codes are stored in
+    the compute type, because FSDP joins a layer's tensors into one of a single type. Raises `KitError` when the model cannot be found.
     """
     import bitsandbytes as bnb
     import torch
@@ -50,13 +54,14 @@ def load_base(name: str | Path, compute: "torch.dtype | None" = None) -> tuple["
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if sharded else None,
         llm_int8_skip_modules=UNQUANTISED,
     )
     commit = "main" if isinstance(name, Path) else weights.revision(name) or "main"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
         model = AutoModelForCausalLM.from_pretrained(
-            name, revision=commit, quantization_config=quantisation, dtype=dtype, device_map="auto" if gpu else None
+            name, revision=commit, quantization_config=quantisation, dtype=dtype, device_map=_placement(gpu, sharded)
         )
     except (OSError, ValueError) as error:
         where = shown(name) if isinstance(name, Path) else name
@@ -67,6 +72,14 @@ def load_base(name: str | Path, compute: "torch.dtype | None" = None) -> tuple["
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
     return model, tokenizer
+
+
+def _placement(gpu: bool, sharded: bool) -> Any:
+    """Where the weights go: all GPUs of a lone process, the one GPU of a process among many; FSDP places what it shards."""
+    if not gpu or sharded:
+        return None
+    local = os.environ.get("LOCAL_RANK")
+    return "auto" if local is None else {"": int(local)}
 
 
 def load_tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", "PreTrainedTokenizerFast"]:

@@ -1,11 +1,13 @@
 """One training run, from the first step or from the last good checkpoint."""
 
+import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import KitError
 from . import checkpoints
 from .batches import plan
 from .data import Example
@@ -14,6 +16,7 @@ from .watch import Watch
 
 SCHEDULE = {"lr_scheduler_type": "cosine", "adam_beta2": 0.99, "weight_decay": 0.0, "max_grad_norm": 1.0}
 # 0.99: the usual 0.999 would remember the first of a few hundred steps to the end.
+PARALLEL = ("ddp", "fsdp")
 OPTIMISERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
@@ -36,27 +39,39 @@ def train(
     recipe: Recipe,
     folder: Path,
     every: Callable[[list[dict]], None] | None = None,
+    parallel: str = "ddp",
 ) -> Outcome:
     """Train the adapters of `model`. Checkpoints, `metrics.jsonl` and TensorBoard files go to `folder`; a run killed there goes on.
 
     The steps are the same ones an unbroken run takes, and so is the adapter, to the last bit, on the same machine and number of
-    threads. `every` gets the log after each entry. Raises `KitError` without rows and `TrainingError` when the loss is no number
-    or grows far above where it began.
+    threads. `every` gets the log after each entry. Started by torchrun, every process calls this with the same arguments; `parallel`
+    says how they work together: `ddp` (each holds the whole model) or `fsdp` (each holds a part). Raises `KitError` without rows or
+    when the passes of a step do not divide among the processes, and `TrainingError` when the loss is no number or grows far above
+    where it began.
     """
     import torch
     from transformers import PrinterCallback
 
-    from . import fast
+    from . import fast, sharded
     from .trainer import Metrics, StepTrainer
 
     steps = plan([len(e.input_ids) for e in examples], recipe)
+    arguments = _arguments(recipe, len(steps), bool(held), folder, parallel)
+    recipe.per_process(arguments.world_size)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # never seen: it only fills rows up
-    trainer = StepTrainer(examples, held, steps, recipe, pad, model=model, args=_arguments(recipe, len(steps), bool(held), folder))
+    trainer = StepTrainer(examples, held, steps, recipe, pad, model=model, args=arguments)
+    if parallel == "fsdp" and not trainer.is_fsdp_enabled:
+        # accelerate falls back to whole models on processors, and says nothing.
+        raise KitError("PARALLEL = fsdp shards a model over GPUs, and there are none here: take PARALLEL = ddp")
     trainer.remove_callback(PrinterCallback)  # it would print every log entry into the notebook
     trainer.add_callback(Metrics(folder / "metrics.jsonl", Watch(), every))
-    last, refused = checkpoints.latest(folder)
+    last, refused = _agreed(checkpoints.latest(folder) if arguments.process_index == 0 else None)
     caching, model.config.use_cache = model.config.use_cache, False
-    with fast.folded(model) if not torch.cuda.is_available() else nullcontext():
+    with ExitStack() as ways:
+        if not torch.cuda.is_available():
+            ways.enter_context(fast.folded(model))
+        if parallel == "fsdp":
+            ways.enter_context(sharded.every_expert(model))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     model.config.use_cache = caching
     state = trainer.state
@@ -69,11 +84,28 @@ def train(
     )
 
 
-def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path) -> Any:
+def _agreed(found: Any) -> Any:
+    """What rank 0 found, in every process: on a shared disk two machines may see a checkpoint at different moments."""
+    import torch
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return found
+    box = [found]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path, parallel: str = "ddp") -> Any:
     import torch
     from transformers import TrainingArguments
 
+    from . import sharded
+
     gpu = torch.cuda.is_available()
+    if parallel not in PARALLEL:
+        raise KitError(f"PARALLEL = {parallel!r}; wanted {' or '.join(PARALLEL)}")
+    if parallel == "fsdp" and int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        raise KitError("PARALLEL = fsdp shards a model over processes, and there is one: set GPUS to 2 or more, or PARALLEL = ddp")
     return TrainingArguments(
         output_dir=str(folder),
         logging_dir=str(folder / "tensorboard"),
@@ -90,12 +122,14 @@ def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path) -> Any:
         logging_nan_inf_filter=False,  # by default the Trainer replaces a loss that is no number, and says nothing
         optim=OPTIMISERS[recipe.optimiser],
         bf16=gpu,
-        gradient_checkpointing=recipe.checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not gpu,
         seed=recipe.seed,
         data_seed=recipe.seed,
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=True,  # an expert without tokens has no gradient: plain data parallelism would wait for it for ever
+        ddp_broadcast_buffers=False,  # constants: the same everywhere from the start
+        **(sharded.arguments(recipe, gpu) if parallel == "fsdp" else {"gradient_checkpointing": recipe.checkpointing}),
         **SCHEDULE,
     )

@@ -50,6 +50,20 @@ class Recipe:
         """Forward passes in one optimiser step, all processes together."""
         return max(1, round(self.token_budget / self.micro_tokens))
 
+    def per_process(self, processes: int) -> int:
+        """Forward passes of one process in one optimiser step.
+
+        Raises `KitError` when the passes do not divide among the processes: some would compute an empty pass in every step.
+        """
+        if self.passes % processes:
+            whole = -(-self.passes // processes) * processes
+            raise KitError(
+                f"TOKEN_BUDGET {self.token_budget} / MICRO_TOKENS {self.micro_tokens} is {self.passes} forward passes a step, which "
+                f"{processes} processes cannot share equally: set MICRO_TOKENS = {self.token_budget // whole} for the same batch, "
+                f"or TOKEN_BUDGET = {self.micro_tokens * whole}"
+            )
+        return self.passes // processes
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe in a notebook's parameters."""
