@@ -199,7 +199,7 @@ def intervals(
     axis.set_yticks([-place for place in range(len(rows))], [row[0] for row in rows])
     if chance is not None:
         axis.axvline(chance, linestyle="--", color=COLOURS["grey"], label=f"chance {chance:g}")
-        axis.legend(loc="lower right")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1 - 0.5 / len(rows)), frameon=False)
     return axis
 
 

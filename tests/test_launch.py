@@ -64,7 +64,7 @@ def test_passes_that_do_not_divide_are_refused_with_the_numbers_that_would(base,
 
 
 def test_several_machines_are_told_what_to_submit(base, rows, tmp_path):
-    with pytest.raises(KitError, match=r"2 machines of 1 processes .* sbatch job\.slurm"):
+    with pytest.raises(KitError, match=r"2 machines of 1 processes .*sbatch job\.slurm"):
         launch.train(tmp_path, base, rows, [], RECIPE, 4, 8, processes=1, nodes=2)
 
 

@@ -117,7 +117,9 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
         return tensor
 
     if e == 2:  # PEFT asks whether CUDA's autocast is on, and only then leaves the input in bfloat16; here the CPU's is
-        monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+        # Asked about a device, it must tell the truth: autocast asks too, to leave things as they were.
+        real = torch.is_autocast_enabled
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: real(*device) if device else True)
     for lengths in ([32] * 3, [32, 20, 32]):
         kept.clear()
         mask = torch.tensor([[1] * n + [0] * (32 - n) for n in lengths])

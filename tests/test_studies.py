@@ -32,8 +32,9 @@ def test_each_arm_answers_each_part_in_each_language_with_each_seed():
 
 
 def test_every_arm_takes_equal_steps():
-    steps = {facts["steps"] for arm, seeds in MANIFEST["arms"].items() if arm != ablations.BASE for facts in seeds.values()}
-    assert len(steps) == 1
+    tuned = [seeds for arm, seeds in MANIFEST["arms"].items() if arm != ablations.BASE]
+    for seed in MANIFEST["arms"][ablations.BASE]:
+        assert len({seeds[seed]["steps"] for seeds in tuned}) == 1, "another order of rows may give a seed one step more, for all its arms"
 
 
 def test_held_out_phrasings_are_answered_far_above_the_base_in_both_languages():

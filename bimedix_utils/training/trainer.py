@@ -19,6 +19,9 @@ from .data import IGNORED, Example
 from .recipe import Recipe
 from .watch import Watch
 
+# Among several processes the Trainer loads a checkpoint to the device "cpu:0", which torch knows as "cpu" only.
+torch.serialization.register_package(5, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None)
+
 
 class StepTrainer(Trainer):
     """One item of the data loader is one optimiser step: the forward passes of this process and what the whole step counts.
