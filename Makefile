@@ -85,7 +85,7 @@ bench-checks: setup ## measure the translation checks, about 5 minutes; writes r
 bench-mix: setup ## measure the mix at full size, about 12 minutes; writes runs/bench/mix.json (ROWS=50000: a quick look)
 	@$(BIN)/python tests/benchmarks/mix.py --rows $(ROWS)
 
-bench-train: setup ## measure the training step against TRL, about 25 minutes, needs EXTRAS=bench; writes runs/bench/train.json (LAPTOP=1: also the 373M model)
+bench-train: setup ## measure the training step against TRL, about 20 minutes, needs EXTRAS=bench; writes runs/bench/train.json (LAPTOP=1: also the 373M model)
 	@$(BIN)/python tests/benchmarks/train.py $(if $(LAPTOP),--laptop)
 
 bench-memory: setup ## hold the plan's memory model against measured peaks, about 10 minutes; renews data/studies/memory.csv

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bimedix_utils import knowledge, models, sources, training
+from bimedix_utils import knowledge, launch, models, sources, training
 from bimedix_utils.mixture import tokens
 from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
 from bimedix_utils.templates import messages
@@ -39,7 +39,7 @@ TRL = {
     "trl_padding_free": {"padding_free": True, "max_length": None},
 }
 CONTENDERS = ("ours", *TRL, "trl_default", "trainer_padded", "trainer_grouped")
-RANK, RATE, EPOCHS = 16, 1e-3, 3
+RANK, RATE, EPOCHS = 16, 1e-3, 1
 BUDGET, MICRO = 4096, 2048
 SEEDS = (1, 2, 3)
 
@@ -287,6 +287,22 @@ def ratios(found: list[dict]) -> dict[str, Any]:
     }
 
 
+def two_processes(folder: Path, threads: int = 1, rounds: int = 3) -> dict[str, Any]:
+    """The same steps in one and in two processes of one thread each, in turn: tokens a second of the training alone."""
+    train, _ = rows(None)
+    recipe = training.Recipe(learning_rate=RATE, epochs=1, token_budget=BUDGET, micro_tokens=MICRO, seed=1, save_steps=10**6)
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for processes, rates in found.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                job = Path(scratch)
+                launch.prepare(job, folder, train, [], recipe, RANK, 2 * RANK, processes=processes, threads=threads)
+                done = launch.run(job)
+            rates.append(done.tokens / done.seconds)
+    speedup = statistics.median(found[2]) / statistics.median(found[1])
+    return {"two_process_speedup": round(speedup, 3), "processes": {str(n): rates for n, rates in found.items()}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--one", choices=CONTENDERS)
@@ -310,7 +326,7 @@ def main() -> None:
     cache = runs_folder() / "cache"
     contenders = [name for name in CONTENDERS if name in given.only.split()]
     found = turns(base(False, cache), None, given.threads, given.seeds, given.steps, contenders)
-    report: dict[str, Any] = {**ratios(found), "runs": found}
+    report: dict[str, Any] = {**ratios(found), **two_processes(base(False, cache)), "runs": found}
     if given.laptop:
         folder = base(True, cache)
         found = turns(folder, folder, given.threads, 1, 4, contenders)
@@ -320,7 +336,7 @@ def main() -> None:
         "versions": {"trl": trl, **{name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "accelerate")}},
     }  # fmt: skip
     write_json(runs_folder() / "bench" / "train.json", report)
-    print(json.dumps({name: value for name, value in report.items() if name.startswith(("vs_", "loss", "peak", "trl"))}, indent=1))
+    print(json.dumps({name: value for name, value in report.items() if name.startswith(("vs_", "loss", "peak", "trl", "two"))}, indent=1))
 
 
 if __name__ == "__main__":
