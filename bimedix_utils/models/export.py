@@ -4,7 +4,6 @@ The adapter was trained on the dequantised 4-bit weights, so it is added to thes
 again (huggingface/peft#2321), and a merge onto the 16-bit base adds the quantisation error that training had compensated.
 """
 
-import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..errors import AuditError, InputError, KitError
 from ..provenance import hash_path, shown, write_json
 from .adapters import base_name
 from .folders import whole
-from .load import for_inference, load_base
+from .load import for_inference, load_base, release_memory
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +62,7 @@ def merge(
         tokenizer.save_pretrained(partial)
         parameters = sum(parameter.numel() for parameter in merged.parameters())
         del tuned, merged
-        gc.collect()  # PEFT's models hold themselves in circles; make room for the model as others will load it
+        release_memory()  # room for the model as others will load it
         saved = AutoModelForCausalLM.from_pretrained(partial, dtype=getattr(torch, dtype)).eval()
         as_saved = _difference(_logits(saved, ids), wanted)
         if dtype == "float32" and not as_saved <= TOLERANCE:

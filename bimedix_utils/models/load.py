@@ -1,7 +1,10 @@
 """One loader for every model: 4 bit (NF4 with double quantisation), from a local folder or the hub."""
 
+import ctypes
+import gc
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +74,20 @@ def load_base(
         # afterwards would silently lose the gradient through the base.
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
+    release_memory()
     return model, tokenizer
+
+
+def release_memory() -> None:
+    """Collect what nothing refers to any more, and give freed pages back to the system.
+
+    glibc keeps them otherwise: after a model of 373M parameters was loaded in 4 bit, 2.1 GB of its float32 weights stayed with the process.
+    """
+    gc.collect()  # PEFT's models and the Trainer hold themselves in circles
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; musl has none
+        if trim:
+            trim(0)
 
 
 def _placement(gpu: bool, sharded: bool) -> Any:
