@@ -17,9 +17,11 @@ from typing import Any
 from . import knowledge, mixture, models, parameters, pipeline, runs, studies, training
 from .errors import KitError
 from .evaluation import scoring
+from .evaluation.forms import Form
 from .provenance import NOTEBOOKS, device_state, git_state, resolve, shown, versions
 
 SEEDS = (42, 43, 44)
+FORM = Form("option_text")
 PARTS = ("paraphrase", "stated", "transfer")
 BASE = "base, not tuned"
 COLUMNS = ["arm", "seed", "part", "language", "hits", "n", "right"]
@@ -113,7 +115,7 @@ def measured(arm: str, seed: int, model: Any, tokenizer: Any, tests: dict, held:
     """(rows of the table, held-out loss by language) of one model."""
     lines = []
     for (part, lang), records in tests.items():
-        right = [sample.correct for sample in scoring.score(model, tokenizer, records, "option_text")]
+        right = [sample.correct for sample in scoring.score(model, tokenizer, records, FORM)]
         lines.append((arm, seed, part, lang, sum(right), len(right), "".join(str(int(r)) for r in right)))
     losses = {lang: round(training.answer_loss(model, [e for e in held if e.lang == lang]), 4) for lang in knowledge.LANGS}
     return lines, {"held_out_loss": losses}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from .records import Record
 from .text import digest
 
-# Raise a task's version whenever anything that can move a score changes: prompt, labels, rows, order of options.
-VERSION = 1
+# Raise it when scoring changes unseen by a hash. Prompt, letters, examples and rows are hashed: `evaluation.forms.version`, `Task.hash`.
+VERSION = 2
 # name -> (column of the paper's tables, items of the full test set; sources: data/paper/benchmark_sizes.csv)
 NINE = {
     "mmlu_clinical_knowledge": ("CKG", 265),
@@ -31,7 +31,12 @@ class Task:
     name: str
     lang: str
     records: tuple[Record, ...]
-    version: int = VERSION
+    revision: str = "not found"  # of the source, where the hub's lock file knows it
+
+    @property
+    def split(self) -> str:
+        """The source's split that is scored."""
+        return SPLITS.get(self.name, ("test",))[0]
 
     @property
     def column(self) -> str:
@@ -46,8 +51,8 @@ class Task:
 
     @property
     def hash(self) -> str:
-        """Hash of version and samples."""
-        return digest([self.name, self.lang, self.version, [record.content_hash() for record in self.records]])
+        """Hash of all samples, in their order."""
+        return digest([self.name, self.lang, [record.content_hash() for record in self.records]])
 
 
 def group(records: Iterable[Record], rows: int | None = None, seed: int = 0) -> dict[tuple[str, str], Task]:

@@ -9,8 +9,8 @@ from .records import LABELS, Record
 
 ARABIC_LABELS = "أبجدهوزحطي"
 WORDS = {
-    "en": {"context": "Context", "question": "Question", "options": "Options", "correct": "The correct answer is"},
-    "ar": {"context": "السياق", "question": "السؤال", "options": "الخيارات", "correct": "الإجابة الصحيحة هي"},
+    "en": {"context": "Context", "question": "Question", "options": "Options", "answer": "Answer", "correct": "The correct answer is"},
+    "ar": {"context": "السياق", "question": "السؤال", "options": "الخيارات", "answer": "الإجابة", "correct": "الإجابة الصحيحة هي"},
 }
 ROLES = {"patient": "user", "doctor": "assistant"}
 
@@ -25,14 +25,17 @@ def words(lang: str) -> dict[str, str]:
     return WORDS.get(lang, WORDS["en"])
 
 
-def ask(record: Record) -> str:
-    """The user's text of a question: context where there is one, the question, and for `mcqa` the lettered options."""
+def ask(record: Record, letters: str = "") -> str:
+    """The user's text of a question: context where there is one, the question, and for `mcqa` the lettered options.
+
+    `letters` are those of the record's language unless others are given.
+    """
     fixed = words(record.lang)
     if record.kind == "qa":
         return record.question
     parts = [f"{fixed['context']}: {record.context}"] if record.context else []
     parts.append(f"{fixed['question']}: {record.question}")
-    lettered = " ".join(f"{letter}. {option}" for letter, option in zip(labels(record.lang), record.options, strict=False))
+    lettered = " ".join(f"{letter}. {option}" for letter, option in zip(letters or labels(record.lang), record.options, strict=False))
     return "\n".join([*parts, f"{fixed['options']}: {lettered}"])
 
 

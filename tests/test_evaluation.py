@@ -9,6 +9,7 @@ import pytest
 
 from bimedix_utils import chat, display, speed, tasks
 from bimedix_utils.evaluation import compare, paper, statistics
+from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.records import Record
 
@@ -77,20 +78,29 @@ def test_rows_are_drawn_not_the_first_and_translations_with_their_originals():
 
 
 def test_a_model_that_always_says_a_scores_what_the_keys_give():
-    always_a = [Sample(f"i{i}", "en", i % 4, (0.0, -1.0, -1.0, -1.0), 0.5, 0) for i in range(100)]
+    always_a = [Sample(f"i{i}", "en", "h", i % 4, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)) for i in range(100)]
     assert compare.hits(always_a) == (25, 100)
-    flat = Sample("t", "en", 0, (-1.0, -1.0), 0.5, 0)
-    assert flat.choice == 0
+    flat = Sample("t", "en", "h", 0, (-1.0, -1.0), (1, 2))
+    assert flat.choice == 0 and flat.normalised_choice == 1
 
 
 def test_missing_tasks_are_not_run_rather_than_numbers():
-    table = tasks.group(task_rows(4))
+    table, form = tasks.group(task_rows(4)), Form("label")
     reference = {lang: paper.table(PAPER, lang)[-1] for lang in ("en", "ar", "both")}
-    rows = compare.beside_paper({("m", "label", "mmlu_anatomy", "en"): (3, 4)}, "m", table, reference, "toy")
+    scores = {("m", "label", "mmlu_anatomy", "en"): (3, 4)}
+    rows = compare.beside_paper(scores, "m", table, reference, form, "toy", False)
     by_place = {row[:2]: row for row in rows}
-    assert len(rows) == 27
-    assert by_place["en", "Ana"][3:5] == ("75.0", "4")
+    assert len(rows) == 27 and all(len(row) == len(compare.BESIDE) for row in rows)
+    assert by_place["en", "Ana"][3:6] == ("75.0", "other rows", "4")
     assert by_place["ar", "Ana"][3] == by_place["both", "Ana"][3] == by_place["en", "CKG"][3] == "not run in this mode"
+    published = {row[:2]: row for row in compare.beside_paper(scores, "m", table, reference, form, "", True)}
+    assert float(published["en", "Ana"][4]) == pytest.approx(75.0 - reference["en"].cells["Ana"], abs=0.05)
+
+
+def test_the_english_row_implied_by_the_bilingual_one():
+    rows = {lang: next(r for r in paper.table(PAPER, lang) if r.model == "BiMediX (Bilingual)") for lang in ("ar", "both")}
+    implied = paper.implied_english(rows["ar"], rows["both"])
+    assert all(abs((implied.cells[c] + rows["ar"].cells[c]) / 2 - rows["both"].cells[c]) < 0.051 for c in implied.cells)
 
 
 def test_equal_total_size_and_used_parameters():

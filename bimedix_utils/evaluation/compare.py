@@ -6,11 +6,13 @@ from pathlib import Path
 
 from ..records import read_study
 from ..tasks import NINE, Task
+from .forms import Form, version
 from .paper import PaperRow
 from .scoring import Sample
-from .statistics import holm, mcnemar, over_seeds, wilson
+from .statistics import holm, mcnemar, over_seeds, paired_bootstrap, wilson
 
-BESIDE = ["table", "task", "paper", "this run", "n", "95 %", "protocol", "deviation"]
+BESIDE = ["table", "task", "paper", "this run", "difference", "n", "95 %", "protocol", "version", "deviation"]
+NOT_RUN = "not run in this mode"
 
 
 def mean(values: Sequence[float]) -> float:
@@ -41,7 +43,7 @@ def category(scores: dict, model: str, table: dict[tuple[str, str], Task], lang:
     """
     places = [(task, lang_) for task, lang_ in table if lang_ == lang]
     if not places:
-        return "not run in this mode"
+        return NOT_RUN
     right, n = (sum(scores[model, "label", *place][i] for place in places) for i in (0, 1))
     chance = mean([1 / len(record.options) for place in places for record in table[place].records])
     low, high = wilson(right, n)
@@ -49,27 +51,62 @@ def category(scores: dict, model: str, table: dict[tuple[str, str], Task], lang:
 
 
 def beside_paper(
-    scores: dict, model: str, table: dict[tuple[str, str], Task], reference: dict[str, PaperRow], deviation: str
+    scores: dict,
+    model: str,
+    table: dict[tuple[str, str], Task],
+    reference: dict[str, PaperRow],
+    form: Form,
+    deviation: str,
+    same_rows: bool,
 ) -> list[tuple[str, ...]]:
     """One row for each task and table (en, ar, both), in the columns of `BESIDE`.
 
-    Bilingual cells are the plain mean of the two languages' accuracies, as in the paper; they carry no interval of their own.
+    Bilingual cells are the plain mean of the two languages' accuracies, as in the paper; they carry no interval of their own. A difference
+    is given only for `same_rows`: between the published items and others there is none to speak of.
     """
     rows = []
     for lang in ("en", "ar", "both"):
         for task, (column, _) in NINE.items():
-            printed = f"{reference[lang].cells[column]:.1f}"
+            printed = reference[lang].cells[column]
             langs = ("en", "ar") if lang == "both" else (lang,)
             if not all((task, part) in table for part in langs):
-                rows.append((lang, column, printed, "not run in this mode", "-", "-", "label ranking", "-"))
+                rows.append((lang, column, f"{printed:.1f}", NOT_RUN, "-", "-", "-", form.name, "-", "-"))
                 continue
-            each = [scores[model, "label", task, part] for part in langs]
+            each = [scores[model, form.protocol, task, part] for part in langs]
             share = 100 * mean([right / n for right, n in each])
             low, high = wilson(*each[0])
             interval = "-" if lang == "both" else f"[{100 * low:.0f}, {100 * high:.0f}]"
-            count = " + ".join(str(n) for _, n in each)
-            rows.append((lang, column, printed, f"{share:.1f}", count, interval, "label ranking", deviation))
+            difference = f"{share - printed:+.1f}" if same_rows else "other rows"
+            count, versions = " + ".join(str(n) for _, n in each), " ".join(version(table[task, part], form) for part in langs)
+            rows.append((lang, column, f"{printed:.1f}", f"{share:.1f}", difference, count, interval, form.name, versions, deviation))
     return rows
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same items of one task: accuracy difference (second - first), bootstrap interval, McNemar's p, and p by Holm."""
+
+    task: str
+    lang: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+def paired(first: dict[tuple[str, str], list[Sample]], second: dict[tuple[str, str], list[Sample]], seed: int) -> list[Paired]:
+    """Every (task, language) both models answered; one family for Holm's correction. Raises `ValueError` when the items differ."""
+    found = []
+    for place in first.keys() & second.keys():
+        if [s.hash for s in first[place]] != [s.hash for s in second[place]]:
+            raise ValueError(f"{place}: the two models answered other items")
+        marks = [s.correct for s in first[place]], [s.correct for s in second[place]]
+        found.append((*place, len(first[place]), *paired_bootstrap(*marks, seed), mcnemar(*marks)))
+    found.sort()
+    adjusted = holm([row[-1] for row in found])
+    return [Paired(*row, p_holm) for row, p_holm in zip(found, adjusted, strict=True)]
 
 
 Arms = dict[tuple[str, str, str], dict[str, list[bool]]]

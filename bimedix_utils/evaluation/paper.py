@@ -48,6 +48,12 @@ def impossible_cells(rows: list[PaperRow]) -> list[tuple[str, str, float]]:
     return found
 
 
+def implied_english(arabic: PaperRow, both: PaperRow) -> PaperRow:
+    """The English scores that a bilingual row implies, when it is the plain mean of both languages: twice the mean less the Arabic cell."""
+    cells = {column: round(2 * both.cells[column] - arabic.cells[column], 1) for column in both.cells}
+    return PaperRow(f"{both.model}, English implied", cells, 2 * both.printed_mean - arabic.printed_mean, "computed from the two tables")
+
+
 def composition(folder: Path) -> dict[str, int]:
     """Rows of each component of the paper's instruction set, where a plain count is stated."""
     with open(folder / "composition.csv", encoding="utf-8") as handle:

@@ -1,145 +1,128 @@
-"""Multiple choice by likelihood: label ranking and option-text ranking, on any causal model.
+"""Score multiple-choice items with a local model, one `Sample` an item, in memory that does not grow with their number."""
 
-* `label`: the question with lettered options is shown; the option whose letter is likeliest after the lead words wins.
-* `option_text`: only the question is shown; the option whose text is likeliest (sum of its tokens' log-probabilities) wins.
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from math import exp
+from typing import Any
 
-The two can differ by ten points for one model: a score is never printed without its protocol.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from ..errors import AuditError
 from ..records import Record
-from ..templates import ask, labels, lead, words
+from . import extract, generation
+from .forms import Form, asked, split_tokens
+from .forward import Question, Way, loglikelihoods, way
 
-Protocol = Literal["label", "option_text"]
+WINDOW = 128  # items tokenised, sorted and batched together; also what a killed run loses at most
+CPU_BUDGET, GPU_BUDGET = 512, 16384  # tokens of one pass: more brings a processor nothing
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One scored item. `loglikelihoods` has one value an option (natural log); `mass` is the probability of all labels together."""
+    """One scored item.
+
+    `loglikelihoods` has one sum an option (natural log), `characters` the lengths of what was scored, `mass` the probability of all options
+    together; for `generation` these are empty, `text` is what the model wrote and `said` the option read from it, or None.
+    `hash` names the item's content; `cut` counts tokens lost at the left because the model has too few positions.
+    """
 
     id: str
     lang: str
+    hash: str
     key: int
-    loglikelihoods: tuple[float, ...]
-    mass: float
-    cut: int  # tokens lost at the left because the model has too few positions
+    loglikelihoods: tuple[float, ...] = ()
+    characters: tuple[int, ...] = ()
+    mass: float = 0.0
+    cut: int = 0
+    text: str = ""
+    said: int | None = None
 
     @property
-    def choice(self) -> int:
-        """The likeliest option; of equals the first."""
-        return max(range(len(self.loglikelihoods)), key=lambda i: self.loglikelihoods[i])
+    def choice(self) -> int | None:
+        """The likeliest option, of equals the first; what was said in a `generation`."""
+        return _argmax(self.loglikelihoods) if self.loglikelihoods else self.said
+
+    @property
+    def normalised_choice(self) -> int | None:
+        """The likeliest option a character: long options are no longer at a disadvantage."""
+        return _argmax([value / n for value, n in zip(self.loglikelihoods, self.characters, strict=True)]) if self.loglikelihoods else None
 
     @property
     def correct(self) -> bool:
-        """True when the choice is the key."""
+        """True when the choice is the key; an unanswered item is wrong."""
         return self.choice == self.key
 
+    @property
+    def normalised_correct(self) -> bool:
+        """`correct` under the length-normalised choice."""
+        return self.normalised_choice == self.key
 
-def prompt_text(record: Record, protocol: Protocol, tokenizer: Any) -> str:
-    """The text before the scored words, through the model's own chat template."""
-    if protocol == "label":
-        shown = ask(record)
-    else:
-        fixed = words(record.lang)
-        shown = f"{fixed['context']}: {record.context}\n{record.question}" if record.context else record.question
-    text = tokenizer.apply_chat_template([{"role": "user", "content": shown}], tokenize=False, add_generation_prompt=True)
-    return f"{text} {lead(record.lang)}" if protocol == "label" else text
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Sample":
+        """From a line of a sample file."""
+        return cls(**{**row, "loglikelihoods": tuple(row["loglikelihoods"]), "characters": tuple(row["characters"])})
 
-
-def continuations(record: Record, protocol: Protocol) -> list[str]:
-    """The scored words of each option, with the space that parts them from the prompt."""
-    if protocol == "label":
-        return [f" {letter}" for letter in labels(record.lang)[: len(record.options)]]
-    return [f" {option}" for option in record.options]
+    def row(self) -> dict[str, Any]:
+        """As a line of a sample file."""
+        return asdict(self)
 
 
-def split_tokens(tokenizer: Any, prompt: str, continuation: str) -> tuple[list[int], list[int]]:
-    """(prompt tokens, continuation tokens) of the two tokenised **together**; " A" and "A" are different tokens.
+def _argmax(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=lambda i: values[i])
 
-    Raises `AuditError` when the continuation changes the prompt's own tokens: the score would belong to another text.
+
+def budget_of(model: Any) -> int:
+    """Tokens of one pass that suit where the model is."""
+    return CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET
+
+
+def score(
+    model: Any, tokenizer: Any, records: Sequence[Record], form: Form, budget: int = 0, max_new_tokens: int = generation.TOKENS
+) -> list[Sample]:
+    """Every item's sample, in the order of `records`; see `stream`."""
+    return list(stream(model, tokenizer, records, form, budget, max_new_tokens))
+
+
+def stream(
+    model: Any, tokenizer: Any, records: Iterable[Record], form: Form, budget: int = 0, max_new_tokens: int = generation.TOKENS
+) -> Iterator[Sample]:
+    """Samples in the order of `records`, window by window: a window's batches depend on nothing outside it.
+
+    Rows too long for the model lose tokens at the left, where the context begins; the loss is counted in the sample. `max_new_tokens` is
+    for `generation`. Raises `AuditError` when a label cannot be told from the prompt's end (see `forms.split_tokens`).
     """
-    before = tokenizer(prompt, add_special_tokens=False).input_ids
-    whole = tokenizer(prompt + continuation, add_special_tokens=False).input_ids
-    if whole[: len(before)] != before or len(whole) == len(before):
-        raise AuditError(f"the tokenizer merges the prompt's end with {continuation!r}: score another form of the label")
-    return before, whole[len(before) :]
+    budget, rows, found = budget or budget_of(model), iter(records), None
+    while window := list(islice(rows, WINDOW)):
+        if form.protocol == "generation":
+            prompts = [asked(record, form, tokenizer).prompt for record in window]
+            replies = generation.local(model, tokenizer, prompts, max_new_tokens, budget)
+            yield from (said(record, form, text, cut) for record, (text, cut) in zip(window, replies, strict=True))
+            continue
+        questions = [_question(tokenizer, record, form) for record in window]
+        found = found or way(model, min(questions, key=lambda question: question.width))
+        values = loglikelihoods(found, questions, budget)
+        yield from (_sample(*each, form, found) for each in zip(window, questions, values, strict=True))
 
 
-def score(model: Any, tokenizer: Any, records: Sequence[Record], protocol: Protocol, budget: int = 8192) -> list[Sample]:
-    """Score every record; the result has the order of `records`. Memory depends on `budget` (tokens a batch), not on their number.
-
-    Rows too long for the model lose tokens at the left, where the context begins; the loss is counted in the sample.
-    """
-    positions = model.config.max_position_embeddings
-    jobs = []  # (record number, option number, prompt tokens, continuation tokens, tokens cut)
-    for number, record in enumerate(records):
-        prompt = prompt_text(record, protocol, tokenizer)
-        pieces = [split_tokens(tokenizer, prompt, text) for text in continuations(record, protocol)]
-        if protocol == "label" and all(len(after) == 1 for _, after in pieces):
-            # One position decides between all letters: one sequence is enough.
-            pieces = [(pieces[0][0], [after[0] for _, after in pieces])]
-            jobs.append((number, -1, *_fit(*pieces[0], positions, 1)))
-        else:
-            jobs += [(number, option, *_fit(*piece, positions, len(piece[1]))) for option, piece in enumerate(pieces)]
-    values: dict[tuple[int, int], tuple[list[float], int]] = {}
-    for batch in _batches(jobs, budget):
-        for (number, option, _, _, cut), found in zip(batch, _loglikelihoods(model, batch), strict=True):
-            values[number, option] = found, cut
-    samples = []
-    for number, record in enumerate(records):
-        if (number, -1) in values:
-            found, cut = values[number, -1]
-        else:
-            each = [values[number, option] for option in range(len(record.options))]
-            found, cut = [sum(likelihoods) for likelihoods, _ in each], max(lost for _, lost in each)
-        samples.append(Sample(record.id, record.lang, record.answer_index, tuple(found), _mass(found), cut))
-    return samples
+def how(model: Any, tokenizer: Any, record: Record, form: Form) -> Way:
+    """Whether this model is scored by shared sequences, and if not, why not."""
+    return way(model, _question(tokenizer, record, form))
 
 
-def _mass(loglikelihoods: Sequence[float]) -> float:
-    import math
-
-    return sum(math.exp(value) for value in loglikelihoods)
-
-
-def _fit(prompt: list[int], continuation: list[int], positions: int, width: int) -> tuple[list[int], list[int], int]:
-    cut = max(0, len(prompt) + width - positions)
-    return prompt[cut:], continuation, cut
+def _question(tokenizer: Any, record: Record, form: Form) -> Question:
+    before, after = split_tokens(tokenizer, asked(record, form, tokenizer))
+    return Question(tuple(before), tuple(map(tuple, after)))
 
 
-def _batches(jobs: list[tuple], budget: int) -> list[list[tuple]]:
-    """Jobs sorted by length and cut into batches of at most `budget` tokens, padding included."""
-    batches: list[list[tuple]] = [[]]
-    for job in sorted(jobs, key=lambda j: (len(j[2]) + len(j[3]), j[:2])):
-        if batches[-1] and (len(batches[-1]) + 1) * (len(job[2]) + len(job[3])) > budget:
-            batches.append([])
-        batches[-1].append(job)
-    return [batch for batch in batches if batch]
+def _sample(record: Record, question: Question, values: list[list[float]], form: Form, found: Way) -> Sample:
+    sums = tuple(sum(option) for option in values)
+    scored = form.labels(record.lang)[: len(sums)] if form.protocol == "label" else record.options
+    room = getattr(found.core.config, "max_position_embeddings", None) or question.reach
+    return Sample(
+        record.id, record.lang, record.content_hash(), record.answer_index, sums, tuple(map(len, scored)),
+        sum(map(exp, sums)), max(0, question.reach - room),
+    )  # fmt: skip
 
 
-def _loglikelihoods(model: Any, batch: list[tuple]) -> list[list[float]]:
-    """For each job the log-probabilities of its continuation tokens (a label job: of each letter at the one position)."""
-    import torch
-
-    rows = [prompt + (continuation[:-1] if option >= 0 else []) for _, option, prompt, continuation, _ in batch]
-    longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
-        mask[place, : len(row)] = 1
-    core = model.get_base_model() if hasattr(model, "get_base_model") else model
-    with torch.inference_mode():
-        # The output layer only where it is needed: on long prompts with short answers that is most of the saving.
-        hidden = core.model(input_ids=ids.to(core.device), attention_mask=mask.to(core.device), use_cache=False).last_hidden_state
-        result = []
-        for place, (_, option, prompt, continuation, _) in enumerate(batch):
-            width = 1 if option < 0 else len(continuation)
-            logits = core.lm_head(hidden[place, len(prompt) - 1 : len(prompt) - 1 + width]).float().log_softmax(-1)
-            wanted = torch.tensor(continuation, device=logits.device)
-            result.append((logits[0, wanted] if option < 0 else logits.gather(1, wanted[:, None])[:, 0]).tolist())
-    return result
+def said(record: Record, form: Form, text: str, cut: int = 0) -> Sample:
+    """The sample of a written answer."""
+    option = extract.option(text, record, form.labels(record.lang))
+    return Sample(record.id, record.lang, record.content_hash(), record.answer_index, text=text, said=option, cut=cut)

@@ -8,7 +8,7 @@ from ..errors import AuditError
 from .adapters import TARGETS, add_adapters, save_adapter
 from .audit import AuditRow, PartRow, adapters_by_part, audit, count, group_of, trainable_share
 from .export import merge
-from .load import for_inference, load_base, load_scored, load_tuned, release_memory, setup_torch
+from .load import for_inference, load_base, load_plain, load_scored, load_tuned, release_memory, setup_torch
 from .tiny import TinySpec, build_tokenizer, tiny_base
 from .upcycle import upcycle
 
@@ -26,6 +26,7 @@ __all__ = [
     "for_inference",
     "group_of",
     "load_base",
+    "load_plain",
     "load_scored",
     "load_tuned",
     "merge",

@@ -67,8 +67,7 @@ def load_base(
             name, revision=commit, quantization_config=quantisation, dtype=dtype, device_map=_placement(gpu, sharded)
         )
     except (OSError, ValueError) as error:
-        where = shown(name) if isinstance(name, Path) else name
-        raise KitError(f"the model {where!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise _not_found(name, error) from None
     for module in model.modules():
         # On AVX512_BF16 processors bitsandbytes repacks the weights in place at the first evaluation without gradients; training
         # afterwards would silently lose the gradient through the base.
@@ -76,6 +75,11 @@ def load_base(
             module.support_avx512bf16_for_cpu = False
     release_memory()
     return model, tokenizer
+
+
+def _not_found(name: str | Path, error: Exception) -> KitError:
+    where = shown(name) if isinstance(name, Path) else name
+    return KitError(f"the model {where!r} cannot be loaded: {str(error).splitlines()[0]}")
 
 
 def release_memory() -> None:
@@ -111,6 +115,30 @@ def load_scored(base: str | Path, adapter: Path | None) -> tuple[Any, "PreTraine
     if adapter is not None:
         return load_tuned(base, adapter)
     model, tokenizer = load_base(base)
+    return for_inference(model), tokenizer
+
+
+def load_plain(name: str | Path, adapter: Path | None, dtype: str) -> tuple[Any, "PreTrainedTokenizerFast"]:
+    """Any causal model without quantisation, ready to be scored; `dtype` is float32 or bfloat16.
+
+    Raises `KitError` when the model cannot be found.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    commit = "main" if isinstance(name, Path) else weights.revision(name) or "main"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
+        placement = _placement(torch.cuda.is_available(), False)
+        model = AutoModelForCausalLM.from_pretrained(name, revision=commit, dtype=getattr(torch, dtype), device_map=placement)
+    except (OSError, ValueError) as error:
+        raise KitError(
+            f"the model {shown(name) if isinstance(name, Path) else name!r} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from None
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
     return for_inference(model), tokenizer
 
 

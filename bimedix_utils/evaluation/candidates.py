@@ -1,0 +1,100 @@
+"""Whatever can be evaluated: a local model in 4 bit or plain, with or without an adapter, or an endpoint. One interface for all."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import models, weights
+from ..provenance import hash_path
+from ..records import Record
+from ..teacher import engine
+from ..teacher.engine import Teacher
+from ..teacher.requests import Request
+from ..text import digest
+from . import endpoint, generation, scoring
+from .forms import Form
+from .scoring import Sample
+
+PRECISIONS = ("nf4", "float32", "bfloat16")
+
+
+@dataclass
+class Local:
+    """A model on this machine: hub id or folder, in 4 bit (`nf4`) or plain, with an adapter or without. Loaded while `loaded` is open."""
+
+    base: str | Path
+    adapter: Path | None = None
+    precision: str = "nf4"
+    model: Any = field(default=None, repr=False)
+    tokenizer: Any = field(default=None, repr=False)
+
+    @contextmanager
+    def loaded(self) -> Iterator["Local"]:
+        """The model in memory, and gone afterwards."""
+        load = models.load_scored if self.precision == "nf4" else models.load_plain
+        more = () if self.precision == "nf4" else (self.precision,)
+        self.model, self.tokenizer = load(self.base, self.adapter, *more)
+        try:
+            yield self
+        finally:
+            self.model = self.tokenizer = None
+            models.release_memory()
+
+    def identity(self) -> dict[str, Any]:
+        """What a score depends on: the weights' hash, or the hub's commit; the adapter's hash; the precision."""
+        base = Path(self.base)
+        own = hash_path(base)[:16] if base.is_dir() else f"{self.base}@{weights.revision(str(self.base))}"
+        adapter = hash_path(self.adapter / "adapter_model.safetensors")[:16] if self.adapter else None
+        return {"base": own, "adapter": adapter, "precision": self.precision}
+
+    def score(self, records: Sequence[Record], form: Form) -> Iterable[Sample]:
+        """Samples in order."""
+        return scoring.stream(self.model, self.tokenizer, records, form)
+
+    def respond(self, conversations: Sequence[list[dict[str, str]]], max_new_tokens: int = 128) -> list[str]:
+        """Greedy answers to conversations that end with the user, through the model's chat template."""
+        prompts = [self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in conversations]
+        budget = scoring.budget_of(self.model)
+        return [text for text, _ in generation.local(self.model, self.tokenizer, prompts, max_new_tokens, budget)]
+
+
+@dataclass
+class Endpoint:
+    """An OpenAI-compatible model; asked through the teacher engine, with its store and its limits."""
+
+    teacher: Teacher
+
+    @contextmanager
+    def loaded(self) -> Iterator["Endpoint"]:
+        """Nothing to load."""
+        yield self
+
+    def identity(self) -> dict[str, Any]:
+        """Address and name: nobody can hash what stands behind them."""
+        return {"endpoint": self.teacher.url, "name": self.teacher.model}
+
+    def score(self, records: Sequence[Record], form: Form) -> Iterable[Sample]:
+        """Samples in order."""
+        return endpoint.score(self.teacher, records, form)
+
+    def respond(self, conversations: Sequence[list[dict[str, str]]], max_new_tokens: int = 128) -> list[str]:
+        """Answers to conversations that end with the user; an empty text where the endpoint gave none."""
+        limits = (("max_tokens", max_new_tokens), ("temperature", 0.0))
+        asked = [
+            Request("respond", digest(turns, 12), 0, 0, "v1", self.teacher.model, tuple((t["role"], t["content"]) for t in turns), limits)
+            for turns in conversations
+        ]
+        answers = engine.ask(self.teacher, asked)
+        return [answers[request.id].text or "" for request in asked]
+
+
+Candidate = Local | Endpoint
+
+
+def from_model(name: str, adapter: str = "", precision: str = "nf4", **limits: Any) -> Candidate:
+    """A candidate from a notebook's parameters: an address is an endpoint (`limits` for the engine), a folder or hub id a local model."""
+    if name.startswith(("http://", "https://")):
+        return Endpoint(Teacher(backend="http", url=name, temperature=0.0, **limits))
+    return Local(Path(name) if Path(name).exists() else name, Path(adapter) if adapter else None, precision)

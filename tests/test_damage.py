@@ -1,0 +1,145 @@
+"""Damaged rows of translated benchmarks, endpoints that fail, and two models on the same items."""
+
+import json
+
+import pytest
+from support.stub_server import Stub
+from support.tiny import mcqa
+
+from bimedix_utils import checks, sources, tasks
+from bimedix_utils.errors import InputError, TeacherError
+from bimedix_utils.evaluation import compare, damage, endpoint
+from bimedix_utils.evaluation.candidates import Endpoint, Local, from_model
+from bimedix_utils.evaluation.forms import Form
+from bimedix_utils.evaluation.scoring import Sample
+from bimedix_utils.provenance import ROOT
+from bimedix_utils.teacher.engine import Teacher
+
+pytestmark = pytest.mark.unit
+ARABIC = checks.load("ar", ROOT / "data" / "knowledge")
+
+
+def test_the_damaged_published_rows_are_found(raw_dir):
+    """45 Arabic MMLU rows ask about IP spoofing, a leaked example of the translator's prompt, under a medical key."""
+    found = spoofed = 0
+    for subject in ("college_medicine", "medical_genetics"):
+        english, arabic = (sources.read_file(raw_dir / "mmlu" / f"{subject}_test.{lang}.csv") for lang in ("en", "ar"))
+        task = tasks.group([*english, *arabic])[f"mmlu_{subject}", "ar"]
+        result = damage.find(task, {record.id: record for record in english}, ARABIC)
+        leaked = [r.id for r in task.records if "IP" in r.question or any("TCP" in option for option in r.options)]
+        assert result.unchecked == 0 and set(leaked) <= set(result.rows)
+        found, spoofed = found + len(result.rows), spoofed + len(leaked)
+        assert len(result.rows) < 0.3 * len(task.records)
+    assert spoofed == 27 and found >= spoofed
+
+
+def test_the_kits_own_rows_are_sound_and_orphans_are_counted():
+    folder = ROOT / "data" / "sample"
+    english, arabic = (sources.read_file(folder / f"medqa_test.{lang}.jsonl", kit=True) for lang in ("en", "ar"))
+    task = tasks.group([*english, *arabic])["medqa", "ar"]
+    assert damage.find(task, {r.id: r for r in english}, ARABIC) == damage.Damage({}, 0)
+    assert damage.find(task, {}, ARABIC).unchecked == len(task.records)
+
+
+def test_a_wrong_number_is_damage_and_stops_when_told_to():
+    english = mcqa(id="q:en", question="A man of 54 years takes 500 mg of aspirin. What is its class?", source="medqa", split="test")
+    arabic = mcqa(
+        "ar", id="q:ar", parent_id="q:en", question="رجل عمره 54 عاما يتناول 50 ملغ من الأسبرين. ما فئته؟", source="medqa", split="test",
+        options=("الساليسيلات", "الستاتينات", "الأفيونات", "النترات"),
+    )  # fmt: skip
+    task = tasks.group([english, arabic])["medqa", "ar"]
+    result = damage.find(task, {english.id: english}, ARABIC)
+    assert list(result.rows) == ["q:ar"] and damage.sound(task, result).records == ()
+    with pytest.raises(InputError, match="q:ar"):
+        damage.refuse({"medqa": result})
+    damage.refuse({"medqa": damage.Damage()})
+    sample = Sample("q:ar", "ar", "h", 0)
+    assert damage.without([sample], result) == [] and damage.without([sample], damage.Damage()) == [sample]
+
+
+def rows(n=20, lang="en"):
+    return [mcqa(lang, id=f"q{i}", question=f"Question {i}?", answer_index=i % 4) for i in range(n)]
+
+
+def right(text):
+    """Answers every question of `rows` rightly, from its number."""
+    return f"The correct answer is {'ABCD'[int(text.split('Question ')[1].split('?')[0]) % 4]}."
+
+
+def teacher(stub, tmp_path, **more):
+    return Teacher(backend="http", url=stub.url, model="stub", answers=tmp_path / "answers.db", **more)
+
+
+def test_an_endpoint_that_fails_every_tenth_call_is_asked_again(tmp_path):
+    calls = []
+
+    def sometimes(body):
+        calls.append(body)
+        return 500 if len(calls) % 10 == 0 else "ok"
+
+    with Stub(answer=right, default=sometimes) as stub:
+        samples = Endpoint(teacher(stub, tmp_path)).score(rows(), Form("generation"))
+        assert len(calls) > 20 and all(s.correct for s in samples) and endpoint.unanswered(samples) == []
+        before = len(calls)
+        assert Endpoint(teacher(stub, tmp_path)).score(rows(), Form("generation")) == samples and len(calls) == before
+
+
+def test_an_item_an_endpoint_never_answers_is_wrong_and_says_why(tmp_path):
+    with Stub(answer=right, default=lambda body: 400 if "Question 3?" in str(body) else "ok") as stub:
+        samples = endpoint.score(teacher(stub, tmp_path), rows(), Form("generation"))
+    assert [s.id for s in samples if not s.correct] == ["q3"]
+    ((item, why),) = endpoint.unanswered(samples)
+    assert item == "q3" and "400" in why
+
+
+def test_wrong_language_and_empty_words_get_the_score_they_earn(tmp_path):
+    with Stub(answer=lambda text: "الإجابة الصحيحة هي أ.") as stub:
+        samples = endpoint.score(teacher(stub, tmp_path), rows(8), Form("generation"))
+        assert [s.said for s in samples] == [0] * 8 and sum(s.correct for s in samples) == 2
+    with Stub(answer=lambda text: "I cannot say.") as stub:
+        samples = endpoint.score(teacher(stub, tmp_path / "b"), rows(8), Form("generation"))
+        assert [s.said for s in samples] == [None] * 8 and not any(s.correct for s in samples)
+
+
+def logprobs(entries):
+    def answer(body):
+        assert body["logprobs"] is True and body["max_tokens"] == 1
+        top = [{"token": token, "logprob": value} for token, value in entries]
+        content = [{"token": entries[0][0], "logprob": entries[0][1], "top_logprobs": top}]
+        return {"choices": [{"message": {"content": "B"}, "finish_reason": "length", "logprobs": {"content": content}}]}
+
+    return answer
+
+
+def test_letters_are_ranked_where_the_server_gives_log_probabilities(tmp_path):
+    with Stub(default=logprobs([("B", -0.5), (" b", -2.0), ("A", -1.5), ("The", -3.0)])) as stub:
+        (sample,) = endpoint.score(teacher(stub, tmp_path), rows(1), Form("label"))
+    assert sample.choice == 1 and sample.loglikelihoods[2] == sample.loglikelihoods[3] < -3.0
+    assert 0.9 < sample.mass < 1.0
+    with Stub(answer=right) as stub, pytest.raises(TeacherError, match="no log-probabilities"):
+        endpoint.score(teacher(stub, tmp_path / "b"), rows(1), Form("label"))
+    with Stub(answer=right) as stub, pytest.raises(TeacherError, match="generation"):
+        endpoint.score(teacher(stub, tmp_path / "c"), rows(1), Form("option_text"))
+
+
+def test_a_name_decides_what_is_evaluated(tmp_path):
+    assert isinstance(from_model("http://127.0.0.1:1/v1", model="m"), Endpoint)
+    local = from_model(str(tmp_path), precision="float32")
+    assert isinstance(local, Local) and local.base == tmp_path
+    (tmp_path / "weights.bin").write_text("a")
+    before = local.identity()
+    (tmp_path / "weights.bin").write_text("b")
+    assert local.identity() != before and json.dumps(before)
+
+
+def test_two_models_are_compared_on_the_same_items_with_correction():
+    def samples(right, n=60):
+        return [Sample(f"q{i}", "en", f"h{i}", 0, (0.0, -1.0) if i < right else (-1.0, 0.0), (1, 1)) for i in range(n)]
+
+    first = {("medqa", "en"): samples(20), ("medqa", "ar"): samples(30), ("anatomy", "en"): samples(30)}
+    second = {("medqa", "en"): samples(50), ("medqa", "ar"): samples(30), ("anatomy", "en"): samples(36)}
+    table = {(p.task, p.lang): p for p in compare.paired(first, second, 1)}
+    assert table["medqa", "en"].difference == 0.5 and table["medqa", "en"].p_holm == pytest.approx(3 * table["medqa", "en"].p)
+    assert table["medqa", "ar"].p_holm == 1.0 and table["anatomy", "en"].p < 0.05 < table["anatomy", "en"].p_holm * 2
+    with pytest.raises(ValueError, match="other items"):
+        compare.paired(first, {("medqa", "en"): samples(20, 59)}, 1)

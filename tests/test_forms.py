@@ -1,0 +1,147 @@
+"""How items are asked, how written answers are read, how tasks are named: all without a model."""
+
+import pytest
+from support.tiny import mcqa
+
+from bimedix_utils import tasks
+from bimedix_utils.errors import AuditError, InputError
+from bimedix_utils.evaluation import bias, extract, harness
+from bimedix_utils.evaluation.forms import Form, asked, version
+from bimedix_utils.evaluation.scoring import Sample
+from bimedix_utils.templates import ARABIC_LABELS, labels
+
+pytestmark = pytest.mark.unit
+
+
+class Template:
+    """A tokenizer's chat template, of the two families there are: ChatML, and Mixtral's brackets."""
+
+    bos_token = None
+
+    def __init__(self, family):
+        self.chat_template = self.family = family
+
+    def apply_chat_template(self, turns, tokenize):
+        forms = {"chatml": "<|{role}|>\n{content}<|end|>\n", "lossy": "{role}", "mixtral": "{content}"}
+        if self.family == "mixtral":
+            return "<s>" + "".join(f"[INST] {t['content']} [/INST]" if t["role"] == "user" else f" {t['content']}</s>" for t in turns)
+        return "".join(forms[self.family].format(**turn) for turn in turns)
+
+
+def test_the_reply_begins_where_training_puts_it():
+    """A space after a ChatML header is a token that training never saw."""
+    label, text = Form("label"), Form("option_text")
+    chatml, mixtral = Template("chatml"), Template("mixtral")
+    assert asked(mcqa(), label, chatml).prompt.endswith("<|assistant|>\nThe correct answer is")
+    assert asked(mcqa(), label, mixtral).prompt.endswith("[/INST] The correct answer is")
+    assert asked(mcqa(), text, mixtral).prompt.endswith("[/INST]") and asked(mcqa(), text, mixtral).space == " "
+    assert asked(mcqa(), text, chatml).prompt.endswith("<|assistant|>") and asked(mcqa(), text, chatml).space == "\n"
+    assert asked(mcqa(), label, chatml).continuations == ("A", "B", "C", "D")
+
+
+def test_without_a_usable_chat_template_a_chat_form_is_refused():
+    for tokenizer in (None, Template(None), Template("lossy")):
+        with pytest.raises(AuditError, match="CHAT = no"):
+            asked(mcqa(), Form("label"), tokenizer)
+    assert asked(mcqa(), Form("label", chat=False)).prompt.endswith("The correct answer is")
+
+
+@pytest.mark.parametrize(("letters", "lang", "wanted"), [("own", "ar", "أبجد"), ("latin", "ar", "ABCD"), ("arabic", "en", "أبجد")])
+def test_the_label_scheme_is_shown_and_scored(letters, lang, wanted):
+    shown = asked(mcqa(lang), Form("label", letters, chat=False))
+    assert "".join(shown.continuations) == wanted and all(f"{letter}. " in shown.prompt for letter in wanted)
+
+
+def test_worked_examples_stand_before_the_item_in_both_layouts():
+    example = mcqa(id="x", question="Example?", answer_index=1)
+    for protocol, wanted in (("label", "The correct answer is B."), ("option_text", "statins"), ("generation", "The correct answer is B.")):
+        for form in (Form(protocol, chat=False, examples=(example,)), Form(protocol, examples=(example,))):
+            prompt = asked(mcqa(), form, Template("mixtral")).prompt
+            assert prompt.index("Example?") < prompt.index(wanted) < prompt.index("Class of aspirin?")
+
+
+def test_whatever_moves_a_score_changes_the_version():
+    task = tasks.Task("medqa", "en", (mcqa(),))
+    forms = [Form("label"), Form("option_text"), Form("generation"), Form("label", "arabic"), Form("label", chat=False)]
+    forms.append(Form("label", examples=(mcqa(id="x"),)))
+    versions = [version(task, form) for form in forms] + [version(tasks.Task("medqa", "ar", (mcqa("ar"),)), forms[0])]
+    assert len(set(versions)) == len(versions) and versions[0] == version(tasks.Task("medqa", "en", ()), forms[0])
+
+
+def test_a_reworded_prompt_changes_the_version(monkeypatch):
+    from bimedix_utils import templates
+
+    task, before = tasks.Task("medqa", "en", ()), version(tasks.Task("medqa", "en", ()), Form("label"))
+    monkeypatch.setitem(templates.WORDS, "en", {**templates.WORDS["en"], "options": "Choices"})
+    assert version(task, Form("label")) != before
+
+
+SAID = [
+    ("The correct answer is B.", 1),
+    ("the correct answer is (c) because ...", 2),
+    ("**Answer: D**", 3),
+    ("B", 1),
+    ("b) statins", 1),
+    ("(A)", 0),
+    ("الإجابة الصحيحة هي ج.", 2),
+    ("الإجابة: (د)", 3),
+    ("الجواب هو ب", 1),
+    ("أ. الساليسيلات", 0),
+    ("I would choose option C here", 2),
+    ("The class is opioids.", 2),
+    ("It belongs to the salicylates", 0),
+    ("The correct answer is A.\nQuestion: next? The correct answer is C.", 0),
+    ("The answer is a beta blocker", None),
+    ("A patient with pain takes statins or opioids", None),
+    ("Option A and option B are both wrong", None),
+    ("The correct answer is H.", None),
+    ("I do not know.", None),
+    ("", None),
+    ("لا أعرف", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), SAID)
+def test_written_answers_are_read_in_both_languages(text, wanted):
+    assert extract.option(text, mcqa(), labels("ar" if "أ" in text else "en")) == wanted
+
+
+def test_yes_no_maybe_and_options_within_options():
+    answers = mcqa("ar", options=("نعم", "لا", "ربما"))
+    assert [extract.option(text, answers, ARABIC_LABELS) for text in ("نَعَم، هذا صحيح", "لا", "ربما.", "نعم ولا")] == [0, 1, 2, None]
+    nested = mcqa(options=("vitamin B", "vitamin B12", "iron", "folate"))
+    assert extract.option("Lack of vitamin B12.", nested, "ABCD") == 1
+    assert extract.option("Vitamin B.", nested, "ABCD") == 0
+
+
+def test_turning_options_keeps_the_key_on_its_option():
+    row = mcqa(answer_index=2)
+    for by in range(4):
+        turned = bias.turned(row, by)
+        assert turned.options[turned.answer_index] == row.options[2] and turned.id == row.id
+    assert bias.turned(row, 4) == row
+
+
+def test_a_model_that_always_says_a_is_seen_through():
+    def says_a(rows):
+        return [Sample(r.id, "en", r.content_hash(), r.answer_index, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)) for r in rows]
+
+    rows = [mcqa(id=f"q{i}", answer_index=i % 4) for i in range(40)]
+    assert bias.by_place(says_a(rows)) == [(0, 10, 10, 40), (1, 10, 0, 0), (2, 10, 0, 0), (3, 10, 0, 0)]
+    turns = bias.over_turns([says_a([bias.turned(r, by) for r in rows]) for by in range(4)])
+    assert turns == bias.Turns(40, (10, 10, 10, 10), 0, 0)
+
+
+def test_a_model_that_knows_is_steady():
+    def knows(rows):
+        return [Sample(r.id, "en", r.content_hash(), r.answer_index, tuple(float(o == "statins") for o in r.options), (1,) * 4) for r in rows]
+
+    rows = [mcqa(id=f"q{i}", answer_index=1) for i in range(5)]
+    assert bias.over_turns([knows([bias.turned(r, by) for r in rows]) for by in range(4)]) == bias.Turns(5, (5, 5, 5, 5), 5, 5)
+    with pytest.raises(ValueError, match="same items"):
+        bias.over_turns([knows(rows), knows(rows[1:])])
+
+
+def test_the_harness_cannot_be_given_what_it_reads_by_other_rules(tmp_path):
+    with pytest.raises(InputError, match="generation"):
+        harness.write(tmp_path, [], Form("generation"))
