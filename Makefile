@@ -18,7 +18,7 @@ ROLE ?=
 RENEW ?=
 PORT ?= 8000
 LAPTOP ?=
-ROWS ?= 1300000
+ROWS ?=
 GPU ?=
 USD_PER_HOUR ?=
 # Only what was given is passed on: everything else comes from the preset.
@@ -27,7 +27,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -83,10 +83,13 @@ bench-checks: setup ## measure the translation checks, about 5 minutes; writes r
 	@$(BIN)/python tests/benchmarks/checks.py $(if $(STUDY),--study)
 
 bench-mix: setup ## measure the mix at full size, about 12 minutes; writes runs/bench/mix.json (ROWS=50000: a quick look)
-	@$(BIN)/python tests/benchmarks/mix.py --rows $(ROWS)
+	@$(BIN)/python tests/benchmarks/mix.py --rows $(or $(ROWS),1300000)
 
 bench-train: setup ## measure the training step against TRL, about 20 minutes, needs EXTRAS=bench; writes runs/bench/train.json (LAPTOP=1: also the 373M model)
 	@$(BIN)/python tests/benchmarks/train.py $(if $(LAPTOP),--laptop)
+
+bench-eval: setup ## hold the scorer against lm-evaluation-harness, about an hour; writes runs/bench/eval.json (ROWS=20: that many of each set)
+	@$(BIN)/python tests/benchmarks/evaluation.py $(if $(ROWS),--rows $(ROWS))
 
 bench-memory: setup ## hold the plan's memory model against measured peaks, about 10 minutes; renews data/studies/memory.csv
 	@$(BIN)/python tests/benchmarks/memory.py

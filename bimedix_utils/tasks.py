@@ -1,6 +1,6 @@
 """The nine benchmark tasks as data: name, the paper's column, sizes, and a hash of every sample."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .records import Record
@@ -55,11 +55,13 @@ class Task:
         return digest([self.name, self.lang, [record.content_hash() for record in self.records]])
 
 
-def group(records: Iterable[Record], rows: int | None = None, seed: int = 0) -> dict[tuple[str, str], Task]:
+def group(
+    records: Iterable[Record], rows: int | None = None, seed: int = 0, revisions: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], Task]:
     """{(task, language): Task} of the test rows among `records`; at most `rows` of each, drawn by a seeded hash of the item's id.
 
     Drawn, not the first ones: PubMedQA's owner sorts its test items by answer, so its first 200 are all "yes". A translation is
-    drawn together with its original.
+    drawn together with its original. `revisions` are those of the sources, where known.
     """
     table: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -68,4 +70,4 @@ def group(records: Iterable[Record], rows: int | None = None, seed: int = 0) -> 
     languages = sorted({lang for _, lang in table}, key=lambda lang: (lang != "en", lang))
     ordered = [(name, lang) for name in NINE for lang in languages if (name, lang) in table]
     drawn = {place: sorted(table[place], key=lambda r: digest(f"{seed}:{r.parent_id or r.id}"))[:rows] for place in ordered}
-    return {place: Task(*place, tuple(drawn[place])) for place in ordered}
+    return {place: Task(*place, tuple(drawn[place]), (revisions or {}).get(place[0], "not found")) for place in ordered}

@@ -1,0 +1,199 @@
+"""`make bench-eval`: the kit's scorer against lm-evaluation-harness's Hugging Face backend; writes runs/bench/eval.json.
+
+SmolLM2-135M-Instruct in float32, plain prompts, every published row that RAW_DIR holds (`--rows` for fewer of each set), the same text for
+both, one process, one thread count. The two take turns every few rows, in changing order, tokenisation included; the harness runs at the
+faster of batch size 1 and 8 for each set and protocol.
+
+* speedup_option_text: rows a second on option-text ranking of MedQA; speedup_label: on label ranking of all English sets together;
+  `sets` has every set and protocol. PubMedQA's answers are one token each: there the harness itself reads the context once, and only
+  the output layer is left to save. Where the answers are longer (Arabic "yes" is several of this model's tokens) it cannot:
+  `pubmedqa_long` ranks the owner's own labels written out, "The answer is yes" and so on.
+* max_abs_diff: largest difference of an option's log-likelihood over all rows; accuracy_equal: in every set but for rows whose two best
+  options are closer than 2e-3, which `close` lists.
+* memory_ratio: most anonymous memory above that of the loaded model, ours over the harness's, the largest set.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import parity
+
+from bimedix_utils import models, sources, tasks, weights
+from bimedix_utils.evaluation import scoring
+from bimedix_utils.evaluation.forms import Form, asked
+from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
+from bimedix_utils.records import Record
+
+TURN = 20  # rows of one turn
+PROTOCOLS = ("option_text", "label")
+LONG = ("The answer is yes", "The answer is no", "The answer is maybe")
+
+
+class Peak:
+    """Most anonymous memory (MB) while open, above that at the beginning."""
+
+    def __enter__(self) -> "Peak":
+        models.release_memory()
+        self.first = self.most = self.now()
+        self.open = True
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.open = False
+        self.thread.join()
+
+    @property
+    def above(self) -> float:
+        return self.most - self.first
+
+    @staticmethod
+    def now() -> float:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) / 1024
+
+    def _watch(self) -> None:
+        while self.open:
+            self.most = max(self.most, self.now())
+            time.sleep(0.01)
+
+
+def sets(limit: int) -> dict[str, tuple[Record, ...]]:
+    """The rows of each set and language."""
+    folder = Path(os.environ.get("RAW_DIR") or ROOT / "data" / "sample")
+    files = [path for path in sources.find_files(folder) if "dialog" not in path.name]
+    table = tasks.group([r for path in files for r in sources.read_file(path, kit=folder.is_relative_to(ROOT))], limit or None, 1)
+    found: dict[str, tuple[Record, ...]] = {}
+    for (name, lang), task in table.items():
+        key = f"{'mmlu' if name.startswith('mmlu') else name}_{lang}"
+        found[key] = found.get(key, ()) + task.records
+    if "pubmedqa_en" in found:
+        found["pubmedqa_long_en"] = tuple(record.replace(options=LONG) for record in found["pubmedqa_en"])
+    return found
+
+
+class Harness:
+    """The harness's backend on the same texts."""
+
+    def __init__(self, model: Any, tokenizer: Any):
+        self.model, self.tokenizer = model, tokenizer
+
+    def score(self, rows: list[Record], form: Form, batch: int) -> list[list[float]]:
+        """Log-likelihoods of each row's options."""
+        from lm_eval.api.instance import Instance
+        from lm_eval.models.huggingface import HFLM
+
+        backend = HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch, device="cpu")
+        requests, places = [], []
+        for row in rows:
+            shown = asked(row, form, self.tokenizer)
+            places.append(len(shown.continuations))
+            for text in shown.continuations:
+                requests.append(Instance("loglikelihood", {}, (shown.prompt, shown.space + text), len(requests)))
+        values = iter([value for value, _ in backend.loglikelihood(requests, disable_tqdm=True)])
+        return [[next(values) for _ in range(n)] for n in places]
+
+
+def timed(function: Any) -> tuple[float, Any]:
+    """(seconds, result)."""
+    begin = time.perf_counter()
+    result = function()
+    return time.perf_counter() - begin, result
+
+
+def measure(name: str, rows: tuple[Record, ...], protocol: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """One set under one protocol, in turns."""
+    form, harness = Form(protocol, chat=False), Harness(model, tokenizer)
+    few = list(rows[:8])
+    scoring.score(model, tokenizer, few, form)
+    batch = min((1, 8), key=lambda size: min(timed(lambda: harness.score(few, form, size))[0] for _ in range(2)))
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    ours, theirs = [], []
+    for turn, begin in enumerate(range(0, len(rows), TURN)):
+        part = list(rows[begin : begin + TURN])
+        run = {"ours": lambda: scoring.score(model, tokenizer, part, form), "theirs": lambda: harness.score(part, form, batch)}  # noqa: B023
+        for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
+            taken, result = timed(run[who])
+            seconds[who].append(taken)
+            (ours if who == "ours" else theirs).extend(result)
+    apart = [abs(a - b) for sample, values in zip(ours, theirs, strict=True) for a, b in zip(sample.loglikelihoods, values, strict=True)]
+    their_choice = [max(range(len(values)), key=values.__getitem__) for values in theirs]
+    close = [s.id for s in ours if sorted(s.loglikelihoods)[-1] - sorted(s.loglikelihoods)[-2] < parity.CLOSE]
+    other = [s.id for s, choice in zip(ours, their_choice, strict=True) if s.choice != choice]
+    ratios = [b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
+    right = [sum(s.correct for s in ours), sum(c == r.answer_index for c, r in zip(their_choice, rows, strict=True))]
+    found = {
+        "set": name, "protocol": protocol, "rows": len(rows), "harness_batch": batch, "seconds": seconds,
+        "speedup": sum(seconds["theirs"]) / sum(seconds["ours"]), "median_turn": statistics.median(ratios),
+        "range_of_turns": [min(ratios), max(ratios)], "max_abs_diff": max(apart), "close": close, "other_choice": other,
+        "accuracy": [count / len(rows) for count in right],
+    }  # fmt: skip
+    print(f"{name:18} {protocol:12} {len(rows):5} rows {found['speedup']:.2f} times  diff {max(apart):.1e}  other {len(other)}", flush=True)
+    return found
+
+
+def memory(rows: tuple[Record, ...], model: Any, tokenizer: Any, batch: int) -> dict[str, float]:
+    """Peaks of both on the same rows."""
+    form, harness, result = Form("option_text", chat=False), Harness(model, tokenizer), {}
+    for who, run in (
+        ("ours", lambda: scoring.score(model, tokenizer, rows, form)),
+        ("theirs", lambda: harness.score(list(rows), form, batch)),
+    ):
+        with Peak() as peak:
+            run()
+        result[who] = peak.above
+    return result
+
+
+def main() -> int:
+    """Measure everything and write the file."""
+    parser = argparse.ArgumentParser(description="the kit's scorer against lm-evaluation-harness")
+    parser.add_argument("--rows", type=int, default=0, help="rows of each task and language; 0 for all")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    models.setup_torch(options.threads)
+    folder = weights.fetch()
+    model, tokenizer = models.load_plain(folder, None, "float32")
+    table, begin = sets(options.rows), time.time()
+    lines = [measure(name, rows, protocol, model, tokenizer) for name, rows in table.items() for protocol in PROTOCOLS]
+    by = {(line["set"], line["protocol"]): line for line in lines}
+    labels = [line for line in lines if line["protocol"] == "label" and line["set"].endswith("_en") and "long" not in line["set"]]
+    peaks = memory(table["medqa_en"][:60], model, tokenizer, by["medqa_en", "option_text"]["harness_batch"])
+    result = {
+        "speedup_option_text": by["medqa_en", "option_text"]["speedup"],
+        "speedup_pubmedqa": by["pubmedqa_en", "option_text"]["speedup"],
+        "speedup_pubmedqa_long": by["pubmedqa_long_en", "option_text"]["speedup"],
+        "speedup_label": sum(sum(x["seconds"]["theirs"]) for x in labels) / sum(sum(x["seconds"]["ours"]) for x in labels),
+        "max_abs_diff": max(line["max_abs_diff"] for line in lines),
+        "accuracy_equal": {
+            "equal": all(set(line["other_choice"]) <= set(line["close"]) for line in lines),
+            "ours_theirs": {f"{line['set']} {line['protocol']}": line["accuracy"] for line in lines},
+        },
+        "memory_ratio": peaks["ours"] / peaks["theirs"], "memory_mb": peaks, "sets": lines,
+        "model": weights.name(folder), "threads": options.threads, "minutes": (time.time() - begin) / 60,
+        "rows_of_each": options.rows or "all", "git": git_state(), "python": platform.python_version(), "versions": _versions(),
+    }  # fmt: skip
+    target = runs_folder() / "bench" / "eval.json"
+    write_json(target, result)
+    for name in ("speedup_option_text", "speedup_pubmedqa", "speedup_pubmedqa_long", "speedup_label", "max_abs_diff", "memory_ratio"):
+        print(f"{name:22} {result[name]:.4g}")
+    return 0
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("lm-eval", "torch", "transformers")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
