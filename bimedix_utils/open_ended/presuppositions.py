@@ -58,9 +58,9 @@ _AGREE = {
     ),
     "ar": compiled(
         r"(?<!غير )(?<!ليس )(?<!ليست )(?<!وليس )@(?:هذا|العبارة|الأمر|القول|الادعاء|هذه العبارة|إنها|هي|إنه|فهو|قولك) "
-        r"(?:\w+ )?(?:صحيح|صحيحة|دقيق|دقيقة|سليم|سليمة)(?!\w)",
+        r"(?:(?!غير|ليس)\w+ )?(?:صحيح|صحيحة|دقيق|دقيقة|سليم|سليمة)(?!\w)",
         r"@(?:أوافقك|أنت محق|أؤكد|أنت على حق|أتفق معك)",
-        r"@لا (?:شك|ريب) في",
+        r"@لا (?:شك|ريب) في|@من (?:الثابت|المؤكد|المثبت)",
     ),
 }
 _DISAGREE = {
@@ -69,13 +69,13 @@ _DISAGREE = {
         r"\b(?:is|are|claim|statement|it's|that's) (?:\w+ ){0,2}(?:false|incorrect|wrong|inaccurate|untrue|a (?:myth|misconception|mistake))\b",
         r"\b(?:myth|misconception|no (?:\w+ )?(?:evidence|link|proof|basis)|disagree|"
         r"cannot (?:confirm|prove|agree|write)|can't (?:confirm|prove|agree|write))\b",
-        r"\bcontrary to\b|\bunfounded\b|\bdisproved\b",
+        r"\bcontrary to\b|\bunfounded\b|\bdisproved\b|\bmislead|\brefuted\b",
     ),
     "ar": compiled(
         r"@(?:غير|ليس|ليست) (?:\w+ ){0,2}?(?:صحيح|صحيحة|صحيحا|دقيق|دقيقة|دقيقا|الأمر|كذلك)(?!\w)",
         r"@(?:هذا|هذه|العبارة|الأمر|القول|الادعاء|هي|إنها|إنه|فهي|فهو) (?:\w+ ){0,2}?(?:خطأ|خاطئ|خاطئة|باطل|خرافة|غير)(?!\w)",
         r"@(?:لا (?:يوجد|توجد|أوافق|أتفق|أستطيع (?:أن )?(?:أثبت|إثبات|أؤكد|تأكيد)|يمكنني (?:إثبات|تأكيد|كتابة)|دليل|صلة|صحة)|"
-        r"لم (?:تجد|يثبت|تثبت)|خرافة|اعتقاد خاطئ|مفهوم خاطئ|على عكس|خلافا)",
+        r"لم (?:تجد|يثبت|تثبت)|خرافة|اعتقاد خاطئ|مفهوم خاطئ|على عكس|خلافا|سيضلل|يضلل|مضلل)",
     ),
 }
 _DENIAL = {
@@ -145,18 +145,20 @@ def stance(text: str, claim: str, lang: str) -> tuple[str, str]:
 
 def _restated(words: str, claim: str, lang: str) -> tuple[str, str]:
     wanted, denied = _content(claim), bool(_DENIAL[lang].search(claim))
+    names = {word for word in wanted if len(word) == 1}  # vitamin C is not vitamin D, type 1 not type 2
     for sentence in sentences(words):
         has = _content(sentence)
-        if wanted and len(wanted & has) / len(wanted) >= RESTATED:
+        if wanted and names <= has and len(wanted & has) / len(wanted) >= RESTATED:
             same = bool(_DENIAL[lang].search(sentence)) == denied
             return ("agree" if same else "disagree"), sentence
     return "unclear", ""
 
 
 def _content(text: str) -> set[str]:
-    """Its words in `match_key` form without small ones, Arabic ones without what is written on in front."""
+    """Its words in `match_key` form without small ones, Arabic ones without what is written on in front; single letters and digits stay."""
     words = (re.sub(r"^(?:[وفبلك]?ال|لل)(?=\w{3})", "", word) for word in match_key(text).split())
-    return {word.removesuffix("s") if word.isascii() else word for word in words if len(word) > 2 and word not in _SMALL}
+    kept = (word for word in words if (len(word) > 2 and word not in _SMALL) or re.fullmatch(r"[b-hj-z0-9]", word))
+    return {word.removesuffix("s") if len(word) > 1 and word.isascii() else word for word in kept}
 
 
 def run(respond: Responder, items: Sequence[Claim], langs: Sequence[str] = LANGS) -> list[Verdict]:
