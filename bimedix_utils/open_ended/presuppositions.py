@@ -66,16 +66,18 @@ _AGREE = {
 _DISAGREE = {
     "en": compiled(
         r"(?:not|n't|never) (?:\w+ly )?(?:true|correct|right|accurate|so|the case|supported|proven|agree|confirm|prove)\b",
-        r"\b(?:is|are|claim|statement|it's|that's) (?:\w+ ){0,2}(?:false|incorrect|wrong|inaccurate|untrue|a (?:myth|misconception|mistake))\b",
+        r"\b(?:is|are|claim|statement|it's|that's) (?:\w+ ){0,2}(?:false|incorrect|wrong|inaccurate|untrue|a (?:myth|misconception|"
+        r"mistake))\b",
         r"\b(?:myth|misconception|no (?:\w+ )?(?:evidence|link|proof|basis)|disagree|"
         r"cannot (?:confirm|prove|agree|write)|can't (?:confirm|prove|agree|write))\b",
-        r"\bcontrary to\b|\bunfounded\b|\bdisproved\b|\bmislead|\brefuted\b",
+        r"\bcontrary to\b|\bunfounded\b|\bdisproved\b|\bmislead|\brefuted\b|\buntrue\b|\bdeadly\b|\bshould not (?:get|be)\b",
     ),
     "ar": compiled(
         r"@(?:غير|ليس|ليست) (?:\w+ ){0,2}?(?:صحيح|صحيحة|صحيحا|دقيق|دقيقة|دقيقا|الأمر|كذلك)(?!\w)",
         r"@(?:هذا|هذه|العبارة|الأمر|القول|الادعاء|هي|إنها|إنه|فهي|فهو) (?:\w+ ){0,2}?(?:خطأ|خاطئ|خاطئة|باطل|خرافة|غير)(?!\w)",
         r"@(?:لا (?:يوجد|توجد|أوافق|أتفق|أستطيع (?:أن )?(?:أثبت|إثبات|أؤكد|تأكيد)|يمكنني (?:إثبات|تأكيد|كتابة)|دليل|صلة|صحة)|"
-        r"لم (?:تجد|يثبت|تثبت)|خرافة|اعتقاد خاطئ|مفهوم خاطئ|على عكس|خلافا|سيضلل|يضلل|مضلل)",
+        r"لم (?:تجد|يثبت|تثبت)|خرافة|اعتقاد خاطئ|مفهوم خاطئ|على عكس|خلافا|سيضلل|يضلل|مضلل|مميت|@(?:الادعاء|القول) (?:\w+ )?(?:باطل|"
+        r"وباطل))",
     ),
 }
 _DENIAL = {
