@@ -134,7 +134,9 @@ def test_a_model_that_always_says_a_is_seen_through():
 
 def test_a_model_that_knows_is_steady():
     def knows(rows):
-        return [Sample(r.id, "en", r.content_hash(), r.answer_index, tuple(float(o == "statins") for o in r.options), (1,) * 4) for r in rows]
+        return [
+            Sample(r.id, "en", r.content_hash(), r.answer_index, tuple(float(o == "statins") for o in r.options), (1,) * 4) for r in rows
+        ]
 
     rows = [mcqa(id=f"q{i}", answer_index=1) for i in range(5)]
     assert bias.over_turns([knows([bias.turned(r, by) for r in rows]) for by in range(4)]) == bias.Turns(5, (5, 5, 5, 5), 5, 5)

@@ -94,7 +94,9 @@ def test_a_row_too_long_for_the_model_loses_its_beginning_and_says_so(loaded, pr
 
 def test_written_answers_do_not_depend_on_their_neighbours(loaded):
     model, tokenizer = loaded
-    prompts = [asked(mcqa(id=str(i), question="Class of aspirin" + "?" * (1 + i * 3)), Form("generation"), tokenizer).prompt for i in range(5)]
+    prompts = [
+        asked(mcqa(id=str(i), question="Class of aspirin" + "?" * (1 + i * 3)), Form("generation"), tokenizer).prompt for i in range(5)
+    ]
     alone, together = (generation.local(model, tokenizer, prompts, 8, budget) for budget in (1, 10_000))
     assert alone == together and any(text for text, _ in alone)
     with pytest.raises(ValueError, match="no position"):

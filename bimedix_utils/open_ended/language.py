@@ -32,6 +32,7 @@ _TERM = re.compile(
 _GLOSS = re.compile(r"[(\[][A-Za-z][A-Za-z0-9 .,'-]{0,40}[)\]]")
 _ENGLISH = frozenset(
     "the of and you your with this that which are is it should not from have has they may by be can if when who was were there".split()
+    + "to does what why how my after before at".split()
 )
 
 

@@ -3,7 +3,6 @@
 Overlap of words is no medical correctness: a negation lost costs little here. Both libraries name their version in `signature`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -66,35 +65,39 @@ def rows(ids: Sequence[str], langs: Sequence[str], answers: Sequence[str], refer
 
 
 def corpus(scored: Sequence[Row], answers: Sequence[str], references: Sequence[str], seed: int) -> Corpus:
-    """The set's scores. `scored` are its rows, `answers` and `references` in the same order.
+    """The set's scores. `scored` are its rows, `answers` and `references` in the same order; `seed` is the bootstrap's.
 
-    chrF++ is computed from summed counts, so it is no mean of rows; its interval is sacrebleu's (percentiles made symmetric about the
-    bootstrap mean, seed in the signature). ROUGE-L's is a percentile interval of the mean. Raises `InputError` without rows.
+    chrF++ is computed from summed counts, so it is no mean of rows. Both intervals are percentiles over answers drawn with replacement.
+    Raises `InputError` without rows.
     """
     import numpy
 
     if not scored:
         raise InputError("no answers: there is nothing to compare with references")
+    drawn = numpy.random.default_rng(seed).integers(0, len(scored), (DRAWS, len(scored)))
+    # sacrebleu's own interval stops with a TypeError when a draw holds empty answers only; its counts are drawn here instead.
     metric = _chrf()
-    whole = metric.corpus_score(list(answers), [list(references)], n_bootstrap=DRAWS)
-    told = json.loads(whole.format(width=6, is_json=True, signature=metric.get_signature().format()))
-    middle, half = told.get("confidence_mean", 0.0), told.get("confidence_var", 0.0)
-    values = numpy.array([row.rouge_l for row in scored])
-    drawn = values[numpy.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))].mean(axis=1)
-    low, high = numpy.percentile(drawn, [2.5, 97.5])
-    return Corpus(
-        len(scored), sum(row.empty for row in scored),
-        (whole.score, max(0.0, middle - half), min(100.0, middle + half)),
-        (float(values.mean()), float(low), float(high)),
-    )  # fmt: skip
+    counts = numpy.array(metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=float)
+    chrf = [metric._compute_score_from_stats(part).score for part in counts[drawn].sum(axis=1)]
+    rouge = numpy.array([row.rouge_l for row in scored])
+    whole = metric.corpus_score(list(answers), [list(references)]).score
+    return Corpus(len(scored), sum(row.empty for row in scored), _interval(whole, chrf), _interval(rouge.mean(), rouge[drawn].mean(axis=1)))
+
+
+def _interval(value: float, draws: Sequence[float]) -> tuple[float, float, float]:
+    import numpy
+
+    low, high = numpy.percentile(draws, [2.5, 97.5])
+    return float(value), float(low), float(high)
 
 
 def signature() -> dict[str, str]:
     """What was computed, for whoever wants the same numbers."""
     metric = _chrf()
-    metric.corpus_score(["a"], [["a"]], n_bootstrap=DRAWS)  # the signature knows the draws only afterwards
-    rouge = f"rougeL F1|mean of rows|bs:{DRAWS}|tokenizer:match_key words|stemmer:no|version:{version('rouge-score')}"
-    return {"chrF++": metric.get_signature().format(), "ROUGE-L": rouge}
+    metric.corpus_score(["a"], [["a"]])  # the signature knows the number of references only afterwards
+    rouge = f"rougeL F1|mean of rows|tokenizer:match_key words|stemmer:no|version:{version('rouge-score')}"
+    bootstrap = f"percentile|bs:{DRAWS}|numpy default_rng, the run's seed"
+    return {"chrF++": metric.get_signature().format(), "ROUGE-L": rouge, "interval": bootstrap}
 
 
 def _chrf():
