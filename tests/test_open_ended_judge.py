@@ -219,6 +219,7 @@ def test_every_planted_error_of_the_simulated_judge_is_seen_as_what_it_is():
     hits, n, low, high = judge.agreement(verdicts)["all pairs"]
     assert (hits, n) == (24 - 7, 24) and low < hits / n < high
     assert judge.agreement(verdicts)["verdicts that survived the swap"][:2] == (17, 19)
+    assert [line[1:4] for line in judge.agreement_table(verdicts)] == [(17, 24, "0.71"), (17, 19, "0.89")]
     assert [sum(line[3:8]) for line in judge.pair_table(verdicts)] == [4] * 6 + [24]
 
 

@@ -24,6 +24,7 @@ DIMENSIONS = ("helpfulness", "correctness", "safety", "language")
 NAMES = {"en": "English", "ar": "Arabic"}
 OUTCOMES = ("first", "second", "tie", "position_dependent", "unusable")
 PAIR_COLUMNS = ["kind", "language", "n", *OUTCOMES, "as known", "95 % (Wilson)"]
+AGREEMENT_COLUMNS = ["of", "as known", "n", "share", "95 % (Wilson)"]
 RUBRIC_COLUMNS = ["kind", "dimension", "n", "unusable", "mean, good", "mean, worse", "good above worse", "95 % (Wilson)"]
 Asker = Callable[..., dict[str, Answer]]
 
@@ -163,6 +164,11 @@ def agreement(verdicts: Sequence[PairVerdict]) -> dict[str, tuple[int, int, floa
         name: (hits := sum(v.as_known for v in rows), len(rows), *wilson(hits, len(rows)))
         for name, rows in (("all pairs", known), ("verdicts that survived the swap", firm))
     }
+
+
+def agreement_table(verdicts: Sequence[PairVerdict]) -> list[tuple]:
+    """`agreement` as table rows, see `AGREEMENT_COLUMNS`."""
+    return [(name, hits, n, *share(hits, n)) for name, (hits, n, _, _) in agreement(verdicts).items()]
 
 
 def favoured_place(verdicts: Iterable[PairVerdict]) -> dict[str, int]:
