@@ -134,14 +134,8 @@ def test_a_model_that_always_says_a_is_seen_through():
 
 def test_a_model_that_knows_is_steady():
     def knows(rows):
-<<<<<<< HEAD
         liked = [tuple(float(option == "statins") for option in row.options) for row in rows]
         return [Sample(r.id, "en", r.content_hash(), r.answer_index, values, (1,) * 4) for r, values in zip(rows, liked, strict=True)]
-=======
-        return [
-            Sample(r.id, "en", r.content_hash(), r.answer_index, tuple(float(o == "statins") for o in r.options), (1,) * 4) for r in rows
-        ]
->>>>>>> 8ea09522b0332bec834df96f442c8040dd26a812
 
     rows = [mcqa(id=f"q{i}", answer_index=1) for i in range(5)]
     assert bias.over_turns([knows([bias.turned(r, by) for r in rows]) for by in range(4)]) == bias.Turns(5, (5, 5, 5, 5), 5, 5)

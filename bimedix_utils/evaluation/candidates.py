@@ -56,7 +56,7 @@ class Local:
     def respond(self, conversations: Sequence[list[dict[str, str]]], max_new_tokens: int = 128) -> list[str]:
         """Greedy answers to conversations that end with the user, through the model's chat template."""
         prompts = [self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in conversations]
-        budget = scoring.budget_of(self.model)
+        budget = scoring.budget_of(self.model) * scoring.WRITERS
         return [text for text, _ in generation.local(self.model, self.tokenizer, prompts, max_new_tokens, budget)]
 
 

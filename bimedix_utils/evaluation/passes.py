@@ -1,6 +1,8 @@
 """A whole evaluation: every candidate, every task, every form, each into its own samples file."""
 
-from collections.abc import Iterable, Mapping
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from .forms import Form, version
 from .scoring import Sample
 
 Place = tuple[str, str, str, str]  # model, protocol, task, language
+Conversation = list[dict[str, str]]
+BATCH = 64  # open answers written between two savings
 
 
 def forms(protocols: str, letters: str, chat: bool) -> list[Form]:
@@ -63,6 +67,36 @@ def score_all(folder: Path, candidates: Mapping[str, Candidate], plan: Iterable[
                 path = samples.scored(folder, header, task.records, lambda rows, form=form: ready.score(rows, form))
                 found[name, form.protocol, task.name, task.lang] = list(samples.read(path))
     return found
+
+
+def remembering(folder: Path, name: str, candidate: Candidate, max_new_tokens: int) -> Callable[[list[Conversation]], list[str]]:
+    """The candidate's `respond`, each answer kept in a file as soon as its batch is done: a killed run asks only for what is missing.
+
+    The file is named by what the model is, so that another model's answers are never taken for it.
+    """
+    path = folder / f"answers-{name}-{digest([candidate.identity(), max_new_tokens], 8)}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    known: dict[str, str] = {}
+    if path.exists():
+        whole = path.read_bytes()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        os.truncate(path, len(whole))
+        known = dict(json.loads(line) for line in whole.splitlines())
+
+    def respond(conversations: list[Conversation]) -> list[str]:
+        keys = [digest(turns) for turns in conversations]
+        missing = {key: turns for key, turns in zip(keys, conversations, strict=True) if key not in known}
+        with open(path, "a", encoding="utf-8") as file:
+            for begin in range(0, len(missing), BATCH):
+                part = list(missing)[begin : begin + BATCH]
+                answers = candidate.respond([missing[key] for key in part], max_new_tokens)
+                known.update(zip(part, answers, strict=True))
+                file.write("".join(json.dumps([key, known[key]], ensure_ascii=False) + "\n" for key in part))
+                file.flush()
+                os.fsync(file.fileno())
+        return [known[key] for key in keys]
+
+    return respond
 
 
 def write_cards(path: Path, plan: Iterable[tuple[Task, Form]]) -> None:

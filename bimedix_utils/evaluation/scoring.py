@@ -13,6 +13,7 @@ from .forward import Question, Way, loglikelihoods, way
 
 WINDOW = 128  # items tokenised, sorted and batched together; also what a killed run loses at most
 CPU_BUDGET, GPU_BUDGET = 512, 16384  # tokens of one pass: more brings a processor nothing
+WRITERS = 8  # times as many where answers are written: each further token is one row of a batch, and rows are cheap
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def stream(
     while window := list(islice(rows, WINDOW)):
         if form.protocol == "generation":
             prompts = [asked(record, form, tokenizer).prompt for record in window]
-            replies = generation.local(model, tokenizer, prompts, max_new_tokens, budget)
+            replies = generation.local(model, tokenizer, prompts, max_new_tokens, budget * WRITERS)
             yield from (said(record, form, text, cut) for record, (text, cut) in zip(window, replies, strict=True))
             continue
         questions = [_question(tokenizer, record, form) for record in window]
