@@ -24,7 +24,7 @@ USD_PER_HOUR ?=
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
@@ -35,12 +35,13 @@ help: ## this list
 
 setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build, EXTRAS=ray for a cluster)
 
-$(STAMP): pyproject.toml requirements/cpu.txt requirements/torch_build.py
+$(STAMP): pyproject.toml requirements/cpu.txt requirements/chat.txt requirements/torch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), "Python 3.11 or 3.12 is needed: make setup PYTHON=python3.11"'
 	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt $$($(BIN)/python requirements/torch_build.py "$(TORCH_INDEX)")
-	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt -e '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
-	touch $@
+	awk -F== '!seen[$$1]++' $(if $(findstring chat,$(EXTRAS)),requirements/chat.txt) requirements/cpu.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+	touch $(VENV)/.installed $@
 
 run: setup ## run the notebooks of MODE that are not fresh, then the report
 	@$(BIN)/python -m bimedix_utils.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
