@@ -135,8 +135,8 @@ class EndpointModel:
             raise KitError(f"the model server at {self._place} was silent for too long; send the message again") from None
         except (aiohttp.ClientError, OSError) as error:  # never its text, which may quote headers
             raise KitError(
-                f"the model server at {self._place} does not answer ({type(error).__name__}). Is it running? (`make serve` starts a small one.) "
-                "When it is back, send the message again"
+                f"the model server at {self._place} does not answer ({type(error).__name__}). Is it running? (`make serve` starts a small "
+                "one.) When it is back, send the message again"
             ) from None
 
     async def _first_model(self, session: Any) -> str:

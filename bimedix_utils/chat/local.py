@@ -45,7 +45,7 @@ def pieces(model: Any, tokenizer: Any, prompt: list[int], stop: threading.Event,
                     input_ids=ids, attention_mask=torch.ones_like(ids), streamer=streamer, pad_token_id=tokenizer.pad_token_id,
                     stopping_criteria=StoppingCriteriaList([Asked()]), **settings,
                 )  # fmt: skip
-            counted += out[0, ids.shape[1] :].tolist()
+            counted.extend(out[0, ids.shape[1] :].tolist())
         except BaseException as error:
             failure.append(error)
             streamer.text_queue.put(streamer.stop_signal)  # generate did not: its reader would wait for ever

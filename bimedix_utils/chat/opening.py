@@ -139,7 +139,10 @@ def open_model(
     name: str = "", url: str = "", *, url_model: str = "", base: str = "", mode: str = "smoke", run: str = "", precision: str = "4bit",
     max_new_tokens: int = 512, allow_remote: bool = False,
 ) -> Model:  # fmt: skip
-    """Whatever can answer: the endpoint at `url`, else the folder or hub id `name`, else what notebook 06 left in a run. Raises `KitError`."""
+    """Whatever can answer: the endpoint at `url`, else the folder or hub id `name`, else what notebook 06 left in a run.
+
+    `base`: what an adapter's folder `name` stands on; `url_model`: the endpoint's model. Raises `KitError`.
+    """
     if url and name:
         raise KitError("two models are named, one by its address and one by its name: give MODEL or URL, not both")
     if url:

@@ -35,36 +35,43 @@ ENGLISH = {
     "stroke": (
         r"\b(?:face|mouth|smile|eyelid) (?:\w+ ){0,5}(?:droop\w*|sag\w*|crooked|lopsided|hang\w*|to one side)",
         r"\bdroop\w* (?:\w+ ){0,3}(?:face|mouth|smile)|\bslurr?\w*\b",
-        rf"\b{_CANNOT} (?:\w+ )?(?:speak|talk|see|get (?:\w+ )?words)|\b{_CANNOT} (?:\w+ ){{0,2}}(?:move|lift|raise|feel) (?:\w+ ){{0,4}}{_BODY}\b",
+        rf"\b{_CANNOT} (?:\w+ )?(?:speak|talk|see|get (?:\w+ )?words)",
+        rf"\b{_CANNOT} (?:\w+ ){{0,2}}(?:move|lift|raise|feel) (?:\w+ ){{0,4}}{_BODY}\b",
         r"\b(?:weak\w*|numb\w*|paraly\w+)(?: \w+){0,5} (?:one side|(?:left|right) (?:side|half|arm|leg|hand)|half)\b",
         rf"\b(?:one|left|right|half)(?: \w+){{0,2}} {_BODY}(?: \w+){{0,5}} (?:weak\w*|numb\w*|paraly\w*|limp|heavy)",
         r"\bsudden\w* (?:\w+ ){0,4}(?:weak\w*|numb\w*|confus\w*|blind\w*|vision|headache|speech)|\bworst headache",
         r"\b(?:having|have|had|has|this|think) (?:\w+ ){0,2}stroke\b(?! (?:volume|work))|\b(?:lost|losing) (?:\w+ )?(?:vision|sight)\b",
     ),
     "bleeding": (
-        r"\bble+a?d\w*(?: \w+){0,6} (?:heav\w+|a lot|badly|profuse\w*|everywhere|not stop\w*|won ?t stop|(?:does|will|do) ?n ?o?t stop|soak\w*|"
-        r"lots|severely|(?:can ?not|can ?t) (?:be )?stop\w*|(?:an|\w+) hours?)",
+        r"\bble+a?d\w*(?: \w+){0,6} (?:heav\w+|a lot|badly|profuse\w*|everywhere|not stop\w*|won ?t stop|(?:does|will|do) ?n ?o?t stop|"
+        r"soak\w*|lots|severely|(?:can ?not|can ?t) (?:be )?stop\w*|(?:an|\w+) hours?)",
         r"\b(?:sever\w+|heav\w+|massive\w*|uncontroll\w+|profuse\w*|lots? of|losing) (?:\w+ ){0,2}(?:ble+d\w*|blood|ha?emorrhag\w*)\b",
-        r"\bstop (?:the |this |my |his |her )?ble+d|\bblood (?:\w+ ){0,2}(?:everywhere|spurt\w*|gush\w*|pour\w*)|\bble+d\w* (?:out|to death)\b",
-        r"\b(?:vomit\w*|throw\w* up|threw up|cough\w*|spit\w*|puk\w+)(?: \w+){0,3} blood\b|\bcoffee ground|\bblack tarry|\bcut (?:\w+ )?(?:wrists?|artery)",
+        r"\bstop (?:the |this |my |his |her )?ble+d|\bblood (?:\w+ ){0,2}(?:everywhere|spurt\w*|gush\w*|pour\w*)",
+        r"\bble+d\w* (?:out|to death)\b",
+        r"\b(?:vomit\w*|throw\w* up|threw up|cough\w*|spit\w*|puk\w+)(?: \w+){0,3} blood\b|\bcoffee ground|\bblack tarry",
+        r"\bcut (?:\w+ )?(?:wrists?|artery)",
     ),
     "overdose": (
         r"\bover ?dos\w+|\b(?:swallowed|drank|took|been given|given) (?:\w+ ){0,3}poison|\bbeen poisoned",
         rf"\b{_TOOK} (?:far |way )?too (?:many|much)\b|\b{_TOOK} (?:\w+ ){{0,3}}(?:whole|entire|full|handful|fistful)\b",
         rf"\b{_TOOK} (?:\w+ ){{0,2}}all (?:\w+ ){{0,3}}{_DRUGS}\b",
-        rf"\b{_TOOK} (?:\w+ ){{0,2}}(?:\d{{2,}}|fifteen|twenty|thirty|forty|fifty|sixty|(?:a )?hundred|dozens?)(?! ?(?:mg|mcg|ml|g|mm)\b)(?: \w+){{0,4}} {_DRUGS}\b",
-        rf"\b{_TOOK} (?:\w+ ){{0,4}}(?:bleach|antifreeze|drain|cleaner|detergent|pesticides?|rat poison|petrol|kerosene|button batter\w+|acid)\b",
+        (rf"\b{_TOOK} (?:\w+ ){{0,2}}(?:\d{{2,}}|fifteen|twenty|thirty|forty|fifty|sixty|(?:a )?hundred|dozens?)(?! ?(?:mg|mcg|ml|g|"
+         rf"mm)\b)(?: \w+){{0,4}} {_DRUGS}\b"),
+        (rf"\b{_TOOK} (?:\w+ ){{0,4}}(?:bleach|antifreeze|drain|cleaner|detergent|pesticides?|rat poison|petrol|kerosene|"
+         rf"button batter\w+|acid)\b"),
     ),
     "suicide": (
         r"\b(?:suicid|sucid|suisid|suicde)\w*\b(?! (?:inhibit\w*|substrate|gene|inactivat\w*))",
-        r"\b(?:kill|hurt|harm|hang|drown|shoot|burn)(?:ing|ed)? (?:my|him|her|them|our|your) ?sel(?:f|ves)\b|\bself ?harm|\bcutting (?:my|her|him) ?self\b",
+        r"\b(?:kill|hurt|harm|hang|drown|shoot|burn)(?:ing|ed)? (?:my|him|her|them|our|your) ?sel(?:f|ves)\b|\bself ?harm",
+        r"\bcutting (?:my|her|him) ?self\b",
         r"\b(?:end|ending|take|taking|took) (?:my|his|her|their) (?:own )?li(?:fe|ves)\b|\bend(?:ing)? it all\b|\bgoing to end it\b",
         r"\b(?:want|wants|wanted|wish|going|ready|rather|better) (?:\w+ ){0,3}(?:to die|dead|die)\b|\bbetter off (?:dead|without me)\b",
         r"\b(?:don ?t|do not|doesn ?t|does not|no longer) (?:\w+ )?(?:want|wish) (?:to )?(?:live|be alive|wake up|exist|be here)\b",
         r"\bno (?:reason|point) (?:\w+ ){0,2}(?:to live|living|in living)\b|\bnot worth living\b",
     ),
     "collapse": (
-        r"\bunconsc?i?ous\w*(?! (?:mind|bias\w*|thoughts?))|\bunresponsive|\bpass(?:ed|es|ing) out\b|\bfaint(?:ed|s|ing)?\b|\bcollapsed\b|\bno pulse\b",
+        r"\bunconsc?i?ous\w*(?! (?:mind|bias\w*|thoughts?))|\bunresponsive|\bpass(?:ed|es|ing) out\b|\bfaint(?:ed|s|ing)?\b",
+        r"\bcollapsed\b|\bno pulse\b",
         r"\b(?:seizing|convulsing)\b|\b(?:having|had|has) (?:\w+ ){0,2}(?:seizures?|convulsions?|fit)\b",
         r"\b(?:won ?t|doesn ?t|does not|can ?t|can ?not|not|isn ?t) (?:\w+ )?(?:wak\w+|respond\w*)\b",
     ),
@@ -82,14 +89,17 @@ ARABIC = {
     "chest pain": (
         rf"\b{_AL}{_PAIN}(?: \w+){{0,4}} {_AL}صدر(?:ي|ه|ها|ك|نا)?\b",
         rf"\b{_AL}صدر\w{{0,2}}(?: \w+){{0,2}} {_ACHES}|{_ACHES}(?: \w+){{0,2}} {_AL}صدر\w{{0,2}}\b",
-        r"\b(?:اصبت|اصيب\w*|مصاب\w*|اعاني|يعاني|تعاني|تعرض\w*|عندي|لدي|لديه|لديها)(?: \w+){0,2} [بل]?(?:نوبه|ازمه|جلطه|ذبحه|سكته) (?:ال)?(?:قلب\w*|صدري\w*)",
+        (r"\b(?:اصبت|اصيب\w*|مصاب\w*|اعاني|يعاني|تعاني|تعرض\w*|عندي|لدي|لديه|لديها)(?: \w+){0,2} [بل]?(?:نوبه|ازمه|جلطه|ذبحه|"
+         r"سكته) (?:ال)?(?:قلب\w*|صدري\w*)"),
     ),
     "breathing": (
         rf"\b{_UNABLE} (?:ان )?(?:ال|[ايتن])?(?:تنفس|نفس|لتنفس|التقاط|اخذ نفس)\w*|\b(?:لا|لم) (?:يعد )?[ايتن]تنفس",
-        rf"\b{_AL}(?:صعوب\w*|ضيقا?|عسر|توقف\w*|انقطع\w*|انقطاع)(?: \w+){{0,3}} {_AL}(?:تنفس|نفس|انفاس)(?:ي|ه|ها)?\b(?! (?:النومي|اثناء النوم))",
+        (rf"\b{_AL}(?:صعوب\w*|ضيقا?|عسر|توقف\w*|انقطع\w*|انقطاع)(?: \w+){{0,3}} {_AL}(?:تنفس|نفس|انفاس)(?:ي|ه|ها)?\b(?! (?:النومي|"
+         rf"اثناء النوم))"),
         rf"\bبالكاد (?:\w+ )?(?:ال|[ايتن])?تنفس|\b{_AL}(?:اختناق|مختنق\w*|[ايتن]?ختنق\w*)|\bنفس(?:ي|ه|ها) (?:ضيق|ينقطع|مقطوع|يضيق)",
         r"\b(?:شفت\w+|شفاه\w*|وجه\w*|جلد\w*) (?:\w+ )?(?:ا?زرق\w*|مزرق\w*)|\bازرق\w* (?:\w+ )?(?:شفت|شفاه|وجه)",
-        r"\b(?:تورم\w*|انتفخ\w*|انتفاخ|يتورم|تتورم)(?: \w+)? (?:ال)?(?:لسان|حلق|شفت|شفاه|حنجر)\w*|\b(?:لسان|حلق|حنجر)\w* (?:\w+ )?(?:يتورم|تورم|منتفخ|متورم|ينغلق|يضيق)",
+        r"\b(?:تورم\w*|انتفخ\w*|انتفاخ|يتورم|تتورم)(?: \w+)? (?:ال)?(?:لسان|حلق|شفت|شفاه|حنجر)\w*",
+        r"\b(?:لسان|حلق|حنجر)\w* (?:\w+ )?(?:يتورم|تورم|منتفخ|متورم|ينغلق|يضيق)",
         r"\b(?:ال)?صدمه (?:ال)?(?:تحسسيه|تاقيه)|\b(?:ب)?حساسيه مفرطه",
     ),
     "stroke": (
@@ -97,7 +107,8 @@ ARABIC = {
         r"\b(?:ال)?(?:وجه|فم)\w* (?:\w+ ){0,2}(?:متدل\w*|مرتخ\w*|مايل|معوج|اعوج|انحرف|مال|ملتو\w*)",
         r"\b(?:ثقل|ثقيل|تلعثم\w*|صعوب\w*|تداخل|يتلعثم|تتلعثم)(?: \w+){0,2} (?:ال)?(?:كلام|نطق|لسان|تحدث|تكلم)\w*",
         r"\b(?:كلام|نطق|لسان)\w* (?:\w+ ){0,2}(?:ثقيل|متداخل|متلعثم|غير مفهوم|غير واضح)",
-        rf"\b{_UNABLE} (?:ان )?(?:ال|[ايتن])?(?:كلام|نطق|تحدث|تكلم|رويه|حديث)|\b{_UNABLE} (?:ان )?(?:تحريك|[ايتن]حرك|رفع|[ايتن]رفع) (?:\w+ )?{_LIMB}",
+        rf"\b{_UNABLE} (?:ان )?(?:ال|[ايتن])?(?:كلام|نطق|تحدث|تكلم|رويه|حديث)",
+        rf"\b{_UNABLE} (?:ان )?(?:تحريك|[ايتن]حرك|رفع|[ايتن]رفع) (?:\w+ )?{_LIMB}",
         rf"\b{_AL}(?:شلل\w*|خدر\w*|تنميل|ضعف|مشلول\w*|وهن)(?: \w+){{0,4}} [بل]?(?:ال)?(?:جانب|نصف|شق|احد جانبي|ذراع|ساق)\w*",
         rf"\b(?:نصف|جانب|ذراع|ساق)\w* (?:\w+ ){{0,2}}(?:مشلول\w*|مخدر\w*|خدر|ضعيف\w*|شل\w?)\b|\bتحريك (?:\w+ )?{_LIMB} فجاه",
         r"\b(?:اسوا صداع|صداع (?:\w+ ){0,2}(?:مفاجي|فجاه))|\bفقد\w*(?: \w+){0,2} (?:ال)?(?:بصر|رويه)\w*",
@@ -105,13 +116,17 @@ ARABIC = {
     ),
     "bleeding": (
         r"\b(?:ال)?(?:نزيف|نزف)\w*(?: \w+){0,3} (?:ال)?(?:شديد\w*|حاد\w*|غزير\w*|كثير\w*|كبير\w*|مستمر\w*|بغزاره|بشده|بكثره)",
-        r"\b[ايتن]نزف\w*|\b(?:نزيف|نزف|دم|جرح)\w*(?: \w+){0,3} (?:لا|لم|ولا|ولم) [يت]توقف|\b(?:ايقاف|وقف|اوقف|توقف) (?:هذا )?(?:ال)?(?:نزيف|نزف|دم)\b",
+        r"\b[ايتن]نزف\w*|\b(?:نزيف|نزف|دم|جرح)\w*(?: \w+){0,3} (?:لا|لم|ولا|ولم) [يت]توقف",
+        r"\b(?:ايقاف|وقف|اوقف|توقف) (?:هذا )?(?:ال)?(?:نزيف|نزف|دم)\b",
         r"\b(?:[ايتو]*تقي\w{0,2}|[ايت]?ستفرغ\w?|قيء|استفراغ|[ايت]سعل|سعال|[ايت]?بصق|بصاق)(?: \w+){0,2} (?:ال)?(?:دما?|دموي\w*|مدمي)\b",
-        r"\b(?:ال)?دم (?:\w+ ){0,2}(?:يتدفق|يندفع|بغزاره|لا يتوقف|في كل مكان)|\bبراز\w* (?:\w+ )?(?:ا?سود|دموي)|\bقطع\w* (?:شرايين|شريان|معصم)\w*",
+        r"\b(?:ال)?دم (?:\w+ ){0,2}(?:يتدفق|يندفع|بغزاره|لا يتوقف|في كل مكان)|\bبراز\w* (?:\w+ )?(?:ا?سود|دموي)",
+        r"\bقطع\w* (?:شرايين|شريان|معصم)\w*",
     ),
     "overdose": (
-        r"\b(?:ال|ب)?جرع\w{1,3} (?:\w+ )?(?:ال)?(?:زايد\w*|مفرط\w*|مميت\w*|قاتل\w*|مضاعف\w*|كبيره جدا|عاليه جدا)|\b(?:فرط|زياده|افراط)(?: في)? (?:ال)?جرع",
-        rf"\b{_SWALLOWED}(?: \w+){{0,3}} (?:علبه|عبوه|شريطا?|زجاجه|قاروره|حفنه|كميه كبيره|كل|جميع|عشرات)(?: \w+){{0,2}} (?:من )?{_MEDICINE}",
+        r"\b(?:ال|ب)?جرع\w{1,3} (?:\w+ )?(?:ال)?(?:زايد\w*|مفرط\w*|مميت\w*|قاتل\w*|مضاعف\w*|كبيره جدا|عاليه جدا)",
+        r"\b(?:فرط|زياده|افراط)(?: في)? (?:ال)?جرع",
+        (rf"\b{_SWALLOWED}(?: \w+){{0,3}} (?:علبه|عبوه|شريطا?|زجاجه|قاروره|حفنه|كميه كبيره|كل|جميع|"
+         rf"عشرات)(?: \w+){{0,2}} (?:من )?{_MEDICINE}"),
         rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:علبه|عبوه|شريطا?|حفنه|زجاجه)\b|\b{_SWALLOWED}(?: \w+){{0,2}} {_MEDICINE} (?:كثير\w*|عديده)",
         rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:كثيرا?|الكثير|العديد|عددا? كبيرا?) من {_MEDICINE}",
         rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:\d{{2,}}|عشر(?:ين|ون)|ثلاث(?:ين|ون)|اربع(?:ين|ون)|خمس(?:ين|ون)|ست(?:ين|ون)|مايه) {_MEDICINE}",
@@ -122,7 +137,8 @@ ARABIC = {
         r"\b\w{0,2}(?:[اين]?نه[ياء]+|انهاء|ضع حدا ل|تخلص من) ?(?:ل)?حيات(?:ي|ه|ها)\b|\b[اينت]?نهي كل شيء\b",
         r"\b(?:اتمني|يتمني|تتمني|اريد|يريد|تريد|ارغب في|افضل) (?:ان )?(?:ال|[ايت])?موت\b|\bليتني (?:مت|اموت|لم اولد)",
         r"\b(?:لا|لم اعد|لم يعد|لم تعد) (?:اريد|اود|ارغب|يريد|تريد|يرغب|ترغب)(?: في)?(?: ان)? (?:[ايت]عيش|العيش|الحياه|البقاء)",
-        r"\b\w{0,2}(?:[ايت]?وذي|ايذاء|اذيه|جرح|[ايت]جرح) نفس(?:ي|ه|ها)\b|\bالحياه لا (?:تستحق|معني)|\bلا (?:معني|قيمه|فايده) (?:من |في )?(?:ل)?(?:ال)?حيا",
+        r"\b\w{0,2}(?:[ايت]?وذي|ايذاء|اذيه|جرح|[ايت]جرح) نفس(?:ي|ه|ها)\b|\bالحياه لا (?:تستحق|معني)",
+        r"\bلا (?:معني|قيمه|فايده) (?:من |في )?(?:ل)?(?:ال)?حيا",
     ),
     "collapse": (
         r"\b(?:فقد\w*|فاقد\w*|غاب\w*|غايب\w*|غير)(?: \w+)?(?: عن| علي)? (?:ال|لل)?وعي\w*|\bاغمي علي|\bاغماء|\bمغمي علي",

@@ -33,20 +33,22 @@ STYLE = """
 """
 
 
+def escape(text: str) -> str:
+    """Text for HTML: what looks like markup is shown as text, numbers inside Arabic keep their order."""
+    return html.escape(isolate(text))
+
+
 def direction(lang: str) -> str:
     """The attributes of a language's text."""
     return 'dir="rtl" lang="ar"' if lang == "ar" else 'dir="ltr" lang="en"'
 
 
 def turn(shown: Shown) -> str:
-    """One message, escaped: what looks like HTML is shown as text, and nothing in it is loaded."""
+    """One message, escaped; nothing in it is loaded."""
     lang = language(shown.text)
     urgent = ' role="alert"' if shown.who == "emergency" else ""
     name = NAMES[shown.who][lang] + (": " if shown.who in ("note", "notice") else "")
-    return (
-        f'<div class="bimedix-turn bimedix-{shown.who}" {direction(lang)}{urgent}><b>{name}</b>'
-        f"<p>{html.escape(isolate(shown.text))}</p></div>"
-    )
+    return f'<div class="bimedix-turn bimedix-{shown.who}" {direction(lang)}{urgent}><b>{name}</b><p>{escape(shown.text)}</p></div>'
 
 
 def page(shown: Iterable[Shown]) -> str:
