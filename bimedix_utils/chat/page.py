@@ -29,19 +29,27 @@ STATES = {
     "failed": {"en": "The model could not be loaded.", "ar": "تعذر تحميل النموذج."},
 }
 KEPT = {"en": "Everything said here is kept in {file}.", "ar": "كل ما يُكتب هنا يُحفظ في {file}."}
-# Narrow margins on a phone; the notice stays at the top whatever is scrolled; every field takes the direction of what is typed.
+# A growing answer is followed unless the reader has scrolled up. Narrow margins on a phone; the notice stays at the top whatever is scrolled; every field takes the direction of what is typed.
 STYLE = (
     render.STYLE
     + """
 #bimedix-notice{position:sticky;top:0;z-index:10}
-#bimedix-talk{min-height:40vh;max-height:62vh;overflow-y:auto}
 .gradio-container{max-width:60rem!important;margin:auto!important}
+#bimedix-talk .html-container{scrollbar-gutter:stable}
 @media (max-width:600px){.gradio-container,.gradio-container>main{padding:.4rem!important}#bimedix-buttons button{min-width:5rem!important}}
 """
 )
 ON_LOAD = """() => {
   document.documentElement.lang = 'en';
   document.querySelectorAll('textarea').forEach(field => { field.dir = 'auto'; field.setAttribute('aria-label', 'message · رسالة'); });
+  let atEnd = true;
+  const box = () => document.querySelector('#bimedix-talk .html-container');
+  document.addEventListener('scroll', event => {
+    if (event.target === box()) atEnd = box().scrollHeight - box().scrollTop - box().clientHeight < 60;
+  }, true);
+  document.addEventListener('click', event => { if (event.target.closest('#bimedix-send')) atEnd = true; });
+  new MutationObserver(() => { if (atEnd && box()) box().scrollTop = box().scrollHeight; })
+    .observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
 
 
@@ -124,12 +132,15 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         talks.forget(request.session_hash)
 
     def tick() -> tuple[Any, Any]:
-        return status(model, transcript), gradio.Timer(active=isinstance(model, Opening) and model.state == "loading")
+        words = status(model, transcript)
+        loading = isinstance(model, Opening) and model.state == "loading"
+        return gradio.update(value=words, visible=bool(words)), gradio.Timer(active=loading)
 
     with gradio.Blocks(title=title, analytics_enabled=False) as blocks:
         gradio.HTML(render.notice(), elem_id="bimedix-notice", js_on_load=None)
-        state = gradio.HTML(status(model, transcript), elem_id="bimedix-status", js_on_load=None)
-        shown = gradio.HTML(render.page([]), elem_id="bimedix-talk", autoscroll=True, js_on_load=None)
+        words = status(model, transcript)
+        state = gradio.HTML(words, visible=bool(words), elem_id="bimedix-status", js_on_load=None)
+        shown = gradio.HTML(render.page([]), elem_id="bimedix-talk", min_height="30vh", max_height="55vh", js_on_load=None)
         field = gradio.Textbox(
             show_label=False, lines=2, max_lines=8, elem_id="bimedix-field", autofocus=True, placeholder="Type here · يمكن الكتابة هنا"
         )
@@ -146,6 +157,7 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         clock = gradio.Timer(1.0)
         clock.tick(tick, outputs=[state, clock], api_visibility="private", **quick)
         blocks.load(tick, outputs=[state, clock], api_visibility="private", **quick)
+        blocks.load(None, js=ON_LOAD)
         blocks.unload(forget)
     return blocks
 
@@ -181,7 +193,7 @@ def application(model: Model, title: str, transcript: str = "") -> Any:
     blocks.queue(max_size=64, api_open=False)
     return gradio.mount_gradio_app(
         app, blocks, "", server_name="127.0.0.1", footer_links=[], ssr_mode=False, show_error=True, max_file_size="1kb",
-        enable_monitoring=False, mcp_server=False, css=STYLE, js=ON_LOAD,
+        enable_monitoring=False, mcp_server=False, css=STYLE,
         theme=gradio.themes.Default(font=system, font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"]),
     )  # fmt: skip
 

@@ -14,16 +14,17 @@ NAMES = {
     "emergency": {"en": "Emergency", "ar": "طوارئ"},
     "note": {"en": "Note", "ar": "ملاحظة"},
     "problem": {"en": "Problem", "ar": "مشكلة"},
-    "notice": {"en": "Research only", "ar": "للأبحاث فقط"},
 }
-# Readable on light and dark: every bubble brings both of its colours.
+# Who speaks decides the side, the language only the direction. Readable on light and dark: every
+# bubble brings both of its colours. An emergency stays in view while the answer below it grows.
 STYLE = """
 .bimedix-turn{margin:.5em 0;padding:.5em .8em;border-radius:.6em;max-width:90%;width:fit-content;box-sizing:border-box;
  background:#f1f3f5;color:#1a1a1a;overflow-wrap:anywhere;line-height:1.6;unicode-bidi:isolate}
 .bimedix-turn>b{display:block;font-size:.8em;color:#444}
 .bimedix-turn>p{margin:0;white-space:pre-wrap;color:inherit}
-.bimedix-user{background:#dbe9f6;margin-inline-start:auto}
-.bimedix-emergency{background:#a40000;color:#fff;font-weight:600;max-width:100%;width:auto}.bimedix-emergency>b{color:#fff}
+.bimedix-user{background:#dbe9f6;margin-left:auto}.bimedix-model{margin-right:auto}
+.bimedix-emergency{background:#a40000;color:#fff;font-weight:600;max-width:100%;width:auto;position:sticky;top:0;z-index:1}
+.bimedix-emergency>b{color:#fff}
 .bimedix-problem{background:#fff0d6;color:#4a2b00}
 .bimedix-note,.bimedix-notice{background:none;color:#555;font-size:.85em;padding:.1em .8em}
 .bimedix-note>b,.bimedix-notice>b{display:inline;color:inherit}.bimedix-note>p,.bimedix-notice>p{display:inline}
@@ -47,8 +48,8 @@ def turn(shown: Shown) -> str:
     """One message, escaped; nothing in it is loaded."""
     lang = language(shown.text)
     urgent = ' role="alert"' if shown.who == "emergency" else ""
-    name = NAMES[shown.who][lang] + (": " if shown.who in ("note", "notice") else "")
-    return f'<div class="bimedix-turn bimedix-{shown.who}" {direction(lang)}{urgent}><b>{name}</b><p>{escape(shown.text)}</p></div>'
+    name = f"<b>{NAMES[shown.who][lang]}{': ' if shown.who == 'note' else ''}</b>" if shown.who in NAMES else ""
+    return f'<div class="bimedix-turn bimedix-{shown.who}" {direction(lang)}{urgent}>{name}<p>{escape(shown.text)}</p></div>'
 
 
 def page(shown: Iterable[Shown]) -> str:
