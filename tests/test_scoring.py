@@ -1,4 +1,4 @@
-"""Scores are what they say: equal to a plain forward pass, labels in context, chats that alternate."""
+"""Scores are what they say: equal to a plain forward pass, labels in context."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from support.tiny import mcqa
 
 from bimedix_utils import models
-from bimedix_utils.errors import AuditError, InputError
+from bimedix_utils.errors import AuditError
 from bimedix_utils.evaluation import scoring
 
 pytestmark = pytest.mark.unit
@@ -49,13 +49,3 @@ def test_a_label_that_changes_the_prompts_tokens_is_refused():
 
     with pytest.raises(AuditError, match="merges"):
         scoring.split_tokens(Merging(), "the answer is", " A")
-
-
-def test_chat_answers_refuse_turns_that_do_not_alternate(loaded):
-    from bimedix_utils import chat
-
-    model, tokenizer = loaded
-    models.for_inference(model)
-    assert isinstance(chat.reply(model, tokenizer, [{"role": "user", "content": "Hello"}], 3), str)
-    with pytest.raises(InputError, match="alternate"):
-        chat.reply(model, tokenizer, [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], 3)

@@ -119,6 +119,8 @@ class Conversation:
         begun = len(shown)
         try:
             for _ in self._say(model, text, shown, history, stop):
+                if self.shown is not shown:
+                    return
                 yield list(shown)
         finally:
             stop.set()  # whoever closes this generator stops the model

@@ -29,7 +29,7 @@ STATES = {
     "failed": {"en": "The model could not be loaded.", "ar": "تعذر تحميل النموذج."},
 }
 KEPT = {"en": "Everything said here is kept in {file}.", "ar": "كل ما يُكتب هنا يُحفظ في {file}."}
-# A growing answer is followed unless the reader has scrolled up. Narrow margins on a phone; the notice stays at the top whatever is scrolled; every field takes the direction of what is typed.
+# The notice stays at the top whatever is scrolled; margins are narrow on a phone.
 STYLE = (
     render.STYLE
     + """
@@ -39,6 +39,7 @@ STYLE = (
 @media (max-width:600px){.gradio-container,.gradio-container>main{padding:.4rem!important}#bimedix-buttons button{min-width:5rem!important}}
 """
 )
+# Every field takes the direction of what is typed; a growing answer is followed unless the reader has scrolled up.
 ON_LOAD = """() => {
   document.documentElement.lang = 'en';
   document.querySelectorAll('textarea').forEach(field => { field.dir = 'auto'; field.setAttribute('aria-label', 'message · رسالة'); });
