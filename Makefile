@@ -17,6 +17,12 @@ SOURCE ?=
 ROLE ?=
 RENEW ?=
 PORT ?= 8000
+BASE ?=
+URL ?=
+URL_MODEL ?=
+ALLOW_REMOTE ?=
+PRECISION ?=
+TRANSCRIPT ?=
 LAPTOP ?=
 ROWS ?= 1300000
 GPU ?=
@@ -27,13 +33,13 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve chat bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo '  variables: MODE=smoke|laptop|gpu|paper  NB="06 07"  RUN=name  RAW_DIR=folder  MODEL=hub-id-or-folder  DATA=folder  SET="NAME=VALUE ..."'
 
-setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build, EXTRAS=ray for a cluster)
+setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build, EXTRAS=ray,chat for more)
 
 $(STAMP): pyproject.toml requirements/cpu.txt requirements/chat.txt requirements/torch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -76,6 +82,11 @@ weights: setup ## fetch the small real model of laptop mode into data/raw/weight
 
 serve: setup ## serve that model, or MODEL, as an OpenAI-compatible teacher on this machine (PORT=8000)
 	@$(BIN)/python -m bimedix_utils.serve --model "$(MODEL)" --port $(PORT)
+
+chat: ## talk to MODE's tuned model, to MODEL or to the endpoint URL on a page in the browser (PORT=7860, TRANSCRIPT=file keeps what is said)
+	@$(MAKE) --no-print-directory setup EXTRAS=chat
+	@$(BIN)/python -m bimedix_utils.chat --mode "$(MODE)" --run "$(RUN)" --model "$(MODEL)" --base "$(BASE)" --url "$(URL)" --url-model "$(URL_MODEL)" \
+	--transcript "$(TRANSCRIPT)" $(if $(filter-out file,$(origin PORT)),--port $(PORT)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(ALLOW_REMOTE),--allow-remote)
 
 bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs/bench/teacher.json
 	@$(BIN)/python tests/benchmarks/teacher.py

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from support import streaming
 from support.tiny import adapted
 
 from bimedix_utils import chat, knowledge, models
-from bimedix_utils.chat import conversation, endpoint, local, opening, red_flags, render
+from bimedix_utils.chat import __main__ as command
+from bimedix_utils.chat import conversation, endpoint, local, opening, page, red_flags, render
 from bimedix_utils.chat.conversation import Conversation, Ending, Shown
 from bimedix_utils.errors import InputError, KitError
 
@@ -508,6 +510,58 @@ def test_a_killed_server_is_a_sentence_and_the_chat_goes_on_when_it_is_back():
         assert said(talk, model, "hello")[-1] == "problem" and talk.history == []
         server.start()
         assert said(talk, model, "What is insulin?")[-2:] == ["model", "notice"]
+
+
+# The page, as far as it goes without Gradio
+
+
+def test_pages_have_conversations_of_their_own_and_closed_ones_are_forgotten(monkeypatch):
+    monkeypatch.setattr(page, "MOST_CONVERSATIONS", 3)
+    talks = page.Talks()
+    first = talks.of("a")
+    assert talks.of("a") is first and talks.of("b") is not first and first.name != talks.of("b").name
+    list(first.say(Says("x"), "secret"))
+    talks.forget("a")
+    assert talks.of("a").shown == [] and first.shown == [] and first.stop is not talks.of("a").stop
+    for session in "cde":
+        talks.of(session)
+    assert list(talks._talks) == ["c", "d", "e"]
+
+
+def test_the_last_picture_is_always_drawn_and_none_after_clear():
+    talk = Conversation()
+    assert "word9" in list(page.pictures(talk, Says(*(f"word{i} " for i in range(10))), "go"))[-1]
+    drawing = page.pictures(talk, Says("a ", "b ", "c "), "go")
+    next(drawing), next(drawing)
+    talk.clear()
+    assert list(drawing) == []
+
+
+def test_the_page_says_what_the_model_does_and_what_is_kept():
+    waiting = opening.Opening(lambda: Says())
+    assert page.status(Says()) == ""
+    assert 'dir="rtl"' in page.status(waiting) and page.STATES["loading"]["en"] in page.status(waiting)
+    waiting.problem = "no <such> model"
+    waiting.done.set()
+    assert "no &lt;such&gt; model" in page.status(waiting)
+    assert "kept in said.jsonl" in page.status(Says(), "/somewhere/said.jsonl") and "/somewhere" not in page.status(
+        Says(), "/somewhere/said.jsonl"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--url", "https://example.org/v1"], "another machine: set ALLOW_REMOTE"),
+        (["--url", "ftp://127.0.0.1"], "give the base URL"),
+        (["--url", "http://127.0.0.1:9/v1"], "make setup EXTRAS=chat"),
+        (["--url", "http://127.0.0.1:9/v1", "--transcript", "/nowhere/at/all"], "the transcript cannot be written"),
+    ],
+)
+def test_the_command_ends_with_a_sentence(monkeypatch, capsys, arguments, message):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setattr(sys, "argv", ["chat", *arguments])
+    assert command.main() == 1 and message in capsys.readouterr().err
 
 
 # In a notebook

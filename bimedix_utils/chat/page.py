@@ -98,7 +98,7 @@ def pictures(talk: Conversation, model: Model, text: str) -> Iterator[str]:
         if shown[-1].who != "model" or time.monotonic() - drawn >= REDRAW:
             yield waiting
             drawn, waiting = time.monotonic(), ""
-    if waiting:
+    if waiting and talk.shown:  # not after "clear"
         yield waiting
 
 
