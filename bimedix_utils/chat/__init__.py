@@ -9,6 +9,7 @@ from .conversation import LONGEST_MESSAGE, Conversation, answer
 from .local import LocalModel, reply
 from .opening import Opening, open_model
 from .red_flags import EMERGENCY, kinds, language, red_flag
+from .render import plain
 
 __all__ = [
     "EMERGENCY",
@@ -21,6 +22,7 @@ __all__ = [
     "kinds",
     "language",
     "open_model",
+    "plain",
     "red_flag",
     "reply",
 ]
