@@ -45,7 +45,8 @@ ENGLISH = {
     "bleeding": (
         r"\bble+a?d\w*(?: \w+){0,6} (?:heav\w+|a lot|badly|profuse\w*|everywhere|not stop\w*|won ?t stop|(?:does|will|do) ?n ?o?t stop|"
         r"soak\w*|lots|severely|(?:can ?not|can ?t) (?:be )?stop\w*|(?:an|\w+) hours?)",
-        r"\b(?:sever\w+|heav\w+|massive\w*|uncontroll\w+|profuse\w*|lots? of|losing) (?:\w+ ){0,2}(?:ble+d\w*|blood|ha?emorrhag\w*)\b",
+        r"\b(?:sever\w+|heav\w+|massive\w*|uncontroll\w+|profuse\w*|lots? of|losing) (?:\w+ ){0,2}"
+        r"(?:ble+d\w*|blood(?! (?:sugar|glucose|pressure|lipids?))|ha?emorrhag\w*)\b",
         r"\bstop (?:the |this |my |his |her )?ble+d|\bblood (?:\w+ ){0,2}(?:everywhere|spurt\w*|gush\w*|pour\w*)",
         r"\bble+d\w* (?:out|to death)\b",
         r"\b(?:vomit\w*|throw\w* up|threw up|cough\w*|spit\w*|puk\w+)(?: \w+){0,3} blood\b|\bcoffee ground|\bblack tarry",
