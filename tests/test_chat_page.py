@@ -43,7 +43,7 @@ def load():
         time.sleep(0.05)
     return opening.load(sys.argv[1], max_new_tokens=20)
 
-page.serve(opening.Opening(load).begin(), "a tiny model", 0, sys.argv[3])
+page.serve(opening.Opening(load), "a tiny model", 0, sys.argv[3])
 """
 
 
@@ -105,7 +105,7 @@ def visit(browser):
         page.on("console", lambda one: faults.append(one.text) if "Content Security Policy" in one.text else None)
         page.on("dialog", lambda dialog: (faults.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
         page.goto(url)
-        page.wait_for_selector(FIELD)
+        ready(page)
         return page
 
     yield go
@@ -113,6 +113,11 @@ def visit(browser):
         context.close()
     outside = [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"]
     assert asked and not outside and not faults
+
+
+def ready(page) -> None:
+    """Buttons are there before anybody listens to them; the page's own script runs when all is."""
+    page.wait_for_function("field => document.querySelector(field)?.dir === 'auto'", arg=FIELD)
 
 
 def send(page, text: str) -> None:
@@ -226,7 +231,7 @@ def test_a_reload_forgets_stops_and_works(visit, address, stub):
     send(page, "slow 100")
     page.wait_for_selector(".bimedix-model")
     page.reload()
-    page.wait_for_selector(FIELD)
+    ready(page)
     assert turns(page) == []
     deadline = time.monotonic() + 10
     while stub.seen()["left"] == left and time.monotonic() < deadline:

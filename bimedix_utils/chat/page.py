@@ -200,7 +200,10 @@ def application(model: Model, title: str, transcript: str = "") -> Any:
 
 
 def serve(model: Model, title: str, port: int, transcript: str = "") -> None:
-    """Serve the page on 127.0.0.1 until interrupted. Raises `KitError` when the port is taken or the transcript cannot be written."""
+    """Serve the page on 127.0.0.1 until interrupted; an `Opening` begins to load now.
+
+    Raises `KitError` when the port is taken or the transcript cannot be written.
+    """
     import socket
 
     if transcript:
@@ -215,9 +218,12 @@ def serve(model: Model, title: str, port: int, transcript: str = "") -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # whoever reads the address below may come at once
     except OSError:
         raise KitError(f"port {port} is taken: make chat PORT=another") from None
+    if isinstance(model, Opening):
+        model.begin()  # not before: two threads that import the same libraries at once get in each other's way
     with listener:
         # The printed port is the one that was given out: 0 takes any free one.
         print(f"chat with {title} at http://127.0.0.1:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=2)).run(sockets=[listener])
+        uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2)).run(sockets=[listener])
