@@ -199,6 +199,12 @@ def test_what_a_reader_should_know_is_noted(model, note):
     assert [one.text for one in last if one.who == "note" and note in one.text]
 
 
+def test_a_letter_that_was_cut_in_two_is_not_shown():
+    talk = Conversation()
+    list(talk.say(Says("أسبرين\ufffd", cut=True), "ما الدواء؟"))
+    assert talk.shown[1] == Shown("model", "أسبرين") and talk.history[-1]["content"] == "أسبرين"
+
+
 def test_a_drug_name_in_latin_letters_is_no_other_language():
     assert said(Conversation(), Says("propranolol ينتمي إلى حاصرات بيتا"), "ما فئة بروبرانولول؟") == ["user", "model", "notice"]
     assert said(Conversation(), Says("beta blockers"), "ما فئة بروبرانولول؟") == ["user", "model", "note", "notice"]

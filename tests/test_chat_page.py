@@ -184,10 +184,13 @@ def test_the_language_changes_from_message_to_message(visit, address):
     assert [way for who, way, _ in shown if who == "user"] == ["ltr", "rtl", "ltr"]
     assert [way for who, way, _ in shown if who == "model"] == ["ltr", "rtl", "ltr"]
     assert [text for who, _, text in shown if who == "notice"] == [NOTICE["en"], NOTICE["ar"], NOTICE["en"]]
-    page.fill(FIELD, "ما")
+    page.fill(FIELD, "ما السكري؟")
     assert page.eval_on_selector(FIELD, "e => getComputedStyle(e).direction") == "rtl"
     page.fill(FIELD, "what")
     assert page.eval_on_selector(FIELD, "e => getComputedStyle(e).direction") == "ltr"
+    page.press(FIELD, "Shift+Enter")
+    done(page, 4)
+    assert turns(page)[-3] == ("user", "ltr", "what")
 
 
 @pytest.mark.parametrize(("text", "lang"), [("I have chest pain", "en"), ("لا أستطيع التنفس", "ar")])

@@ -17,6 +17,8 @@ from queue import Queue
 import pytest
 
 from bimedix_utils import serve, sources, synthesis, weights
+from bimedix_utils.chat import endpoint
+from bimedix_utils.chat.conversation import Ending
 from bimedix_utils.errors import KitError
 from bimedix_utils.serve import Completion, Generator
 from bimedix_utils.teacher import engine
@@ -316,6 +318,15 @@ def test_a_streaming_client_that_goes_away_stops_the_model(port):
     begun = time.monotonic()
     said(port, "Fever.", max_tokens=1)
     assert time.monotonic() - begun < whole / 2
+
+
+def test_the_chats_client_reads_its_stream(port):
+    model, ending = endpoint.EndpointModel(f"http://127.0.0.1:{port}/v1", max_new_tokens=12, instruction=""), Ending()
+    words = [piece for piece in model.stream([{"role": "user", "content": "Fever."}], threading.Event(), ending) if piece]
+    assert "".join(words).strip() == said(port, "Fever.") and len(words) > 1
+    assert ending.cut == (call(port, body("Fever."))[1]["choices"][0]["finish_reason"] == "length")
+    with pytest.raises(KitError, match="HTTP 400: the prompt has .* the model reads at most 4095"):
+        list(model.stream([{"role": "user", "content": "fever " * 20_000}], threading.Event(), Ending()))
 
 
 # What cannot be answered

@@ -156,7 +156,7 @@ class Conversation:
             shown.append(Shown("problem", saying("failed", lang, why=problem)))
             yield
             return
-        said = said.strip()
+        said = said.strip().rstrip("\ufffd")  # an answer cut between the bytes of a letter
         shown[place:] = [Shown("model", said)] if said else []
         if said:
             history += [asked, {"role": "assistant", "content": said}]

@@ -143,8 +143,9 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         state = gradio.HTML(words, visible=bool(words), elem_id="bimedix-status", js_on_load=None)
         shown = gradio.HTML(render.page([]), elem_id="bimedix-talk", min_height="30vh", max_height="55vh", js_on_load=None)
         field = gradio.Textbox(
-            show_label=False, lines=2, max_lines=8, elem_id="bimedix-field", autofocus=True, placeholder="Type here · يمكن الكتابة هنا"
-        )
+            show_label=False, lines=2, max_lines=8, elem_id="bimedix-field", autofocus=True,
+            placeholder="Type here (Shift+Enter sends) · يمكن الكتابة هنا",
+        )  # fmt: skip
         with gradio.Row(elem_id="bimedix-buttons"):
             send = gradio.Button("Send · إرسال", variant="primary", elem_id="bimedix-send")
             halt = gradio.Button("Stop · إيقاف", interactive=False, elem_id="bimedix-stop")
