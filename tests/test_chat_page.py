@@ -214,6 +214,13 @@ def test_an_emergency_stays_in_view_while_a_long_answer_grows_on_a_phone(visit, 
     assert in_view(page, ".bimedix-notice") and in_view(page, ".bimedix-emergency") and in_view(page, ".bimedix-fixed")
 
 
+def test_the_notice_stays_in_view_when_a_small_window_is_scrolled(visit, address):
+    page = visit(address, 400, 480)
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.scrollY") > 0 and in_view(page, ".bimedix-fixed")
+
+
 def test_stop_really_stops(visit, address, stub):
     page, left = visit(address), stub.seen()["left"]
     send(page, "slow 100")

@@ -34,7 +34,8 @@ STYLE = (
     render.STYLE
     + """
 #bimedix-notice{position:sticky;top:0;z-index:10}
-.gradio-container{max-width:60rem!important;margin:auto!important}
+#bimedix-status p{margin:0;font-size:.85em}
+.gradio-container{max-width:60rem!important;margin:auto!important;overflow:visible!important}
 #bimedix-talk .html-container{scrollbar-gutter:stable}
 @media (max-width:600px){.gradio-container,.gradio-container>main{padding:.4rem!important}#bimedix-buttons button{min-width:5rem!important}}
 """
@@ -141,7 +142,9 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         gradio.HTML(render.notice(), elem_id="bimedix-notice", js_on_load=None)
         words = status(model, transcript)
         state = gradio.HTML(words, visible=bool(words), elem_id="bimedix-status", js_on_load=None)
-        shown = gradio.HTML(render.page([]), elem_id="bimedix-talk", min_height="30vh", max_height="55vh", js_on_load=None)
+        shown = gradio.HTML(
+            render.page([]), elem_id="bimedix-talk", min_height="30vh", max_height="max(35vh, 100vh - 28rem)", js_on_load=None
+        )
         field = gradio.Textbox(
             show_label=False, lines=2, max_lines=8, elem_id="bimedix-field", autofocus=True,
             placeholder="Type here (Shift+Enter sends) · يمكن الكتابة هنا",
