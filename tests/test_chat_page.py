@@ -283,26 +283,22 @@ def test_a_long_arabic_text_fits_a_phone_and_20000_characters_are_refused_with_a
     assert turns(page)[-2][2] == streaming.ENGLISH
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<img src=x onerror=alert(1)><script>alert(2)</script><b>bold</b>",
-        "![x](http://192.0.2.1/x.png) [link](http://192.0.2.1/) `code` ${1+1} {{value}} <%= 1 %>",
-        "</p></div><style>*{display:none}</style><a href='javascript:alert(1)'>a</a>",
-    ],
+HOSTILE = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script><b>bold</b>",
+    "![x](http://192.0.2.1/x.png) [link](http://192.0.2.1/) `code` ${1+1} {{value}} <%= 1 %>",
+    "</p></div><style>*{display:none}</style><a href='javascript:alert(1)'>a</a>",
 )
-def test_html_markdown_and_templates_are_shown_as_text_from_both_sides(visit, address, text):
+
+
+def test_html_markdown_and_templates_are_shown_as_text_from_both_sides(visit, address):
     page = visit(address)
-    send(page, f"say {text}")
-    done(page)
-    shown = [(who, re.sub("[\u2066\u2069]", "", words)) for who, _, words in turns(page)]
-    assert shown[:2] == [("user", f"say {text}"), ("model", text)]
-    assert (
-        page.eval_on_selector(
-            ".bimedix-model", "e => e.querySelectorAll('img,script,style,a,code').length + e.querySelectorAll('b').length"
-        )
-        == 1
-    )
+    for n, text in enumerate(HOSTILE, 1):
+        send(page, f"say {text}")
+        done(page, n)
+        shown = [(who, re.sub("[\u2066\u2069]", "", words)) for who, _, words in turns(page)]
+        assert shown[3 * n - 3 : 3 * n - 1] == [("user", f"say {text}"), ("model", text)]
+    made = page.eval_on_selector_all(".bimedix-turn", "all => all.flatMap(e => [...e.querySelectorAll('*')].map(one => one.tagName))")
+    assert set(made) == {"B", "P"} and made.count("B") == 6, "only a name and a text in each turn; a notice has no name"
     assert page.is_visible(FIELD)
 
 
