@@ -312,12 +312,17 @@ def test_a_streaming_client_that_goes_away_stops_the_model(port):
     begun = time.monotonic()
     assert said(port, "Why?", max_tokens=2000)
     whole = time.monotonic() - begun
-    connection = leave(port, body("Why?", max_tokens=2000, stream=True))
-    assert b"data:" in connection.recv(100_000)
-    connection.close()
-    begun = time.monotonic()
-    said(port, "Fever.", max_tokens=1)
-    assert time.monotonic() - begun < whole / 2
+    waits = []
+    for _ in range(3):  # the quickest counts: the machine may be busy with something else
+        connection, received = leave(port, body("Why?", max_tokens=2000, stream=True)), b""
+        while b"data:" not in received:
+            received += (part := connection.recv(100_000))
+            assert part, "the server closed the connection"
+        connection.close()
+        begun = time.monotonic()
+        said(port, "Fever.", max_tokens=1)
+        waits.append(time.monotonic() - begun)
+    assert min(waits) < whole / 2
 
 
 def test_the_chats_client_reads_its_stream(port):
