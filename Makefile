@@ -17,6 +17,12 @@ SOURCE ?=
 ROLE ?=
 RENEW ?=
 PORT ?= 8000
+BASE ?=
+URL ?=
+URL_MODEL ?=
+ALLOW_REMOTE ?=
+PRECISION ?=
+TRANSCRIPT ?=
 LAPTOP ?=
 ROWS ?=
 GPU ?=
@@ -24,23 +30,24 @@ USD_PER_HOUR ?=
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve chat bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo '  variables: MODE=smoke|laptop|gpu|paper  NB="06 07"  RUN=name  RAW_DIR=folder  MODEL=hub-id-or-folder  DATA=folder  SET="NAME=VALUE ..."'
 
-setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build, EXTRAS=ray for a cluster)
+setup: $(STAMP) ## create .venv and install everything (TORCH_INDEX=<wheel index> for a GPU build, EXTRAS=ray,chat for more)
 
-$(STAMP): pyproject.toml requirements/cpu.txt requirements/torch_build.py
+$(STAMP): pyproject.toml requirements/cpu.txt requirements/chat.txt requirements/torch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), "Python 3.11 or 3.12 is needed: make setup PYTHON=python3.11"'
 	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt $$($(BIN)/python requirements/torch_build.py "$(TORCH_INDEX)")
-	$(BIN)/python -m pip install --quiet -c requirements/cpu.txt -e '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
-	touch $@
+	awk -F== '!seen[$$1]++' $(if $(findstring chat,$(EXTRAS)),requirements/chat.txt) requirements/cpu.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+	touch $(VENV)/.installed $@
 
 run: setup ## run the notebooks of MODE that are not fresh, then the report
 	@$(BIN)/python -m bimedix_utils.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
@@ -75,6 +82,11 @@ weights: setup ## fetch the small real model of laptop mode into data/raw/weight
 
 serve: setup ## serve that model, or MODEL, as an OpenAI-compatible teacher on this machine (PORT=8000)
 	@$(BIN)/python -m bimedix_utils.serve --model "$(MODEL)" --port $(PORT)
+
+chat: ## talk to MODE's tuned model, to MODEL or to the endpoint URL on a page in the browser (PORT=7860, TRANSCRIPT=file keeps what is said)
+	@$(MAKE) --no-print-directory setup EXTRAS=chat
+	@$(BIN)/python -m bimedix_utils.chat --mode "$(MODE)" --run "$(RUN)" --model "$(MODEL)" --base "$(BASE)" --url "$(URL)" --url-model "$(URL_MODEL)" \
+	--transcript "$(TRANSCRIPT)" $(if $(filter-out file,$(origin PORT)),--port $(PORT)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(ALLOW_REMOTE),--allow-remote)
 
 bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs/bench/teacher.json
 	@$(BIN)/python tests/benchmarks/teacher.py

@@ -2,22 +2,26 @@
 
 python -m bimedix_utils.serve --model data/raw/weights/wheel --port 8000
 
-`/v1/chat/completions` (without streaming) and `/v1/models`, on the loopback device only. Requests that wait together are generated
-together. For anything bigger use vLLM; `transformers serve` answers streaming clients only.
+`/v1/chat/completions` (whole or streamed) and `/v1/models`, on the loopback device only. Requests that wait together are generated
+together, a streamed one alone. For anything bigger use vLLM; `transformers serve` answers streaming clients only.
 """
 
 import argparse
 import asyncio
+import json
 import sys
+import threading
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import weights
+from .chat.local import pieces
 from .errors import KitError
 from .records import explain
 
@@ -32,7 +36,7 @@ class Message(BaseModel):
 
 
 class Completion(BaseModel):
-    """What a request may say; other keys of the API are ignored. Streaming, stop words and several answers at once are refused."""
+    """What a request may say; other keys of the API are ignored. Stop words and several answers at once are refused."""
 
     model_config = ConfigDict(extra="ignore")
     messages: list[Message] = Field(min_length=1)
@@ -40,6 +44,7 @@ class Completion(BaseModel):
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     stream: bool = False
+    stream_options: dict[str, Any] = {}
     n: int = 1
     stop: str | list[str] = []
 
@@ -51,11 +56,20 @@ class Completion(BaseModel):
 
     def refusal(self) -> str:
         """What is asked for and not done here, in words, or ""."""
-        if self.stream:
-            return "this server does not stream"
         if self.n != 1:
             return f"n = {self.n}: this server gives one answer to a request"
         return "this server knows no stop words" if self.stop else ""
+
+
+@dataclass(eq=False)  # two equal requests are two
+class Waiting:
+    """A request in the queue. `answered` ends with (text, finish reason, completion tokens); a streamed one also goes to `put`."""
+
+    prompt: list[int]
+    request: Completion
+    answered: asyncio.Future
+    put: Callable[[str], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)  # set when a streaming client went away
 
 
 @dataclass
@@ -89,10 +103,10 @@ class Generator:
             raise ValueError(f"the prompt has {len(ids)} tokens, the model reads at most {room - 1}")
         return ids
 
-    def fits(self, items: list) -> bool:
+    def fits(self, items: list[Waiting]) -> bool:
         """True when the longest prompt leaves room for the longest answer: padding must not cut what fits alone."""
-        longest = max(len(prompt) for prompt, *_ in items)
-        return longest + max(request.max_tokens for _, request, *_ in items) <= self.model.config.max_position_embeddings
+        longest = max(len(item.prompt) for item in items)
+        return longest + max(item.request.max_tokens for item in items) <= self.model.config.max_position_embeddings
 
     def generate(self, prompts: list[list[int]], requests: list[Completion]) -> list[tuple[str, str, int]]:
         """(text, finish reason, completion tokens) for each prompt; all share temperature and top-p."""
@@ -101,21 +115,34 @@ class Generator:
         room = self.model.config.max_position_embeddings - max(map(len, prompts))
         limit = min(max(request.max_tokens for request in requests), room)
         batch = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
-        sampling = {"do_sample": True, "temperature": requests[0].temperature, "top_p": requests[0].top_p}
         with torch.inference_mode():
             out = self.model.generate(
-                **batch, max_new_tokens=limit, pad_token_id=self.tokenizer.pad_token_id,
-                **(sampling if requests[0].temperature > 0 else {"do_sample": False, "temperature": None, "top_p": None}),
-            )  # fmt: skip
+                **batch, max_new_tokens=limit, pad_token_id=self.tokenizer.pad_token_id, **self._sampling(requests[0])
+            )
+        rows = out[:, batch["input_ids"].shape[1] :].tolist()
+        return [self._result(row[: request.max_tokens]) for request, row in zip(requests, rows, strict=True)]
+
+    def stream(self, item: Waiting) -> tuple[str, str, int]:
+        """The same for one prompt, its words handed to `item.put` as they are made; ends early once `item.stop` is set."""
+        limit = min(item.request.max_tokens, self.model.config.max_position_embeddings - len(item.prompt))
+        made: list[int] = []
+        for words in pieces(self.model, self.tokenizer, item.prompt, item.stop, made, max_new_tokens=limit, **self._sampling(item.request)):
+            if words:
+                item.put(words)
+        return self._result(made)
+
+    @staticmethod
+    def _sampling(request: Completion) -> dict[str, Any]:
+        if request.temperature > 0:
+            return {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p}
+        return {"do_sample": False, "temperature": None, "top_p": None}
+
+    def _result(self, made: list[int]) -> tuple[str, str, int]:
         ends = self.model.generation_config.eos_token_id
         ends = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
-        results = []
-        for request, row in zip(requests, out[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-            kept = row[: request.max_tokens]
-            stop = next((place for place, token in enumerate(kept) if token in ends), None)
-            text = self.tokenizer.decode(kept[:stop], skip_special_tokens=True)
-            results.append((text.strip(), "length" if stop is None else "stop", len(kept) if stop is None else stop + 1))
-        return results
+        stop = next((place for place, token in enumerate(made) if token in ends), None)
+        text = self.tokenizer.decode(made[:stop], skip_special_tokens=True)
+        return text.strip(), "length" if stop is None else "stop", len(made) if stop is None else stop + 1
 
 
 class Server:
@@ -158,41 +185,92 @@ class Server:
         except (ValueError, TypeError, LookupError, RecursionError) as error:  # an unknown charset; brackets without end
             reason = explain(error) if isinstance(error, ValidationError) else str(error)
             return web.json_response({"error": {"message": reason, "type": "invalid_request_error"}}, status=400)
-        answered = asyncio.get_running_loop().create_future()
-        await self.queue.put((prompt, wanted, answered))
-        text, finish, counted = await answered
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": counted, "total_tokens": len(prompt) + counted}
+        item = Waiting(prompt, wanted, asyncio.get_running_loop().create_future())
+        if wanted.stream:
+            return await self._stream(request, item)
+        await self.queue.put(item)
+        text, finish, counted = await item.answered
+        usage = _usage(prompt, counted)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
         return web.json_response(
             {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion", "created": int(time.time()), "model": self.model_name,
              "choices": [choice], "usage": usage}
         )  # fmt: skip
 
+    async def _stream(self, request: Any, item: Waiting) -> Any:
+        """The answer as server-sent events, a chunk for each piece; a client that goes away stops the model."""
+        from aiohttp import web
+
+        loop, words = asyncio.get_running_loop(), asyncio.Queue()
+        item.put = lambda piece: loop.call_soon_threadsafe(words.put_nowait, piece)
+        item.answered.add_done_callback(lambda _: words.put_nowait(None))
+        head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": self.model_name,
+        }
+        reply = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+
+        async def send(delta: dict, finish: str | None = None) -> None:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            await reply.write(f"data: {json.dumps({**head, 'choices': [choice]})}\n\n".encode())
+
+        try:
+            await reply.prepare(request)
+            await self.queue.put(item)
+            await send({"role": "assistant", "content": ""})
+            begun = False
+            while (piece := await words.get()) is not None:
+                piece = piece if begun else piece.lstrip()  # a whole answer is stripped as well
+                if piece:
+                    begun = True
+                    await send({"content": piece})
+            if error := item.answered.exception():
+                await reply.write(f"data: {json.dumps({'error': {'message': type(error).__name__, 'type': 'server_error'}})}\n\n".encode())
+                return reply
+            _, finish, counted = item.answered.result()
+            await send({}, finish)
+            if item.request.stream_options.get("include_usage"):
+                await reply.write(f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(item.prompt, counted)})}\n\n".encode())
+            await reply.write(b"data: [DONE]\n\n")
+            return reply
+        finally:
+            item.stop.set()
+            item.answered.cancel()
+
     async def _work(self) -> None:
-        waiting: list = []
+        waiting: list[Waiting] = []
         while True:
             if not waiting:
                 waiting.append(await self.queue.get())
             while not self.queue.empty():
                 waiting.append(self.queue.get_nowait())
-            settings = waiting[0][1].temperature, waiting[0][1].top_p
-            waiting = [item for item in waiting if not item[2].done()]  # done: the client went away
-            batch: list = []
-            for item in waiting:
-                alike = (item[1].temperature, item[1].top_p) == settings
-                if alike and len(batch) < MAX_BATCH and (not batch or self.generator.fits([*batch, item])):
+            waiting = [item for item in waiting if not item.answered.done()]  # done: the client went away
+            if not waiting:
+                continue
+            settings = waiting[0].request.temperature, waiting[0].request.top_p
+            batch: list[Waiting] = waiting[:1]
+            for item in waiting[1:]:
+                alike = (item.request.temperature, item.request.top_p) == settings and not (item.put or batch[0].put)
+                if alike and len(batch) < MAX_BATCH and self.generator.fits([*batch, item]):
                     batch.append(item)
             waiting = [item for item in waiting if item not in batch]
-            if not batch:
-                continue
-            prompts, requests, futures = map(list, zip(*batch, strict=True))
             try:
-                results = await asyncio.to_thread(self.generator.generate, prompts, requests)
+                if batch[0].put:
+                    results = [await asyncio.to_thread(self.generator.stream, batch[0])]
+                else:
+                    prompts, requests = [item.prompt for item in batch], [item.request for item in batch]
+                    results = await asyncio.to_thread(self.generator.generate, prompts, requests)
             except Exception as error:
                 results = [error] * len(batch)
-            for future, result in zip(futures, results, strict=True):
-                if not future.done():
-                    future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+            for item, result in zip(batch, results, strict=True):
+                if not item.answered.done():
+                    item.answered.set_exception(result) if isinstance(result, Exception) else item.answered.set_result(result)
+
+
+def _usage(prompt: list[int], completion_tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": len(prompt), "completion_tokens": completion_tokens, "total_tokens": len(prompt) + completion_tokens}
 
 
 def main() -> int:

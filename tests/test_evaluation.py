@@ -1,4 +1,4 @@
-"""Statistics against known values, the paper's tables against their own cells, comparison, speed arithmetic and the chat's warnings."""
+"""Statistics against known values, the paper's tables against their own cells, comparison and speed arithmetic."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import chat, display, speed, tasks
+from bimedix_utils import display, speed, tasks
 from bimedix_utils.evaluation import compare, paper, statistics
 from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
@@ -115,31 +115,6 @@ def test_interleaved_rounds_take_turns():
     calls = []
     pairs = speed.interleaved(lambda: calls.append("a") or 1.0, lambda: calls.append("b") or 2.0, 3)
     assert "".join(calls) == "ab" + "ab" + "ba" + "ab" and speed.ratio(pairs) == (2.0, 2.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I have chest pain",
-        "He can't breathe",
-        "she is suicidal",
-        "I took too many pills",
-        "ألم في الصدر",
-        "أريد الانتحار",
-        "لا أستطيع التنفس",
-        "جرعة زائدة",
-    ],
-)
-def test_emergencies_are_answered_before_the_model(text):
-    shown = chat.answer(lambda history: "model words", [], text)
-    assert [who for who, _ in shown] == ["emergency", "model", "notice"]
-    assert chat.language(shown[0][1]) == chat.language(text) == chat.language(shown[2][1])
-
-
-def test_ordinary_questions_get_no_warning_but_always_the_notice():
-    history: list[dict[str, str]] = []
-    assert [who for who, _ in chat.answer(lambda h: "x", history, "What is a beta blocker?")] == ["model", "notice"]
-    assert [m["role"] for m in history] == ["user", "assistant"]
 
 
 def test_html_is_escaped_and_arabic_marked_right_to_left():

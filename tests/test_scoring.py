@@ -8,7 +8,7 @@ import pytest
 from support.tiny import mcqa
 
 from bimedix_utils import models
-from bimedix_utils.errors import AuditError, InputError
+from bimedix_utils.errors import AuditError
 from bimedix_utils.evaluation import forward, generation, scoring
 from bimedix_utils.evaluation.forms import Form, asked, split_tokens
 
@@ -147,11 +147,3 @@ def test_labels_of_two_tokens_are_scored_whole(loaded):
     assert [len(tokens) for tokens in after] == [2, 2, 2, 2]
     (sample,) = scoring.score(model, Splitting(), [row], form)
     assert sample.loglikelihoods == pytest.approx(list(plain(model, Splitting(), row, form)), abs=1e-4)
-
-
-def test_chat_answers_refuse_turns_that_do_not_alternate(loaded):
-    from bimedix_utils import chat
-
-    assert isinstance(chat.reply(*loaded, [{"role": "user", "content": "Hello"}], 3), str)
-    with pytest.raises(InputError, match="alternate"):
-        chat.reply(*loaded, [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], 3)

@@ -17,6 +17,8 @@ from queue import Queue
 import pytest
 
 from bimedix_utils import serve, sources, synthesis, weights
+from bimedix_utils.chat import endpoint
+from bimedix_utils.chat.conversation import Ending
 from bimedix_utils.errors import KitError
 from bimedix_utils.serve import Completion, Generator
 from bimedix_utils.teacher import engine
@@ -229,7 +231,7 @@ def test_a_long_prompt_does_not_cut_its_neighbours_answer(generator):
     per_word = (length - len(generator.encode(Completion(**body("fever " * 1000))))) / 1000
     long = body("fever " * int(2000 + (ROOM - 6 - length) / per_word), max_tokens=20)
     short = body("Fever.", max_tokens=20)
-    items = [(generator.encode(wanted), wanted) for wanted in (Completion(**short), Completion(**long))]
+    items = [serve.Waiting(generator.encode(wanted), wanted, None) for wanted in (Completion(**short), Completion(**long))]
     assert asked(generator, short)[0][1:] == ("length", 20) and asked(generator, long)[0][2] < 20
     assert generator.fits(items[:1]) and not generator.fits(items)
 
@@ -263,6 +265,75 @@ def test_one_answer_may_end_while_its_neighbour_goes_on(generator, stopping):
     assert asked(generator, body("Fever."), body("Why?")) == alone
 
 
+# Streaming
+
+
+def events(port: int, wanted: dict) -> list[dict]:
+    """The events of a streamed answer, the mark at its end left out."""
+    raw = json.dumps({**wanted, "stream": True}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", raw, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        assert reply.headers["Content-Type"] == "text/event-stream"
+        lines = [line.removeprefix("data: ") for line in reply.read().decode().split("\n\n") if line]
+    assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("text", PROMPTS[:3])
+def test_a_streamed_answer_is_the_whole_answer_in_pieces(text, port):
+    whole = call(port, body(text, max_tokens=40))[1]
+    *parts, last = events(port, body(text, max_tokens=40))
+    words = [part["choices"][0]["delta"].get("content", "") for part in parts]
+    assert "".join(words).strip() == whole["choices"][0]["message"]["content"]
+    assert sum(map(bool, words)) > 1 and {part["choices"][0]["finish_reason"] for part in parts} == {None}
+    assert last["choices"][0] == {"index": 0, "delta": {}, "finish_reason": whole["choices"][0]["finish_reason"]}
+    assert len({part["id"] for part in [*parts, last]}) == 1 and last["object"] == "chat.completion.chunk"
+
+
+def test_a_streamed_answer_counts_its_tokens_when_asked(port):
+    usage = call(port, body("Fever.", max_tokens=9))[1]["usage"]
+    assert events(port, body("Fever.", max_tokens=9, stream_options={"include_usage": True}))[-1]["usage"] == usage
+
+
+def test_whole_and_streamed_requests_at_once_are_all_answered(port):
+    alone = said(port, "Why?", max_tokens=30)
+
+    def one(stream: bool) -> str:
+        if not stream:
+            return said(port, "Why?", max_tokens=30)
+        return "".join(part["choices"][0]["delta"].get("content", "") for part in events(port, body("Why?", max_tokens=30))).strip()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, [True, False] * 4)) == [alone] * 8
+
+
+def test_a_streaming_client_that_goes_away_stops_the_model(port):
+    """Two thousand tokens take this model longer than the test waits for the next answer."""
+    begun = time.monotonic()
+    assert said(port, "Why?", max_tokens=2000)
+    whole = time.monotonic() - begun
+    waits = []
+    for _ in range(3):  # the quickest counts: the machine may be busy with something else
+        connection, received = leave(port, body("Why?", max_tokens=2000, stream=True)), b""
+        while b"data:" not in received:
+            received += (part := connection.recv(100_000))
+            assert part, "the server closed the connection"
+        connection.close()
+        begun = time.monotonic()
+        said(port, "Fever.", max_tokens=1)
+        waits.append(time.monotonic() - begun)
+    assert min(waits) < whole / 2
+
+
+def test_the_chats_client_reads_its_stream(port):
+    model, ending = endpoint.EndpointModel(f"http://127.0.0.1:{port}/v1", max_new_tokens=12, instruction=""), Ending()
+    words = [piece for piece in model.stream([{"role": "user", "content": "Fever."}], threading.Event(), ending) if piece]
+    assert "".join(words).strip() == said(port, "Fever.") and len(words) > 1
+    assert ending.cut == (call(port, body("Fever."))[1]["choices"][0]["finish_reason"] == "length")
+    with pytest.raises(KitError, match="HTTP 400: the prompt has .* the model reads at most 4095"):
+        list(model.stream([{"role": "user", "content": "fever " * 20_000}], threading.Event(), Ending()))
+
+
 # What cannot be answered
 
 WRONG = {
@@ -271,7 +342,6 @@ WRONG = {
     "another role": (body("", messages=[{"role": "doctor", "content": "Hi"}]), "role"),
     "no content": (body("", messages=[{"role": "user"}]), "content"),
     "content is no text": (body("", messages=[{"role": "user", "content": 5}]), "content"),
-    "streaming": (body("Hi", stream=True), "does not stream"),
     "negative temperature": (body("Hi", temperature=-1), "temperature"),
     "no tokens": (body("Hi", max_tokens=0), "max_tokens"),
     "top-p 0": (body("Hi", top_p=0), "top_p"),
@@ -329,7 +399,7 @@ def test_another_path_is_404(port):
 def test_a_bad_request_does_not_spoil_the_good_ones_beside_it(port):
     alone = said(port, "Why?")
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda wanted: call(port, wanted), [body("Why?"), b"{half", body("Hi", stream=True), body("Why?")] * 2))
+        results = list(pool.map(lambda wanted: call(port, wanted), [body("Why?"), b"{half", body("Hi", n=2), body("Why?")] * 2))
     assert [status for status, _ in results] == [200, 400, 400, 200] * 2
     assert {value["choices"][0]["message"]["content"] for status, value in results if status == 200} == {alone}
 
@@ -381,7 +451,7 @@ class Fake:
         return request.messages
 
     def fits(self, items):
-        return all(prompt[-1].content != "long" for prompt, *_ in items)
+        return all(item.prompt[-1].content != "long" for item in items)
 
     def generate(self, prompts, requests):
         texts = [prompt[-1].content for prompt in prompts]
