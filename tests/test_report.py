@@ -194,7 +194,9 @@ def test_two_equal_headings_get_two_ids_and_an_empty_head_is_no_head():
 
 def test_a_formula_is_drawn_with_its_source_as_text():
     drawn = prose.formula(r"W + \frac{\alpha}{r} B A")
-    assert drawn.startswith('<svg role="img" aria-label="W + \\frac{\\alpha}{r} B A"') and "currentColor" in drawn
+    assert (
+        drawn.startswith('<svg role="img" aria-label="W + \\frac{\\alpha}{r} B A"') and "currentColor" in drawn and "#ffffff" not in drawn
+    )
     twice = prose.clean(f"<p>{drawn} and {drawn}</p>", prose.Ids(), "")
     names, uses = re.findall(r' id="([^"]+)"', twice), re.findall(r'xlink:href="#([^"]+)"', twice)
     assert len(names) == len(set(names)) >= 6 and set(uses) <= set(names), "glyphs of two formulas share a name"

@@ -54,6 +54,7 @@ p code,li code,td code,h2 code,h1 code{background:var(--panel);padding:.05rem .2
 .output{padding:.1rem 0 .1rem .8rem;border-inline-start:4px solid var(--line);margin:.3rem 0 1rem}
 .label{margin:0;font-size:.8rem;color:var(--soft)}
 img{max-width:100%;height:auto;background:#fff;padding:4px;border-radius:4px}svg{vertical-align:middle;max-width:100%}
+.chapters{list-style:none;padding:0}
 figure{margin:1.2rem 0}figcaption{color:var(--soft);font-size:.9rem}
 details{border:1px solid var(--line);border-radius:4px;padding:.3rem .8rem;margin:.7rem 0}summary{cursor:pointer;font-weight:600}
 blockquote{margin:1rem 0;padding:.1rem 1rem;border-inline-start:4px solid var(--line)}

@@ -55,6 +55,7 @@ def formula(tex: str) -> str:
     drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn[drawn.index("<svg") :], flags=re.DOTALL).replace(
         _INK, "currentColor"
     )
+    drawn = re.sub(r'<g id="patch_1">.*?</g>', "", drawn, flags=re.DOTALL)  # the white ground of the figure
     points = float(re.search(r'height="([\d.]+)pt"', drawn)[1])
     drawn = re.sub(r' (?:width|height)="[\d.]+pt"', "", drawn, count=2)
     frame = f'<svg role="img" aria-label="{html.escape(source, quote=True)}" style="height:{points / 10:.2f}em"'

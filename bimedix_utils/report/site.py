@@ -7,7 +7,7 @@ from typing import Any
 
 from . import glossary, prose
 from .notebook import Chapter
-from .page import links, notice, page, scrolling, table
+from .page import links, notice, page, table
 
 CARDS = {  # words -> where a run leaves the card
     "Adapter (model card)": "06_finetune_qlora/adapter/README.md",
@@ -72,16 +72,15 @@ def _beside(before: Chapter | None, after: Chapter | None) -> str:
 
 
 def _index(run: str, chapters: list[Chapter], manifests: dict[str, Any], results: dict[str, Any]) -> str:
-    rows = []
+    items = []
     for chapter in chapters:
         facts = manifests.get(chapter.stem, {})
-        seconds = f"{facts['seconds'] / 60:.1f}" if "seconds" in facts else "not run to its end"
-        cells = [seconds, f"{facts['peak_memory_mb']:,}" if facts else "-", str(len(chapter.exercises))]
-        link = f'<th scope="row"><a href="{chapter.stem}.html">{html.escape(chapter.title)}</a></th>'
-        rows.append(f"<tr>{link}<td>{html.escape(chapter.purpose)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("notebook", "purpose", "minutes", "peak MB", "exercises"))
-    made = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    overview = scrolling(made, "The notebooks of this run", wide=True)
+        took = f"{facts['seconds'] / 60:.1f} minutes, {facts['peak_memory_mb']:,} MB at its peak" if facts else "not run to its end"
+        items.append(
+            f'<li><p><a href="{chapter.stem}.html"><strong>{html.escape(chapter.title)}</strong></a><br>{html.escape(chapter.purpose)}<br>'
+            f'<span class="label">{took}; {len(chapter.exercises)} exercises</span></p></li>'
+        )
+    overview = f'<ul class="chapters">{"".join(items)}</ul>'
     left_out = [f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, stage in results.items() for text in stage["not_run"]]
     asked = sum(len(chapter.exercises) for chapter in chapters)
     return "\n".join(
