@@ -17,6 +17,10 @@ SOURCE ?=
 ROLE ?=
 RENEW ?=
 PORT ?= 8000
+REPO ?=
+WHAT ?=
+DRY_RUN ?= 1
+LAB_FLAGS ?=
 LAPTOP ?=
 ROWS ?= 1300000
 GPU ?=
@@ -27,7 +31,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,8 +49,11 @@ $(STAMP): pyproject.toml requirements/cpu.txt requirements/torch_build.py
 run: setup ## run the notebooks of MODE that are not fresh, then the report
 	@$(BIN)/python -m bimedix_utils.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
 
-report: setup ## render a finished run as HTML
+report: setup ## render a finished run as pages that open offline: notebooks, exercises, glossary, figures, cards
 	@$(BIN)/python -m bimedix_utils.pipeline report --mode "$(MODE)" --set $(GIVEN)
+
+publish: setup ## show exactly what would be uploaded of a run (REPO=owner/name, WHAT="adapter merged mix testset"); DRY_RUN=0 uploads it
+	@$(BIN)/python -m bimedix_utils.publish --mode "$(MODE)" --run "$(RUN)" --repo "$(REPO)" --what "$(WHAT)" --dry-run "$(DRY_RUN)"
 
 test: setup ## lint, unit tests, the smoke chain, strict check of the committed notebook outputs
 	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
@@ -58,8 +65,8 @@ test-fast: setup ## lint and unit tests only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
 	$(BIN)/python -m pytest -m unit
 
-lab: setup ## open JupyterLab at the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks 00_check_environment.ipynb
+lab: setup ## open JupyterLab at the start page (LAB_FLAGS="--no-browser" for a machine without a browser)
+	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.default_url="/lab/tree/START_HERE.md?factory=Markdown%20Preview" $(LAB_FLAGS)
 
 lint: setup ## check and format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format bimedix_utils tests requirements
