@@ -66,7 +66,7 @@ test-fast: setup ## lint and unit tests only
 	$(BIN)/python -m pytest -m unit
 
 lab: setup ## open JupyterLab at the start page (LAB_FLAGS="--no-browser" for a machine without a browser)
-	$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.default_url="/lab/tree/START_HERE.md?factory=Markdown%20Preview" $(LAB_FLAGS)
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.app_settings_dir=notebooks/.lab --LabApp.default_url=/lab/tree/notebooks/START_HERE.md $(LAB_FLAGS)
 
 lint: setup ## check and format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format bimedix_utils tests requirements

@@ -251,3 +251,19 @@ def test_a_broken_glossary_is_refused_by_line(tmp_path, row, message):
     (tmp_path / "g.csv").write_text("term\n", encoding="utf-8")
     with pytest.raises(InputError, match="columns"):
         glossary.read(tmp_path / "g.csv")
+
+
+def test_jupyterlab_opens_at_a_start_page_whose_links_lead_to_files():
+    """`make lab` once named a file that JupyterLab looked for in another folder, and ended with an error."""
+    start = NOTEBOOKS / "START_HERE.md"
+    links = re.findall(r"\]\(([^)]+)\)", start.read_text(encoding="utf-8"))
+    assert {path.name for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")} <= set(links) and all((NOTEBOOKS / link).exists() for link in links)
+    lab = next(line for line in (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8").splitlines() if "/jupyter lab" in line)
+    assert (
+        "default_url=/lab/tree/notebooks/START_HERE.md" in lab and "--notebook-dir=. " in lab and "app_settings_dir=notebooks/.lab" in lab
+    )
+    settings = json.loads((NOTEBOOKS / ".lab" / "overrides.json").read_text(encoding="utf-8"))
+    assert settings["@jupyterlab/apputils-extension:notification"] == {"checkForUpdates": False, "fetchNews": "false"}, (
+        "asks another machine"
+    )
+    assert settings["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
