@@ -31,7 +31,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve answer-batch bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ weights: setup ## fetch the small real model of laptop mode into data/raw/weight
 
 serve: setup ## serve that model, or MODEL, as an OpenAI-compatible teacher on this machine (PORT=8000)
 	@$(BIN)/python -m bimedix_utils.serve --model "$(MODEL)" --port $(PORT)
+
+answer-batch: setup ## answer request files of TEACHER=batch by `make serve` (PORT=8000): a stand-in for vllm run-batch
+	@$(BIN)/python -m bimedix_utils.teacher.answer_files --url http://127.0.0.1:$(PORT)/v1
 
 bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs/bench/teacher.json
 	@$(BIN)/python tests/benchmarks/teacher.py
