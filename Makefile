@@ -23,6 +23,10 @@ URL_MODEL ?=
 ALLOW_REMOTE ?=
 PRECISION ?=
 TRANSCRIPT ?=
+REPO ?=
+WHAT ?=
+DRY_RUN ?= 1
+LAB_FLAGS ?=
 LAPTOP ?=
 ROWS ?=
 GPU ?=
@@ -30,10 +34,11 @@ USD_PER_HOUR ?=
 # Only what was given is passed on: everything else comes from the preset.
 GIVEN = $(if $(RUN),RUN=$(RUN)) $(if $(RAW_DIR),"RAW_DIR=$(RAW_DIR)") $(if $(MODEL),"MODEL=$(MODEL)") $(if $(DATA),"DATA=$(DATA)") $(SET)
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider -q
+# One stamp for each set of extras: a further extra is installed though the rest was.
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve chat bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve chat answer-batch bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,8 +57,11 @@ $(STAMP): pyproject.toml requirements/cpu.txt requirements/chat.txt requirements
 run: setup ## run the notebooks of MODE that are not fresh, then the report
 	@$(BIN)/python -m bimedix_utils.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
 
-report: setup ## render a finished run as HTML
+report: setup ## render a finished run as pages that open offline: notebooks, exercises, glossary, figures, cards
 	@$(BIN)/python -m bimedix_utils.pipeline report --mode "$(MODE)" --set $(GIVEN)
+
+publish: setup ## show exactly what would be uploaded of a run (REPO=owner/name, WHAT="adapter merged mix testset"); DRY_RUN=0 uploads it
+	@$(BIN)/python -m bimedix_utils.publish --mode "$(MODE)" --run "$(RUN)" --repo "$(REPO)" --what "$(WHAT)" --dry-run "$(DRY_RUN)"
 
 test: setup ## lint, unit tests, the smoke chain, strict check of the committed notebook outputs
 	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
@@ -65,8 +73,8 @@ test-fast: setup ## lint and unit tests only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
 	$(BIN)/python -m pytest -m unit
 
-lab: setup ## open JupyterLab at the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks 00_check_environment.ipynb
+lab: setup ## open JupyterLab at the start page (LAB_FLAGS="--no-browser" for a machine without a browser)
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.app_settings_dir=notebooks/.lab --LabApp.default_url=/lab/tree/notebooks/START_HERE.md $(LAB_FLAGS)
 
 lint: setup ## check and format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format bimedix_utils tests requirements
@@ -87,6 +95,9 @@ chat: ## talk to MODE's tuned model, to MODEL or to the endpoint URL on a page i
 	@$(MAKE) --no-print-directory setup EXTRAS=chat
 	@$(BIN)/python -m bimedix_utils.chat --mode "$(MODE)" --run "$(RUN)" --model "$(MODEL)" --base "$(BASE)" --url "$(URL)" --url-model "$(URL_MODEL)" \
 	--transcript "$(TRANSCRIPT)" $(if $(filter-out file,$(origin PORT)),--port $(PORT)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(ALLOW_REMOTE),--allow-remote)
+
+answer-batch: setup ## answer request files of TEACHER=batch by `make serve` (PORT=8000): a stand-in for vllm run-batch
+	@$(BIN)/python -m bimedix_utils.teacher.answer_files --url http://127.0.0.1:$(PORT)/v1
 
 bench-teacher: setup ## measure the teacher engine, about 6 minutes; writes runs/bench/teacher.json
 	@$(BIN)/python tests/benchmarks/teacher.py
