@@ -1,4 +1,4 @@
-"""Statistics against known values, the paper's tables against their own cells, comparison, speed arithmetic and the chat's warnings."""
+"""Statistics against known values, the paper's tables against their own cells, comparison and the chat's warnings."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import chat, display, speed, tasks
+from bimedix_utils import chat, display, tasks
 from bimedix_utils.evaluation import compare, paper, statistics
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.records import Record
@@ -91,20 +91,6 @@ def test_missing_tasks_are_not_run_rather_than_numbers():
     assert len(rows) == 27
     assert by_place["en", "Ana"][3:5] == ("75.0", "4")
     assert by_place["ar", "Ana"][3] == by_place["both", "Ana"][3] == by_place["en", "CKG"][3] == "not run in this mode"
-
-
-def test_equal_total_size_and_used_parameters():
-    sparse = speed.Shape(64, 128, 2, 4, 8, 100)
-    a, b = speed.build(sparse, 1), speed.build(speed.equal_dense(sparse), 1)
-    (total, used), (dense_total, dense_used) = speed.parameters(a), speed.parameters(b)
-    assert abs(total - dense_total) == 2 * 64 * 8  # the routers
-    assert total - used == 2 * 6 * 3 * 64 * 128 and dense_total == dense_used
-
-
-def test_interleaved_rounds_take_turns():
-    calls = []
-    pairs = speed.interleaved(lambda: calls.append("a") or 1.0, lambda: calls.append("b") or 2.0, 3)
-    assert "".join(calls) == "ab" + "ab" + "ba" + "ab" and speed.ratio(pairs) == (2.0, 2.0, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ def ratios_figure(predictions: Sequence[Prediction], title: str) -> "Axes":
 
 
 def parts_figure(parts: Mapping[str, Mapping[str, float]], title: str, unit: str) -> "Axes":
-    """One bar for each case, stacked by part: {case: {part: amount}}, parts in the order of the first case."""
+    """One bar for each case, stacked by part: {case: {part: amount}}, at most five parts, in the order of the first case."""
     axis = display.axes(title, unit, size=(9.0, 1.8 + 0.5 * len(parts)))
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
     names = list(next(iter(parts.values())))
-    for colour, name in zip(colours, names, strict=True):
+    for colour, name in zip(colours[: len(names)], names, strict=True):
         left = [sum(amounts[other] for other in names[: names.index(name)]) for amounts in parts.values()]
         axis.barh(list(parts), [amounts[name] for amounts in parts.values()], left=left, color=colour, label=name)
     axis.invert_yaxis()
