@@ -27,7 +27,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report test test-fast lab lint refresh sources weights serve bench-teacher bench-checks bench-mix bench-train bench-memory bench-speed plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ bench-train: setup ## measure the training step against TRL, about 20 minutes, n
 
 bench-memory: setup ## hold the plan's memory model against measured peaks, about 10 minutes; renews data/studies/memory.csv
 	@$(BIN)/python tests/benchmarks/memory.py
+
+bench-speed: setup ## sparse against dense, measured and predicted, about 10 minutes; writes runs/bench/speed.json (STUDY=1 renews data/studies too)
+	@$(BIN)/python tests/benchmarks/speed.py $(if $(STUDY),--study)
 
 plan: setup ## memory, steps, hours and cost of MODE's training, no GPU needed (GPU="A100 80GB" for another one, USD_PER_HOUR=price)
 	@$(BIN)/python -m bimedix_utils.plan --mode "$(MODE)" --run "$(RUN)" $(if $(GPU),--gpu "$(GPU)") $(if $(USD_PER_HOUR),--usd-per-hour $(USD_PER_HOUR))
