@@ -155,7 +155,7 @@ def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
     assert all(".experts." in name for name, _ in seen) and len({name for name, _ in seen}) == len(seen)
     assert sweeps.bytes == 4 * 2 * 8 * 3 * 64 * 128
     machine = sweeps.machine({1: [1.0, 2.0, 9.0]}, [0.5])
-    assert machine.bandwidth == {1: sweeps.bytes / 2} and machine.flops == 6 * 2 * 512 * 64 * 128 / 0.5
+    assert machine.bandwidth == {1: sweeps.bytes / 2} and machine.flops == 3 * 2 * 256 * 64 * 128 / 0.5
     probed = speed.probe(model, [1, 2], rounds=2)
     assert set(probed.bandwidth) == {1, 2} and min(probed.bandwidth.values()) > 0 and probed.flops > 0
     with pytest.raises(InputError, match="no expert and no MLP"):

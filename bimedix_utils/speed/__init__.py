@@ -11,7 +11,8 @@ from .measure import Ratio, decode_seconds, interleaved, prefill_seconds, ratio,
 from .probes import Machine, Sweeps, cache_bytes, probe
 from .roofline import Work, distinct_experts, predict, rests, uniform, work
 from .shapes import Shape, equal_active, equal_total
-from .trial import DENSE, Plan, Prediction, Trial, run, trio
+from .study import Studied, conditions, studied
+from .trial import DENSE, Plan, Prediction, Trial, batches, precisions, run, trio
 
 __all__ = [
     "DENSE",
@@ -22,10 +23,13 @@ __all__ = [
     "Ratio",
     "Shape",
     "Sweeps",
+    "Studied",
     "Trial",
     "Work",
+    "batches",
     "build",
     "cache_bytes",
+    "conditions",
     "decode_seconds",
     "distinct_experts",
     "equal_active",
@@ -37,6 +41,7 @@ __all__ = [
     "languages",
     "parameters",
     "pool",
+    "precisions",
     "predict",
     "prefill_seconds",
     "probe",
@@ -44,6 +49,7 @@ __all__ = [
     "rests",
     "routed",
     "run",
+    "studied",
     "trio",
     "uniform",
     "vllm",

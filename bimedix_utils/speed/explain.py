@@ -85,6 +85,27 @@ def explained(
     return found
 
 
+def best(shape: Shape, gpu: Gpu, batch: int = 1, precision: str = "bf16", context: int = 512) -> float | None:
+    """Tokens a second, all rows together, that a GPU's data sheet allows at best on as many cards as the weights need; None: not found."""
+    machine = of_gpu(gpu)
+    return machine and cards(shape, gpu, precision) * batch / predict(shape, machine, batch, context, precision)
+
+
+def gpu_rows(gpus: Sequence[Gpu], batches: Sequence[int], claim: float, sparse: Shape, dense: Shape = LLAMA_2_70B) -> list[tuple[str, ...]]:
+    """A line for each GPU: cards and best tokens/s of both models at one row, the ratios by batch, the claim's share at the first batch."""
+    lines = []
+    for gpu in gpus:
+        found = explained([gpu], batches, claim, sparse, dense)
+        rates = [best(shape, gpu) for shape in (sparse, dense)]
+        words = []
+        for shape, rate in zip((sparse, dense), rates, strict=True):
+            words += [str(cards(shape, gpu)), "not found" if rate is None else f"{rate:,.0f}"]
+        ratios = ["not found" if one is None else f"{one.ratio:.2f}" for one in found]
+        share = "not found" if found[0] is None else f"{found[0].share:.0%}"
+        lines.append((gpu.name, *words, *ratios, share))
+    return lines
+
+
 def needed_bandwidth(shape: Shape, tokens_per_s: float, precision: str, context: int = 512) -> float:
     """Bytes a second that must come from memory for `tokens_per_s` at batch 1, whatever the hardware."""
     unit = Machine("one byte a second", {1: 1.0})

@@ -71,11 +71,11 @@ def matrices(model: Any) -> list[Any]:
 class Sweeps:
     """The matrices of a model, multiplied one after another with nothing around them.
 
-    `rows(n)` takes all of them with n rows and gives the seconds, `rate()` six of them with 512 rows. All matrices together should be
+    `rows(n)` takes all of them with n rows and gives the seconds, `rate()` three of them with 256 rows. All matrices together should be
     several times the cache (see `cache_bytes`), or it is the cache that is measured.
     """
 
-    FEW, MANY = 6, 512
+    FEW, MANY = 3, 256
 
     def __init__(self, model: Any):
         self.layers, self.device, self.dtype = matrices(model), model.device, model.lm_head.weight.dtype

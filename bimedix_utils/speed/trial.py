@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ..errors import InputError
 from ..models import release_memory
-from .build import build, pool
+from .build import PRECISIONS, build, pool
 from .measure import Ratio, decode_seconds, interleaved, prefill_seconds, ratio, routed
 from .probes import Machine, Sweeps
 from .roofline import BYTES, predict, rests
@@ -95,6 +96,22 @@ class Trial:
             sparse = predict(self.shapes["sparse"], *settings, loads=self.loads[batch] if as_routed else None, overhead=overhead)
             found.append(Prediction(batch, name, measured, predict(self.shapes[name], *settings, overhead=overhead) / sparse))
         return found
+
+
+def batches(text: str) -> tuple[int, ...]:
+    """The batch sizes of a parameter such as "1 8 32", ascending. Raises `InputError` for anything but whole numbers from 1 on."""
+    words = text.split()
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise InputError(f"BATCHES = {text!r}: whole numbers from 1 on, with spaces between them, such as '1 8 32'")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def precisions(text: str) -> tuple[str, ...]:
+    """The precisions of a parameter such as "fp32 nf4", in the order of `PRECISIONS`. Raises `InputError` for an unknown one or none."""
+    words = text.split()
+    if not words or set(words) - set(PRECISIONS):
+        raise InputError(f"PRECISIONS = {text!r}: some of {', '.join(PRECISIONS)}, with spaces between them")
+    return tuple(name for name in PRECISIONS if name in words)
 
 
 def trio(sparse: Shape) -> dict[str, Shape]:

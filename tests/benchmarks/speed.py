@@ -22,8 +22,8 @@ from bimedix_utils.provenance import ROOT, git_state, versions, write_json
 LIMIT, TIMES_CACHE = 0.20, 8
 BATCHES = (1, 2, 4, 8, 16, 32)
 TRIALS = [("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("nf4", 1)]
-COLUMNS = ["precision", "repeat", "batch", "against", "experts_hit", "sparse_ms", "dense_ms", "measured", "low", "high", "least", "greatest",
-           "predicted", "error", "predicted_uniform", "predicted_two_numbers", "weights_over_cache"]  # fmt: skip
+COLUMNS = ["precision", "repeat", "batch", "against", "experts_hit", "sparse_ms", "dense_ms", "measured", "low", "high", "least",
+           "greatest", "predicted", "error", "predicted_uniform", "predicted_two_numbers", "weights_over_cache"]  # fmt: skip
 
 
 def shape_for(cache: int) -> speed.Shape:
@@ -40,7 +40,7 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
     """Run one trial in this process and print it as JSON."""
     models.setup_torch(threads)
     load = os.getloadavg()[0]  # others on the machine, before this process adds its own
-    trial = speed.run(speed.Shape(1024, 2048, layers, 16, 8), precision, speed.Plan(BATCHES, rounds, 2, 64))
+    trial = speed.run(speed.Shape(1024, 2048, layers, 16, 8), precision, speed.Plan(BATCHES, rounds, 1, 64))
     rows = []
     by_batch = {"predicted_uniform": {"as_routed": False}, "predicted_two_numbers": {"two_numbers": True}}
     others = {name: [one.predicted for one in trial.predictions(**how)] for name, how in by_batch.items()}
