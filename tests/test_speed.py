@@ -12,8 +12,10 @@ import pytest
 from bimedix_utils import plan, speed
 from bimedix_utils.errors import InputError, KitError
 from bimedix_utils.provenance import ROOT
+from bimedix_utils.records import read_study
 from bimedix_utils.speed import explain, figures, languages, vllm
 from bimedix_utils.speed.roofline import BYTES
+from bimedix_utils.studies import FOLDER as STUDIES
 
 pytestmark = pytest.mark.unit
 SPARSE = speed.Shape(64, 128, 2, 4, 8, 100)
@@ -420,3 +422,56 @@ def test_figures_show_what_they_are_given():
     axis = figures.sentences_figure([languages.Cost("T", lang, 1, 10, 2, n) for lang, n in (("en", 20), ("ar", 60))], "t")
     assert [bar.get_height() for bar in axis.patches] == [10, 30]
     plt.close("all")
+
+
+# The committed study and the notebook's parameters
+
+
+def test_batches_and_precisions_of_a_notebook_are_read_or_refused():
+    assert speed.batches("32 1 8 8") == (1, 8, 32) and speed.precisions("nf4 fp32") == ("fp32", "nf4")
+    for text in ("", "0", "1,8", "-1", "two"):
+        with pytest.raises(InputError, match="BATCHES"):
+            speed.batches(text)
+    for text in ("", "int8", "fp32,bf16"):
+        with pytest.raises(InputError, match="PRECISIONS"):
+            speed.precisions(text)
+
+
+def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
+    gpus = plan.gpus()
+    lines = explain.gpu_rows(gpus, (1, 8), 180.6 / 20.9, explain.mixtral())
+    assert [line[0] for line in lines] == [gpu.name for gpu in gpus]
+    for gpu, line in zip(gpus, lines, strict=True):
+        assert len(line) == 8 and (line[2] == "not found") == (gpu.bandwidth is None) == (line[-1] == "not found")
+    a100 = next(line for line in lines if line[0] == "A100 80GB")
+    # two cards read 4,078 GB/s; 25.5 GB of weights and cache a token
+    assert a100[1] == "2" and int(a100[2]) == pytest.approx(2 * 2039e9 / (2 * 12.75e9), rel=0.01)
+
+
+def test_the_study_measured_what_it_promises_on_a_clean_commit():
+    made = speed.conditions(STUDIES)
+    assert made["git"]["commit"] and not made["git"]["dirty"] and made["rounds"] >= 7 and made["limit"] == 0.2
+    lines = [line for line in speed.studied(STUDIES) if line.precision == "fp32"]
+    assert {(line.batch, line.against) for line in lines} == {(b, name) for b in (1, 2, 4, 8, 16, 32) for name in speed.DENSE}
+    assert all(len(line.errors) == 3 and float(line.weights_over_cache) >= 8 for line in lines)
+    assert {line.precision for line in speed.studied(STUDIES)} == set(speed.PRECISIONS)
+
+
+def test_the_study_names_every_miss():
+    """A miss is told: the manifest's list is the table's, and the errors are those of the two columns beside them."""
+    made, rows = speed.conditions(STUDIES), read_study(STUDIES, "speed")
+    for row in rows:
+        assert float(row["predicted"]) / float(row["measured"]) - 1 == pytest.approx(float(row["error"]), abs=0.005)
+        assert float(row["low"]) <= float(row["measured"]) <= float(row["high"])
+    missed = [row for row in rows if row["precision"] == "fp32" and abs(float(row["error"])) > made["limit"]]
+    assert [(str(m["repeat"]), str(m["batch"]), m["against"]) for m in made["missed_fp32"]] == [
+        (row["repeat"], row["batch"], row["against"]) for row in missed
+    ]
+
+
+def test_the_studys_median_ratios_in_float32_are_predicted_within_the_limit():
+    """Median over the three repeats, each of them a median of seven rounds; single repeats may miss and are listed."""
+    made = speed.conditions(STUDIES)
+    for line in speed.studied(STUDIES):
+        if line.precision == "fp32":
+            assert abs(statistics.median(line.errors)) <= made["limit"], (line.batch, line.against)

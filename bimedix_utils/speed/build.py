@@ -82,16 +82,17 @@ def _quantise(model: Any) -> None:
     import bitsandbytes as bnb
     import torch
 
-    from ..models.load import UNQUANTISED
+    from ..models.load import UNQUANTISED, release_memory
 
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, torch.nn.Linear) and name not in UNQUANTISED:
-                small = bnb.nn.Linear4bit(
-                    layer.in_features, layer.out_features, bias=False, compute_dtype=layer.weight.dtype, device="meta"
-                )
-                small.weight = bnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=small)
-                setattr(parent, name, small.to(layer.weight.device))
+    for block in model.model.layers:
+        for parent in list(block.modules()):
+            for name, layer in list(parent.named_children()):
+                if isinstance(layer, torch.nn.Linear) and name not in UNQUANTISED:
+                    dtype = layer.weight.dtype
+                    small = bnb.nn.Linear4bit(layer.in_features, layer.out_features, bias=False, compute_dtype=dtype, device="meta")
+                    small.weight = bnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=small)
+                    setattr(parent, name, small.to(layer.weight.device))
+        release_memory()  # what quantising leaves behind would be several times the model
 
 
 def four_bit_path() -> str:
