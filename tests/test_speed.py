@@ -39,6 +39,12 @@ def test_the_dense_models_are_equal_but_for_the_routers():
     assert shapes["sparse"].total - shapes["sparse"].used == 2 * 6 * 3 * 64 * 128
 
 
+def test_a_shape_that_no_attention_fits_is_refused():
+    with pytest.raises(InputError, match="must divide"):
+        speed.Shape(100, 128, 2, 3)
+    assert speed.Shape(64, 128, 2, 1).key_heads == 1
+
+
 def test_models_share_one_pool_and_a_small_one_is_refused():
     shapes = speed.trio(SPARSE)
     numbers = speed.pool(shapes["sparse"], 3)
@@ -158,6 +164,7 @@ def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
     assert sweeps.bytes == 4 * 2 * 8 * 3 * 64 * 128
     machine = sweeps.machine({1: [1.0, 2.0, 9.0]}, [0.5])
     assert machine.bandwidth == {1: sweeps.bytes / 2} and machine.flops == 3 * 2 * 256 * 64 * 128 / 0.5
+    assert sweeps.machine({8: [0.001]}, [0.5]).flops == 2 * 8 * sweeps.parameters / 0.001, "a roof does not lie below what was built"
     probed = speed.probe(model, [1, 2], rounds=2)
     assert set(probed.bandwidth) == {1, 2} and min(probed.bandwidth.values()) > 0 and probed.flops > 0
     with pytest.raises(InputError, match="no expert and no MLP"):
@@ -212,13 +219,16 @@ def synthetic(overhead: float, of_an_expert: float = 0.0) -> speed.Trial:
     """A trial whose seconds are the roofline's own, so that what should come out is known."""
     trial = speed.Trial("fp32", speed.trio(SPARSE), speed.Plan((1, 8), rounds=3, context=16))
     for batch in (1, 8):
-        machine = trial.machines[batch] = speed.Machine("m", {1: 1e9, 8: 4e8}, 1e10)
+        # a round that another process slows down threefold slows everything, bare matrices too
+        slowed = [1.0, 3.0, 0.9]
+        trial.machines[batch] = [speed.Machine("m", {1: 1e9 / slow, 8: 4e8 / slow}, 1e10 / slow) for slow in slowed]
+        machine = trial.machines[batch][0]
         loads = trial.loads[batch] = {1: 2.0} if batch == 1 else {1: 2.0, 2: 3.0, 4: 2.0}
         for name, shape in trial.shapes.items():
             seen = loads if shape.experts else None
             seconds = speed.predict(shape, machine, batch, 16, loads=seen, overhead=overhead)
             seconds += of_an_expert * shape.layers * sum(loads.values()) if shape.experts else 0
-            trial.decode.setdefault(batch, {})[name] = [seconds, 3 * seconds, 0.9 * seconds]
+            trial.decode.setdefault(batch, {})[name] = [slow * seconds for slow in slowed]
     return trial
 
 
@@ -243,7 +253,8 @@ def test_a_whole_trial_on_a_toy():
     trial = speed.run(SPARSE, "fp32", speed.Plan((1, 3), rounds=2, tokens=1, prefill=8, context=4))
     assert set(trial.decode) == set(trial.machines) == set(trial.loads) == {1, 3}
     assert {len(seconds) for found in trial.decode.values() for seconds in found.values()} == {2}
-    assert set(trial.machines[3].bandwidth) == {1, 2, 3} and set(trial.prefill) == set(trial.shapes)
+    assert [set(seen.bandwidth) for seen in trial.machines[3]] == [{1, 2, 3}] * 2 and set(trial.machine(3).bandwidth) == {1, 2, 3}
+    assert set(trial.prefill) == set(trial.shapes)
     assert len(trial.predictions()) == 4 and set(trial.prefill_ratios()) == set(speed.DENSE)
     assert trial.weights("equal total") == 4 * (trial.shapes["equal total"].total - 100 * 64 - 5 * 64)
 

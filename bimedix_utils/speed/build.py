@@ -42,7 +42,7 @@ def build(shape: Shape, seed: int, numbers: "torch.Tensor | None" = None, precis
         "intermediate_size": shape.inner,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads or shape.heads // 2,
+        "num_key_value_heads": shape.key_heads,
         "max_position_embeddings": 4096,
         "pad_token_id": 0,
     }

@@ -80,6 +80,7 @@ class Sweeps:
     def __init__(self, model: Any):
         self.layers, self.device, self.dtype = matrices(model), model.device, model.lm_head.weight.dtype
         self.bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in self.layers)
+        self.parameters = sum(layer.in_features * layer.out_features for layer in self.layers)
         self.operations = sum(2 * self.MANY * layer.in_features * layer.out_features for layer in self.layers[: self.FEW])
         self._inputs: dict[tuple[int, int], Any] = {}
 
@@ -106,9 +107,13 @@ class Sweeps:
             return time.perf_counter() - begin
 
     def machine(self, seconds: Mapping[int, Sequence[float]], rates: Sequence[float]) -> Machine:
-        """The machine that the sweeps tell: medians of {rows: seconds of each sweep} and of the seconds of `rate`."""
-        bandwidth = {n: self.bytes / statistics.median(taken) for n, taken in seconds.items()}
-        return Machine("this machine", bandwidth, self.operations / statistics.median(rates))
+        """The machine that the sweeps tell: medians of {rows: seconds of each sweep} and of the seconds of `rate`.
+
+        The rate is the highest that any of them reached: a roof does not lie below what was built.
+        """
+        taken = {n: statistics.median(each) for n, each in seconds.items()}
+        reached = [self.operations / statistics.median(rates), *(2 * n * self.parameters / spent for n, spent in taken.items())]
+        return Machine("this machine", {n: self.bytes / spent for n, spent in taken.items()}, max(reached))
 
 
 def probe(model: Any, rows: Sequence[int], rounds: int = 5) -> Machine:

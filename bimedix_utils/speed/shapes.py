@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..errors import InputError
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -20,6 +22,11 @@ class Shape:
     kv_heads: int = 0
     per_token: int = 2
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for sizes no attention can be built with."""
+        if self.hidden % self.heads or self.heads % self.key_heads:
+            raise InputError(f"hidden {self.hidden} must divide by {self.heads} heads, and these by {self.key_heads} key heads")
+
     @classmethod
     def of(cls, config: Any) -> "Shape":
         """The shape in a Mixtral, Mistral or Llama configuration of `transformers`."""
@@ -35,9 +42,14 @@ class Shape:
         )
 
     @property
+    def key_heads(self) -> int:
+        """Heads of keys, and of values."""
+        return self.kv_heads or max(1, self.heads // 2)
+
+    @property
     def keys(self) -> int:
         """Width of all key heads together; values have the same."""
-        return (self.kv_heads or self.heads // 2) * (self.hidden // self.heads)
+        return self.key_heads * (self.hidden // self.heads)
 
     @property
     def expert(self) -> int:

@@ -54,7 +54,7 @@ class Trial:
     decode: dict[int, dict[str, list[float]]] = field(default_factory=dict)
     prefill: dict[str, list[float]] = field(default_factory=dict)
     loads: dict[int, dict[int, float]] = field(default_factory=dict)
-    machines: dict[int, Machine] = field(default_factory=dict)  # as it was during each batch's rounds
+    machines: dict[int, list[Machine]] = field(default_factory=dict)  # as it was in each round of each batch
 
     def weights(self, name: str) -> float:
         """Bytes of a model's matrices that decoding reads when all experts are hit: everything but embeddings and norms."""
@@ -74,28 +74,38 @@ class Trial:
         """{dense model: how many times faster the sparse one reads}."""
         return {name: ratio(self.prefill[name], self.prefill["sparse"]) for name in DENSE}
 
-    def _seen(self, batch: int, two_numbers: bool) -> Machine:
-        return self.machines[batch].two_numbers() if two_numbers else self.machines[batch]
+    def _seen(self, batch: int, two_numbers: bool) -> list[Machine]:
+        return [machine.two_numbers() if two_numbers else machine for machine in self.machines[batch]]
 
     def overhead(self, two_numbers: bool = False) -> float:
-        """Seconds a layer spends beside its matrices: one term for all batches, from the dense models alone."""
+        """Seconds a layer spends beside its matrices: one term for all batches and rounds, from the dense models alone."""
         found = []
         for batch, seconds in self.decode.items():
-            runs = [(self.shapes[name], batch, statistics.median(seconds[name])) for name in DENSE]
-            found += rests(runs, self._seen(batch, two_numbers), self.plan.context, self.precision)
+            for turn, machine in enumerate(self._seen(batch, two_numbers)):
+                runs = [(self.shapes[name], batch, seconds[name][turn]) for name in DENSE]
+                found += rests(runs, machine, self.plan.context, self.precision)
         return max(0.0, statistics.median(found))
 
     def predictions(self, two_numbers: bool = False, as_routed: bool = True) -> list[Prediction]:
-        """The roofline's ratios beside the measured ones; routing as seen, or uniform.
+        """The roofline's ratios beside the measured ones; routing as seen, or uniform. Both sides are medians over the same rounds.
 
         `two_numbers`: one bandwidth whatever the rows, as in the textbook, instead of the one measured for each number of rows.
         """
         overhead, found = self.overhead(two_numbers), []
         for (batch, name), measured in self.decode_ratios().items():
-            settings = (self._seen(batch, two_numbers), batch, self.plan.context, self.precision)
-            sparse = predict(self.shapes["sparse"], *settings, loads=self.loads[batch] if as_routed else None, overhead=overhead)
-            found.append(Prediction(batch, name, measured, predict(self.shapes[name], *settings, overhead=overhead) / sparse))
+            loads, ratios = self.loads[batch] if as_routed else None, []
+            for machine in self._seen(batch, two_numbers):
+                settings = (machine, batch, self.plan.context, self.precision)
+                sparse = predict(self.shapes["sparse"], *settings, loads=loads, overhead=overhead)
+                ratios.append(predict(self.shapes[name], *settings, overhead=overhead) / sparse)
+            found.append(Prediction(batch, name, measured, statistics.median(ratios)))
         return found
+
+    def machine(self, batch: int) -> Machine:
+        """The machine over all rounds of a batch: medians, for tables."""
+        seen = self.machines[batch]
+        bandwidth = {rows: statistics.median(one.bandwidth[rows] for one in seen) for rows in seen[0].bandwidth}
+        return Machine(seen[0].name, bandwidth, statistics.median(one.flops for one in seen))
 
 
 def batches(text: str) -> tuple[int, ...]:
@@ -144,7 +154,8 @@ def run(sparse: Shape, precision: str, plan: Plan, device: str = "cpu") -> Trial
         turns |= {n: partial(sweeps.rows, n) for n in _powers(batch)} | {"rate": sweeps.rate}
         found = interleaved(turns, plan.rounds)
         trial.decode[batch] = {name: found[name] for name in built}
-        trial.machines[batch] = sweeps.machine({n: found[n] for n in _powers(batch)}, found["rate"])
+        rows = _powers(batch)
+        trial.machines[batch] = [sweeps.machine({n: [found[n][i]] for n in rows}, [found["rate"][i]]) for i in range(plan.rounds)]
         trial.loads[batch] = routed(built["sparse"], partial(write, "sparse"))
     reading = {name: partial(prefill_seconds, model, plan.prefill, 1, plan.seed) for name, model in built.items()}
     trial.prefill.update(interleaved(reading, plan.rounds))

@@ -57,7 +57,7 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
         "decode_seconds_of_a_step": trial.decode,
         "prefill_seconds": trial.prefill,
         "prefill_ratios": {name: dataclasses.asdict(ratio) for name, ratio in trial.prefill_ratios().items()},
-        "machines": {batch: {"bandwidth": m.bandwidth, "flops": m.flops} for batch, m in trial.machines.items()},
+        "machines_of_each_round": {batch: [dataclasses.asdict(m) for m in seen] for batch, seen in trial.machines.items()},
         "rows_of_experts": trial.loads,
         "overhead_of_a_layer_seconds": {"by rows": trial.overhead(), "two numbers": trial.overhead(two_numbers=True)},
         "weights_bytes": {name: trial.weights(name) for name in trial.shapes},
@@ -76,6 +76,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.child:
         return child(given.child[0], int(given.child[1]), given.threads, given.rounds)
+    models.setup_torch(given.threads)  # quiet libraries; this process measures nothing
     git, cache = git_state(), speed.cache_bytes()
     if given.study and git["dirty"]:
         sys.exit("a study is made on a clean checkout: commit first")
