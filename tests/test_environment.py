@@ -25,7 +25,7 @@ FLOORS = [
     {"checks", "teacher", "duplicates", "leakage", "catalogue"},
     {"sources", "hub", "knowledge", "synthesis", "translation", "review", "testsets", "mixture"},
     {"models", "training", "weights", "plan"},
-    {"evaluation", "calibration", "speed", "chat", "serve", "router", "launch"},
+    {"evaluation", "open_ended", "calibration", "speed", "chat", "serve", "router", "launch"},
     {"environment", "report", "recordings"},
     {"pipeline"},
     {"refresh", "studies"},
