@@ -2,13 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
 
-from bimedix_utils import report
+from bimedix_utils import pipeline, report
 from bimedix_utils.errors import InputError
 from bimedix_utils.provenance import NOTEBOOKS
 from bimedix_utils.report import figures, glossary, page, prose
@@ -267,3 +268,33 @@ def test_jupyterlab_opens_at_a_start_page_whose_links_lead_to_files():
         "asks another machine"
     )
     assert settings["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
+
+
+# The README's commands
+
+
+def commands() -> list[list[str]]:
+    """Every `make` command of the README's shell blocks, as words, remarks left out."""
+    text = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    return [shlex.split(part, comments=True) for line in lines for part in line.split(" && ") if part.startswith("make")]
+
+
+def test_every_command_of_the_readme_is_a_target_with_legal_parameters():
+    """`make run NB=06 SET="LORA_RANK=16 SEED=1"` once stood there beside a RUN in which notebook 05 had never run."""
+    targets = set(re.findall(r"^([a-z-]+):", (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    seen = 0
+    for _, *words in commands():
+        given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
+        named = [word for word in words if "=" not in word]
+        assert set(named) <= targets, words
+        if named == ["run"]:
+            overrides = dict(item.split("=", 1) for item in given.pop("SET", "").split())
+            overrides |= {name: given[name] for name in ("RUN", "RAW_DIR", "MODEL", "DATA") if name in given}
+            chosen = pipeline.selected(given.get("NB", ""))
+            pipeline.resolved(chosen, given.get("MODE", "smoke"), overrides)
+            # A run of its own begins at the beginning, or names the data it starts from.
+            first = chosen[0].name[:2]
+            assert first in ("00", "01") or "RUN" not in given or "DATA" in given, words
+            seen += 1
+    assert seen >= 15
