@@ -38,8 +38,10 @@ def run(tmp_path_factory) -> Path:
         shutil.copy(path, folder / "notebooks")
     (folder / "results.json").write_text(json.dumps({path.stem: results_of(path) for path in paths}))
     (folder / "run.json").write_text(json.dumps({path.stem: {"seconds": 61.0, "peak_memory_mb": 1234} for path in paths}))
-    (folder / "06_finetune_qlora" / "adapter").mkdir(parents=True)
-    (folder / "06_finetune_qlora" / "adapter" / "README.md").write_text(CARD)
+    (folder / "05_build_bilingual_mix" / "bimed").mkdir(parents=True)
+    (folder / "05_build_bilingual_mix" / "bimed" / "README.md").write_text(CARD)
+    (folder / "05_build_bilingual_mix" / "bimed" / "manifest.json").write_text("{}")
+    (folder / "06_finetune_qlora" / "adapter").mkdir(parents=True)  # of a stage that was killed: it has no card
     report.build(folder)
     return folder
 
@@ -160,6 +162,12 @@ def test_words_stand_out_from_their_ground(pair, scheme):
 def test_every_colour_of_a_text_is_in_the_contrast_list():
     for name in re.findall(r"(?<![-\w])color:var\(--(\w+)\)", page.style()):
         assert name in {front for front, _ in page.CONTRAST}, name
+
+
+def test_cards_are_shown_with_their_headings_below_the_pages(pages):
+    main = pages["cards.html"].main
+    assert [tag.get_text() for tag in main(re.compile("^h[2-4]$"))] == ["Bilingual mix (data card)", "A card", "Limits"]
+    assert "tags: [medical]" in main.details.get_text()
 
 
 def test_fresh_pages_are_left_alone_and_an_empty_run_says_what_to_do(run, tmp_path):
