@@ -150,7 +150,8 @@ def _cards(written: dict[str, str]) -> str:
     ids, parts = (
         prose.Ids(),
         [
-            "<h1>Model and data cards</h1><p>From this run's own numbers. <code>make publish</code> shows what would be uploaded with them.</p>"
+            "<h1>Model and data cards</h1>",
+            "<p>From this run's own numbers. <code>make publish</code> shows what would be uploaded with them.</p>",
         ],
     )
     for words, text in written.items():
