@@ -100,6 +100,13 @@ def test_the_model_card_is_read_back_by_the_hubs_own_classes(run):
         assert part in card.text, part
 
 
+def test_a_reader_of_the_report_gets_the_same_cards(run):
+    found = publish.cards_of(run)
+    assert set(found) == {"adapter", "merged", "mix"} and ModelCard(found["adapter"]).data.eval_results
+    (run / cards.TRAINING / "base.json").unlink()
+    assert set(publish.cards_of(run)) == {"mix"}, "a stage that was killed has no card"
+
+
 def test_scores_of_an_older_adapter_are_not_on_the_card(run):
     (run / cards.TRAINING / "adapter" / "adapter_model.safetensors").write_bytes(b"trained again")
     card = publish.plan(run, "merged", "me/m").card

@@ -2,13 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
 
-from bimedix_utils import report
+from bimedix_utils import pipeline, report
 from bimedix_utils.errors import InputError
 from bimedix_utils.provenance import NOTEBOOKS
 from bimedix_utils.report import figures, glossary, page, prose
@@ -37,8 +38,10 @@ def run(tmp_path_factory) -> Path:
         shutil.copy(path, folder / "notebooks")
     (folder / "results.json").write_text(json.dumps({path.stem: results_of(path) for path in paths}))
     (folder / "run.json").write_text(json.dumps({path.stem: {"seconds": 61.0, "peak_memory_mb": 1234} for path in paths}))
-    (folder / "06_finetune_qlora" / "adapter").mkdir(parents=True)
-    (folder / "06_finetune_qlora" / "adapter" / "README.md").write_text(CARD)
+    (folder / "05_build_bilingual_mix" / "bimed").mkdir(parents=True)
+    (folder / "05_build_bilingual_mix" / "bimed" / "README.md").write_text(CARD)
+    (folder / "05_build_bilingual_mix" / "bimed" / "manifest.json").write_text("{}")
+    (folder / "06_finetune_qlora" / "adapter").mkdir(parents=True)  # of a stage that was killed: it has no card
     report.build(folder)
     return folder
 
@@ -161,6 +164,12 @@ def test_every_colour_of_a_text_is_in_the_contrast_list():
         assert name in {front for front, _ in page.CONTRAST}, name
 
 
+def test_cards_are_shown_with_their_headings_below_the_pages(pages):
+    main = pages["cards.html"].main
+    assert [tag.get_text() for tag in main(re.compile("^h[2-4]$"))] == ["Bilingual mix (data card)", "A card", "Limits"]
+    assert "tags: [medical]" in main.details.get_text()
+
+
 def test_fresh_pages_are_left_alone_and_an_empty_run_says_what_to_do(run, tmp_path):
     index = run / "report" / "index.html"
     before = index.stat().st_mtime_ns
@@ -267,3 +276,33 @@ def test_jupyterlab_opens_at_a_start_page_whose_links_lead_to_files():
         "asks another machine"
     )
     assert settings["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
+
+
+# The README's commands
+
+
+def commands() -> list[list[str]]:
+    """Every `make` command of the README's shell blocks, as words, remarks left out."""
+    text = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    return [shlex.split(part, comments=True) for line in lines for part in line.split(" && ") if part.startswith("make")]
+
+
+def test_every_command_of_the_readme_is_a_target_with_legal_parameters():
+    """`make run NB=06 SET="LORA_RANK=16 SEED=1"` once stood there beside a RUN in which notebook 05 had never run."""
+    targets = set(re.findall(r"^([a-z-]+):", (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    seen = 0
+    for _, *words in commands():
+        given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
+        named = [word for word in words if "=" not in word]
+        assert set(named) <= targets, words
+        if named == ["run"]:
+            overrides = dict(item.split("=", 1) for item in given.pop("SET", "").split())
+            overrides |= {name: given[name] for name in ("RUN", "RAW_DIR", "MODEL", "DATA") if name in given}
+            chosen = pipeline.selected(given.get("NB", ""))
+            pipeline.resolved(chosen, given.get("MODE", "smoke"), overrides)
+            # A run of its own begins at the beginning, or names the data it starts from.
+            first = chosen[0].name[:2]
+            assert first in ("00", "01") or "RUN" not in given or "DATA" in given, words
+            seen += 1
+    assert seen >= 15

@@ -107,6 +107,23 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def cards_of(run: Path) -> dict[str, str]:
+    """{part of a run: its card as `plan` would write it} of all that has one, for a reader; a stage that is not complete has none."""
+    found = {}
+    for what, (_, place) in KINDS.items():
+        source, repo = run / place, f"owner/{run.name}-{what}"
+        try:
+            if what in ("adapter", "merged") and source.is_dir():
+                found[what] = cards.model_card(run, repo, what == "merged")
+            elif what == "testset" and source.is_dir():
+                found[what] = cards.testset_card(source, {licence for _, licence, _ in _rows(source, what)})
+            elif (source / "manifest.json").exists():
+                found[what] = (source / "README.md").read_text(encoding="utf-8")
+        except InputError:
+            continue  # that stage was not run to its end
+    return found
+
+
 def _licences(run: Path, what: str, source: Path, repo: str) -> tuple[list[str], str]:
     """(what stands against passing this on, the card)."""
     if what in ("adapter", "merged"):

@@ -31,10 +31,9 @@ def build(folder: Path) -> Path:
         folder / "results.json",
         folder / "run.json",
         glossary.FILE,
-        *cards.values(),
         *sorted(Path(__file__).parent.glob("*.py")),
     ]
-    source = digest([hash_path(path) for path in files])
+    source = digest([cards, *(hash_path(path) for path in files)])
     if index.exists() and stamp.exists() and stamp.read_text() == source:
         return index
     target.mkdir(parents=True, exist_ok=True)

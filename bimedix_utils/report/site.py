@@ -5,20 +5,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import publish
 from . import glossary, prose
 from .notebook import Chapter
 from .page import links, notice, page, table
 
-CARDS = {  # words -> where a run leaves the card
-    "Adapter (model card)": "06_finetune_qlora/adapter/README.md",
-    "Bilingual mix (data card)": "05_build_bilingual_mix/bimed/README.md",
-    "Test set (data card)": "04_review_translations/testset/README.md",
+CARDS = {
+    "adapter": "Adapter (model card)",
+    "merged": "Merged model (model card)",
+    "mix": "Bilingual mix (data card)",
+    "testset": "Test set (data card)",
 }
 
 
-def cards(folder: Path) -> dict[str, Path]:
-    """{words: file} of the cards this run has written."""
-    return {words: folder / place for words, place in CARDS.items() if (folder / place).exists()}
+def cards(folder: Path) -> dict[str, str]:
+    """{words: text} of the cards of what this run has made."""
+    return {CARDS[what]: text for what, text in publish.cards_of(folder).items()}
 
 
 def pages(
@@ -27,7 +29,7 @@ def pages(
     manifests: dict[str, Any],
     results: dict[str, Any],
     terms: list[glossary.Term],
-    written: dict[str, Path],
+    written: dict[str, str],
 ) -> dict[str, str]:
     """Every page of the report of `run`. `manifests` and `results` are the run's run.json and results.json."""
     main = [("index.html", "Start"), ("exercises.html", "Exercises"), ("glossary.html", "Glossary"), ("results.html", "Results")]
@@ -144,13 +146,15 @@ def _figures(chapters: list[Chapter]) -> str:
     return "\n".join(parts)
 
 
-def _cards(written: dict[str, Path]) -> str:
+def _cards(written: dict[str, str]) -> str:
     ids, parts = (
         prose.Ids(),
-        ["<h1>Model and data cards</h1><p>As this run wrote them; <code>make publish</code> shows what would be uploaded beside them.</p>"],
+        [
+            "<h1>Model and data cards</h1>",
+            "<p>From this run's own numbers. <code>make publish</code> shows what would be uploaded with them.</p>",
+        ],
     )
-    for words, path in written.items():
-        text = path.read_text(encoding="utf-8")
+    for words, text in written.items():
         head, body = text[4:].split("\n---\n", 1) if text.startswith("---\n") else ("", text)
         own = prose.clean(prose.markdown(_deeper(body)), ids, words, top=3)
         front = f"<details><summary>Header for the hub</summary><pre>{html.escape(head)}</pre></details>" if head else ""
