@@ -26,7 +26,7 @@ FLOORS = [
     {"sources", "hub", "knowledge", "synthesis", "translation", "review", "testsets", "mixture"},
     {"models", "training", "weights", "plan"},
     {"evaluation", "open_ended", "calibration", "speed", "chat", "serve", "router", "launch"},
-    {"environment", "report", "recordings"},
+    {"environment", "report", "publish", "recordings"},
     {"pipeline"},
     {"refresh", "studies"},
     {"ablations"},

@@ -103,8 +103,6 @@ def test_the_english_row_implied_by_the_bilingual_one():
     assert all(abs((implied.cells[c] + rows["ar"].cells[c]) / 2 - rows["both"].cells[c]) < 0.051 for c in implied.cells)
 
 
-
-
 def test_html_is_escaped_and_arabic_marked_right_to_left():
     shown = display.table([("<script>alert(1)</script>", "الجرعة (500 mg)")], ["a", "b"])
     page = shown._repr_html_()
