@@ -1,7 +1,8 @@
 """Authoring: keep `data/recordings` in step with prompts, rows and texts. Not part of any run.
 
 python -m bimedix_utils.recordings orphans           recordings that no prompt or row of the smoke run asks for any more
-python -m bimedix_utils.recordings rekey             adopt recordings of an older prompt text that still have the wanted structure
+python -m bimedix_utils.recordings rekey             adopt recordings of an older prompt text that still have the wanted structure,
+                                                     and write the simulated judge's anew
 python -m bimedix_utils.recordings missing           skeletons of the recordings the smoke run asks for and does not find, as JSON Lines
 python -m bimedix_utils.recordings decisions         simulated reviewer decisions for the queue of the last smoke run
 """
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from . import calibration, parameters, sources, synthesis, testsets, translation
 from .checks import load
 from .errors import KitError
+from .open_ended import simulate as judged
 from .provenance import NOTEBOOKS, ROOT, run_folder, write_jsonl
 from .records import Record, iter_json_lines, iter_jsonl
 from .review import Decision, write_decisions
@@ -195,10 +197,11 @@ def main() -> int:
     trouble: list[tuple[Place, str]] = []
     try:
         if action == "orphans":
-            trouble = list(orphans())
+            trouble = [*orphans(), *judged.check()]
             summary = f"{len(trouble)} orphaned recordings"
         elif action == "rekey":
             adopted, trouble = rekey()
+            judged.write()
             summary = f"{adopted} recordings adopted, {len(trouble)} need a rewrite" + ("; nothing was written" if trouble else "")
         elif action == "missing":
             skeletons = list(missing())

@@ -1,4 +1,4 @@
-"""Statistics against known values, the paper's tables against their own cells, comparison and speed arithmetic."""
+"""Statistics against known values, the paper's tables against their own cells, comparison with the paper."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import display, speed, tasks
+from bimedix_utils import display, tasks
 from bimedix_utils.evaluation import compare, paper, statistics
 from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
@@ -101,20 +101,6 @@ def test_the_english_row_implied_by_the_bilingual_one():
     rows = {lang: next(r for r in paper.table(PAPER, lang) if r.model == "BiMediX (Bilingual)") for lang in ("ar", "both")}
     implied = paper.implied_english(rows["ar"], rows["both"])
     assert all(abs((implied.cells[c] + rows["ar"].cells[c]) / 2 - rows["both"].cells[c]) < 0.051 for c in implied.cells)
-
-
-def test_equal_total_size_and_used_parameters():
-    sparse = speed.Shape(64, 128, 2, 4, 8, 100)
-    a, b = speed.build(sparse, 1), speed.build(speed.equal_dense(sparse), 1)
-    (total, used), (dense_total, dense_used) = speed.parameters(a), speed.parameters(b)
-    assert abs(total - dense_total) == 2 * 64 * 8  # the routers
-    assert total - used == 2 * 6 * 3 * 64 * 128 and dense_total == dense_used
-
-
-def test_interleaved_rounds_take_turns():
-    calls = []
-    pairs = speed.interleaved(lambda: calls.append("a") or 1.0, lambda: calls.append("b") or 2.0, 3)
-    assert "".join(calls) == "ab" + "ab" + "ba" + "ab" and speed.ratio(pairs) == (2.0, 2.0, 2.0)
 
 
 def test_html_is_escaped_and_arabic_marked_right_to_left():

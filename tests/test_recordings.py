@@ -85,17 +85,17 @@ def test_rekey_adopts_a_new_wording_and_leaves_nothing_to_do(reworded, folder):
 
 
 def test_rekey_on_a_clean_tree_changes_no_byte(folder):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     recordings.rekey(folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_rekey_refuses_answers_of_another_structure_and_writes_nothing(reworded, folder):
     damage(folder, "synthesize_chat.jsonl", 3, text='{"dialogue": "new layout"}', fault="")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     adopted, broken = recordings.rekey(folder)
     assert adopted == 0 and len(broken) == 1 and "parse_failed" in broken[0][1]
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_recording_of_a_row_that_is_gone_is_listed(folder):

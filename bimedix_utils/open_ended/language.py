@@ -3,6 +3,7 @@
 Decided by letters and words, not by a model: the share of the wanted script's letters once tolerated Latin terms are taken out (MRI, mg,
 HbA1c, a name in brackets), runs of words in the other script, Persian letters, and English function words. It cannot tell Arabic from a
 language written with the same letters alone, nor English from a list of Latin words (then it says `doubtful`).
+An answer that only repeats the question is in its language: other measures see that, not this one.
 """
 
 import re

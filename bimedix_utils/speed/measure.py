@@ -1,0 +1,134 @@
+"""Time models in turns; quote ratios with intervals, never one absolute number."""
+
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+RESAMPLES = 2000
+
+
+def _now(model: Any) -> float:
+    """The time when everything asked of the model's device is done."""
+    if model.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _drawn(model: Any, rows: int, columns: int, seed: int) -> "torch.Tensor":
+    """Token ids drawn at random: rows that differ, so that they are routed to different experts."""
+    import torch
+
+    return torch.randint(0, model.config.vocab_size, (rows, columns), generator=torch.Generator().manual_seed(seed)).to(model.device)
+
+
+def prefill_seconds(model: Any, tokens: int, batch: int = 1, seed: int = 0) -> float:
+    """Seconds to read `batch` prompts of `tokens` tokens each."""
+    import torch
+
+    ids = _drawn(model, batch, tokens, seed)
+    begin = _now(model)
+    with torch.inference_mode():
+        model(input_ids=ids, use_cache=True, logits_to_keep=1)
+    return _now(model) - begin
+
+
+def decode_seconds(model: Any, tokens: int, batch: int = 1, context: int = 32, seed: int = 0) -> float:
+    """Seconds to write `tokens` tokens in each of `batch` rows, one after another, behind a cache of `context` tokens.
+
+    The cache is filled with random keys and values (their content costs no time, and reading a prompt for them would), and the tokens are
+    drawn: the greedy choice of a model with random weights falls into one loop, and all rows would ask for the same experts.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    ids, config = _drawn(model, batch, tokens, seed), model.config
+    head = config.hidden_size // config.num_attention_heads
+    filling = torch.randn(
+        batch, config.num_key_value_heads, context, head, generator=torch.Generator().manual_seed(seed), dtype=torch.float32
+    ).to(model.device, model.lm_head.weight.dtype)
+    cache = DynamicCache()
+    for layer in range(config.num_hidden_layers):
+        cache.update(filling.clone(), filling.clone(), layer)
+    with torch.inference_mode():
+        begin = _now(model)
+        for step in range(tokens):
+            logits = model(input_ids=ids[:, step : step + 1], past_key_values=cache, use_cache=True).logits
+            logits[:, -1].argmax(-1)  # a real decoder chooses a token here
+        return _now(model) - begin
+
+
+def routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
+    """How a sparse model really routes while `run` runs: {rows an expert works on: how many experts do so}, mean of a layer and step."""
+    gates = [module for name, module in model.named_modules() if name.endswith(".gate")]
+    if not gates:
+        raise InputError("a dense model routes nothing")
+    found: Counter[int] = Counter()
+    steps = [0]
+
+    def look(module: Any, inputs: Any, logits: "torch.Tensor") -> None:
+        chosen = logits.topk(model.config.num_experts_per_tok, dim=-1).indices.flatten().tolist()
+        found.update(Counter(chosen).values())
+        steps[0] += 1
+
+    hooks = [gate.register_forward_hook(look) for gate in gates]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {rows: count / steps[0] for rows, count in sorted(found.items())}
+
+
+def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[Any, list[float]]:
+    """{name: seconds of each round}, after one warm-up of each. A round runs all of them; its order turns by one every round.
+
+    Whatever else the machine does falls on all of them alike, as far as it lasts longer than a round.
+    """
+    names = list(runs)
+    for name in names:
+        runs[name]()
+    found: dict[Any, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for place in range(len(names)):
+            name = names[(turn + place) % len(names)]
+            found[name].append(runs[name]())
+    return found
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster one is than another: median over the rounds, 95 % bootstrap interval of that median, range, rounds."""
+
+    median: float
+    low: float
+    high: float
+    least: float
+    greatest: float
+    rounds: int
+
+    @property
+    def interval(self) -> str:
+        """The interval as text."""
+        return f"{self.low:.2f} to {self.high:.2f}"
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float], seed: int = 0) -> Ratio:
+    """`slow` over `fast`, round by round. The interval resamples whole rounds, 2,000 times. Raises `InputError` for unequal rounds."""
+    if len(slow) != len(fast) or not slow:
+        raise InputError(f"{len(slow)} and {len(fast)} rounds: a ratio needs both sides of each round")
+    ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
+    draw = random.Random(seed)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
+    low, high = medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1]
+    return Ratio(statistics.median(ratios), low, high, ratios[0], ratios[-1], len(ratios))
