@@ -160,6 +160,8 @@ def test_a_test_set_gets_a_header_and_every_row_is_looked_at(run):
     card = DatasetCard(planned.card)
     assert not planned.refused and card.data.language == ["ar"] and card.data.license == "cc-by-4.0" and "# A set" in card.text
     assert card.data.configs == [{"config_name": "medmcqa", "data_files": [{"split": "test", "path": "medmcqa.ar.jsonl"}]}]
+    (folder / "medmcqa.ar.jsonl").write_text("")
+    assert "no row is in it" in publish.plan(run, "testset", "me/t").refused
     (folder / "medmcqa.ar.jsonl").write_text(json.dumps(KIT) + "\n" + json.dumps(UMLS) + "\n")
     assert "1 rows of umls_qa" in publish.plan(run, "testset", "me/t").refused[0]
 

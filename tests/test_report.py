@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from support import reports
 
 from bimedix_utils import pipeline, report
 from bimedix_utils.errors import InputError
@@ -16,34 +16,11 @@ from bimedix_utils.report import figures, glossary, page, prose
 
 pytestmark = pytest.mark.unit
 MAIN = {"index.html", "exercises.html", "glossary.html", "results.html", "figures.html", "cards.html"}
-CARD = "---\ntags: [medical]\n---\n\n# A card\n\n## Limits\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
-
-
-def results_of(path: Path) -> dict:
-    return {
-        "results": {"rows": 3},
-        "learned": {"share": {"hits": 1, "n": 2}, "none": {"hits": 0, "n": 0}},
-        "counts": {},
-        "not_run": [f"{path.stem}: a <teacher>"],
-    }
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run's folder as the runner leaves it, with the committed notebooks in the place of executed ones."""
-    folder = tmp_path_factory.mktemp("runs") / "smoke"
-    (folder / "notebooks").mkdir(parents=True)
-    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    for path in paths:
-        shutil.copy(path, folder / "notebooks")
-    (folder / "results.json").write_text(json.dumps({path.stem: results_of(path) for path in paths}))
-    (folder / "run.json").write_text(json.dumps({path.stem: {"seconds": 61.0, "peak_memory_mb": 1234} for path in paths}))
-    (folder / "05_build_bilingual_mix" / "bimed").mkdir(parents=True)
-    (folder / "05_build_bilingual_mix" / "bimed" / "README.md").write_text(CARD)
-    (folder / "05_build_bilingual_mix" / "bimed" / "manifest.json").write_text("{}")
-    (folder / "06_finetune_qlora" / "adapter").mkdir(parents=True)  # of a stage that was killed: it has no card
-    report.build(folder)
-    return folder
+    return reports.finished(tmp_path_factory.mktemp("runs") / "smoke")
 
 
 @pytest.fixture(scope="module")

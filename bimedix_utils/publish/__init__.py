@@ -137,6 +137,7 @@ def _licences(run: Path, what: str, source: Path, repo: str) -> tuple[list[str],
         + ("with  make run NB=05 SET=PURPOSE=publish" if what == "mix" else "of the test set")
         for (name, licence, _), n in sorted(held.items())
     ]
+    refused += [] if rows else ["no row is in it"]
     if what == "mix":
         return refused, (source / "README.md").read_text(encoding="utf-8")
     return refused, cards.testset_card(source, {licence for _, licence, _ in rows})
