@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import prose
+from . import page, prose
 from .figures import Figure, png
 from .figures import figures as figures_of
 
@@ -86,8 +86,8 @@ def _output(output: dict[str, Any], ids: prose.Ids, label: str) -> str:
     if output["output_type"] == "error":
         return prose.clean(_plain(["\n".join(output["traceback"])]), ids, label)
     data = output["data"]
-    if picture := png(output):
-        return f'<figure><img alt="{html.escape(label, quote=True)}" src="data:image/png;base64,{picture}"></figure>'
+    if drawn := png(output):
+        return page.picture(drawn, label)
     if "text/html" in data:
         return prose.clean("".join(data["text/html"]), ids, label, top=3)
     if "text/markdown" in data:

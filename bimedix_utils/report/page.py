@@ -63,6 +63,7 @@ blockquote{margin:1rem 0;padding:.1rem 1rem;border-inline-start:4px solid var(--
 del{background:var(--gone);color:var(--ink)}ins{background:var(--came);color:var(--ink)}
 .k{color:var(--keyword)}.s{color:var(--string)}.m{color:var(--number)}.c{color:var(--remark);font-style:italic}.n{color:var(--name)}
 @media(prefers-reduced-motion:no-preference){html{scroll-behavior:smooth}}
+@media(max-width:40rem){.scroll>img{max-width:none;width:38rem}}
 @media print{nav,.skip{display:none}.scroll{overflow:visible}}
 """
 
@@ -93,6 +94,13 @@ def scrolling(content: str, label: str, wide: bool = False) -> str:
     """A box of its own for what may be wider than the page; reached by keyboard, so that it can be scrolled without a mouse."""
     kind, name = "scroll wide" if wide else "scroll", html.escape(label, quote=True)
     return f'<div class="{kind}" role="group" tabindex="0" aria-label="{name}">{content}</div>'
+
+
+def picture(png: str, title: str, caption: str = "") -> str:
+    """A figure with its title as text; on a narrow window it keeps a size at which its words can be read, and scrolls in its box."""
+    image = f'<img alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{png}">'
+    words = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f"<figure>{scrolling(image, f'Figure: {title}')}{words}</figure>"
 
 
 def links(pages: Iterable[tuple[str, str]], current: str, label: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from .. import publish
 from . import glossary, prose
 from .notebook import Chapter
-from .page import links, notice, page, table
+from .page import links, notice, page, picture, table
 
 CARDS = {
     "adapter": "Adapter (model card)",
@@ -137,8 +137,7 @@ def _figures(chapters: list[Chapter]) -> str:
     parts = ["<h1>Figures</h1>", links([(f"#{c.stem}", c.title) for c in chapters if c.figures], "", "Figures by notebook")]
     for chapter in chapters:
         shown = [
-            f'<figure><img alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{png}">'
-            f"<figcaption>{prose.clean(html.escape(title), prose.Ids(), '')} (notebook {chapter.stem[:2]})</figcaption></figure>"
+            picture(png, title, f"{prose.clean(html.escape(title), prose.Ids(), '')} (notebook {chapter.stem[:2]})")
             for _, png, title in chapter.figures
         ]
         if shown:
