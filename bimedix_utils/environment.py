@@ -13,7 +13,7 @@ from .provenance import NOTEBOOKS, ROOT, runs_folder
 
 MODES = [
     ("smoke", "first look, CI", "tiny bilingual Mixtral made by the kit", "recorded answers", "data/sample, data/knowledge"),
-    ("laptop", "a class, no GPU", "a larger tiny Mixtral", "any OpenAI-compatible endpoint", "sample and raw files"),
+    ("laptop", "a class, no GPU", "SmolLM2-135M, upcycled", "any OpenAI-compatible endpoint", "sample and raw files"),
     ("gpu", "one researcher, one GPU", "Mixtral-8x7B-Instruct in NF4", "any OpenAI-compatible endpoint", "hub files, sub-sampled"),
     ("paper", "the full reproduction", "Mixtral-8x7B-Instruct in NF4", "endpoint or cluster", "everything"),
 ]
