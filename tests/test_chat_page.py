@@ -162,8 +162,9 @@ def test_a_message_is_answered_and_both_notices_are_there(visit, address):
 def test_the_answer_grows_word_by_word_and_is_followed(visit, address):
     page = visit(address)
     send(page, "slow 15")
+    page.wait_for_selector(f"{STOP}:enabled")  # before it, nobody is writing yet
     lengths = set()
-    while page.is_enabled(STOP) or not lengths:
+    while page.is_enabled(STOP):
         lengths.add(sum(len(text) for who, _, text in turns(page) if who == "model"))
         page.wait_for_timeout(50)
     done(page)
