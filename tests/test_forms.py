@@ -37,6 +37,8 @@ def test_the_reply_begins_where_training_puts_it():
     assert asked(mcqa(), text, mixtral).prompt.endswith("[/INST]") and asked(mcqa(), text, mixtral).space == " "
     assert asked(mcqa(), text, chatml).prompt.endswith("<|assistant|>") and asked(mcqa(), text, chatml).space == "\n"
     assert asked(mcqa(), label, chatml).continuations == ("A", "B", "C", "D")
+    assert asked(mcqa(), Form("generation"), chatml).prompt.endswith("<|assistant|>\n")
+    assert asked(mcqa(), Form("generation"), mixtral).prompt.endswith("[/INST]")
 
 
 def test_without_a_usable_chat_template_a_chat_form_is_refused():

@@ -67,9 +67,11 @@ def asked(record: Record, form: Form, tokenizer: Any = None) -> Asked:
     if form.protocol == "label":
         # The letter follows the lead words, and so does its space, whatever the template puts before the reply.
         return Asked(prompt + start if form.chat else prompt, " ", tuple(letters[: len(record.options)]))
+    if form.protocol == "generation":  # what is written follows the header's line break; a space it writes itself
+        return Asked(prompt.rstrip(" "), "", ())
     # White space at the prompt's end belongs to the reply, as tokenizers see it and as the harness counts it.
     space = prompt[len(prompt.rstrip()) :] if form.chat else " "
-    return Asked(prompt.rstrip(), space, record.options if form.protocol == "option_text" else ())
+    return Asked(prompt.rstrip(), space, record.options)
 
 
 def _answer_word(lang: str) -> str:
