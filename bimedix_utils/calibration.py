@@ -24,7 +24,7 @@ from .translation import Score, fields, pair, score_request
 SEVERITIES = ("none", "minor", "major", "critical")
 BANDS = (0, 50, 70, 85, 95, 101)
 COLUMNS = ["row_id", "text_hash", "rater", "kind", "rating"]
-_NO_PERSON = re.compile(
+NO_PERSON = re.compile(
     r"\b(?:gpt|llm|model|simulated|chatbot|bot|ai|teacher|machine|llama|qwen|mistral|deepseek)\b|gpt|llama", re.IGNORECASE
 )
 
@@ -173,7 +173,7 @@ def read_ratings(path: Path) -> list[Rating]:
         if not 0 <= value <= 100:
             raise InputError(f"{path.name}, line {number}: rating {value:g} is not within 0 to 100")
         rater = (row["rater"] or "").strip()
-        if not rater or (row["kind"] or "").strip().casefold() != "human" or _NO_PERSON.search(rater):
+        if not rater or (row["kind"] or "").strip().casefold() != "human" or NO_PERSON.search(rater):
             raise InputError(
                 f"{path.name}, line {number}: rater {rater!r}, kind {row['kind']!r}: only people's ratings belong here (kind human)"
             )

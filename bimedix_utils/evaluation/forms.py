@@ -106,17 +106,22 @@ def _header(pairs: list[tuple[str, str]], tokenizer: Any) -> str:
     return before
 
 
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """The text's tokens. A tokenizer that begins texts with a special token does so here, unless the text brings it."""
+    special = not (tokenizer.bos_token and text.startswith(tokenizer.bos_token))
+    return tokenizer(text, add_special_tokens=special).input_ids
+
+
 def split_tokens(tokenizer: Any, asked: Asked) -> tuple[list[int], list[list[int]]]:
     """(prompt tokens, tokens of each continuation), each tokenised **together** with the prompt: " A" and "A" are different tokens.
 
-    A tokenizer that begins texts with a special token does so here, unless the text brings it. Raises `AuditError` when a
+    Raises `AuditError` when a
     continuation changes the prompt's own tokens: the score would belong to another text.
     """
-    special = not (tokenizer.bos_token and asked.prompt.startswith(tokenizer.bos_token))
-    before = tokenizer(asked.prompt, add_special_tokens=special).input_ids
+    before = encode(tokenizer, asked.prompt)
     after = []
     for text in asked.continuations:
-        whole = tokenizer(asked.prompt + asked.space + text, add_special_tokens=special).input_ids
+        whole = encode(tokenizer, asked.prompt + asked.space + text)
         if whole[: len(before)] != before or len(whole) == len(before):
             raise AuditError(f"the tokenizer merges the prompt's end with {asked.space + text!r}: score another form of the label")
         after.append(whole[len(before) :])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .forms import encode
 from .forward import batches
 
 TOKENS = 32  # of a written answer to a multiple-choice item: the lead words, a letter and a little more
@@ -19,10 +20,7 @@ def local(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: in
     room = (getattr(model.config, "max_position_embeddings", None) or 1 << 30) - max_new_tokens
     if room < 1:
         raise ValueError(f"max_new_tokens = {max_new_tokens} leaves no position for the prompt")
-    coded = []
-    for prompt in prompts:
-        special = not (tokenizer.bos_token and prompt.startswith(tokenizer.bos_token))
-        coded.append(tokenizer(prompt, add_special_tokens=special).input_ids)
+    coded = [encode(tokenizer, prompt) for prompt in prompts]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     result: list[Any] = [None] * len(prompts)
     for batch in batches([min(len(ids), room) + max_new_tokens for ids in coded], budget):

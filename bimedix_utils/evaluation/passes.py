@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import InputError
 from ..provenance import write_json
@@ -13,7 +13,7 @@ from ..tasks import Task
 from ..text import digest
 from . import bias, samples
 from .candidates import Candidate, Endpoint
-from .forms import Form, version
+from .forms import Form, Protocol, version
 from .scoring import Sample
 
 Place = tuple[str, str, str, str]  # model, protocol, task, language
@@ -23,7 +23,7 @@ BATCH = 64  # open answers written between two savings
 
 def forms(protocols: str, letters: str, chat: bool) -> list[Form]:
     """The forms that a notebook's parameters name. Raises `InputError` for an unknown protocol."""
-    legal = ("label", "option_text", "generation")
+    legal = get_args(Protocol)
     if unknown := [name for name in protocols.split() if name not in legal] or (not protocols.split() and ["nothing"]):
         raise InputError(f"PROTOCOLS names {', '.join(unknown)}; legal: {', '.join(legal)}")
     return [Form(protocol, letters, chat) for protocol in protocols.split()]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import knowledge
-from ..calibration import _NO_PERSON
+from ..calibration import NO_PERSON
 from ..errors import InputError
 from ..evaluation.statistics import wilson
 from ..records import Record, read_utf8
@@ -93,7 +93,7 @@ def read_human(path: Path) -> list[Human]:
             raise InputError(f"{where}: more cells than columns; a comma inside a cell needs quotes")
         if not cells["item_id"] or not cells["text_hash"]:
             raise InputError(f"{where}: item_id and text_hash say which pair was judged")
-        if not cells["rater"] or cells["kind"].casefold() != "human" or _NO_PERSON.search(cells["rater"]):
+        if not cells["rater"] or cells["kind"].casefold() != "human" or NO_PERSON.search(cells["rater"]):
             raise InputError(f"{where}: rater {cells['rater']!r}, kind {cells['kind']!r}: only people's verdicts belong here (kind human)")
         if cells["verdict"] not in VERDICTS:
             raise InputError(f"{where}: verdict {cells['verdict']!r} is not one of {', '.join(VERDICTS)}")
