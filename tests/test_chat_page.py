@@ -4,11 +4,9 @@ Needs `make setup EXTRAS=chat,browser` and Debian's chromium; without them the t
 """
 
 import http.client
-import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support import streaming
+from support import chromium, streaming
 
 from bimedix_utils.chat.conversation import LONGEST_MESSAGE, SAYINGS
 from bimedix_utils.chat.red_flags import EMERGENCY
@@ -27,10 +25,7 @@ from bimedix_utils.display import NOTICE
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MISSING = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None] + ([] if CHROMIUM else ["Chromium"])
-if MISSING and os.environ.get("CI") != "true":
-    pytest.skip(f"{', '.join(MISSING)} not found: make setup EXTRAS=chat,browser, and Debian's chromium", allow_module_level=True)
+chromium.skip_without("gradio")
 WAIT = 10_000  # milliseconds for whatever should be there soon
 FIELD, SEND, STOP, CLEAR = (f"#bimedix-{name}" for name in ("field textarea", "send", "stop", "clear"))
 # A page whose model, a real tiny one, is loaded once a file is there; everything said is kept.
@@ -67,14 +62,8 @@ def page_of(*command: str):
 
 @pytest.fixture(scope="module")
 def browser():
-    if MISSING:
-        pytest.fail(f"{', '.join(MISSING)} not found, and CI promises them")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.opened("gradio") as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,11 @@
 Needs `make setup EXTRAS=browser` and Debian's chromium; without them the tests skip with the reason, and fail where CI is "true".
 """
 
-import importlib.util
-import os
-import shutil
-
 import pytest
-from support import reports
+from support import chromium, reports
 
 pytestmark = pytest.mark.unit
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MISSING = ([] if importlib.util.find_spec("playwright") else ["playwright"]) + ([] if CHROMIUM else ["Chromium"])
-if MISSING and os.environ.get("CI") != "true":
-    pytest.skip(f"{', '.join(MISSING)} not found: make setup EXTRAS=browser, and Debian's chromium", allow_module_level=True)
+chromium.skip_without()
 # Elements that reach beyond the window and do not stand in a box that scrolls by itself; inline code may report its unbroken width.
 BEYOND = """() => [...document.querySelectorAll("main *, header *, footer *")].filter(e => !e.closest(".scroll, svg, pre") &&
  e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.tagName + ": " + e.textContent.slice(0, 40))"""
@@ -28,14 +21,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    if MISSING:
-        pytest.fail(f"{', '.join(MISSING)} not found, and CI promises them")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.opened() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [400, 1280])
