@@ -129,7 +129,8 @@ def test_a_name_decides_what_is_evaluated(tmp_path):
     (tmp_path / "weights.bin").write_text("a")
     before = local.identity()
     (tmp_path / "weights.bin").write_text("b")
-    assert local.identity() != before and json.dumps(before)
+    assert local.identity() == before and json.dumps(before)  # read once: of a large model that takes minutes
+    assert from_model(str(tmp_path), precision="float32").identity() != before
 
 
 def test_two_models_are_compared_on_the_same_items_with_correction():

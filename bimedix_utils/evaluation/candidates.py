@@ -29,6 +29,7 @@ class Local:
     precision: str = "nf4"
     model: Any = field(default=None, repr=False)
     tokenizer: Any = field(default=None, repr=False)
+    _identity: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     @contextmanager
     def loaded(self) -> Iterator["Local"]:
@@ -43,11 +44,16 @@ class Local:
             models.release_memory()
 
     def identity(self) -> dict[str, Any]:
-        """What a score depends on: the weights' hash, or the hub's commit; the adapter's hash; the precision."""
-        base = Path(self.base)
-        own = hash_path(base)[:16] if base.is_dir() else f"{self.base}@{weights.revision(str(self.base))}"
-        adapter = hash_path(self.adapter / "adapter_model.safetensors")[:16] if self.adapter else None
-        return {"base": own, "adapter": adapter, "precision": self.precision}
+        """What a score depends on: the weights' hash, or the hub's commit; the adapter's hash; the precision.
+
+        Read once for each candidate: Mixtral's 90 GB take minutes. A folder that changes later needs a new candidate.
+        """
+        if self._identity is None:
+            base = Path(self.base)
+            own = hash_path(base)[:16] if base.is_dir() else f"{self.base}@{weights.revision(str(self.base))}"
+            adapter = hash_path(self.adapter / "adapter_model.safetensors")[:16] if self.adapter else None
+            self._identity = {"base": own, "adapter": adapter, "precision": self.precision}
+        return self._identity
 
     def score(self, records: Sequence[Record], form: Form) -> Iterable[Sample]:
         """Samples in order."""

@@ -14,17 +14,18 @@ faster of batch size 1 and 8 for each set and protocol.
 """
 
 import argparse
+import json
 import os
 import platform
 import statistics
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import parity
+from support.peak import Peak
 
 from bimedix_utils import models, sources, tasks, weights
 from bimedix_utils.evaluation import scoring
@@ -35,36 +36,6 @@ from bimedix_utils.records import Record
 TURN = 20  # rows of one turn
 PROTOCOLS = ("option_text", "label")
 LONG = ("The answer is yes", "The answer is no", "The answer is maybe")
-
-
-class Peak:
-    """Most anonymous memory (MB) while open, above that at the beginning."""
-
-    def __enter__(self) -> "Peak":
-        models.release_memory()
-        self.first = self.most = self.now()
-        self.open = True
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.open = False
-        self.thread.join()
-
-    @property
-    def above(self) -> float:
-        return self.most - self.first
-
-    @staticmethod
-    def now() -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) / 1024
-
-    def _watch(self) -> None:
-        while self.open:
-            self.most = max(self.most, self.now())
-            time.sleep(0.01)
 
 
 def sets(limit: int) -> dict[str, tuple[Record, ...]]:
@@ -148,6 +119,7 @@ def memory(rows: tuple[Record, ...], model: Any, tokenizer: Any, batch: int) -> 
         ("ours", lambda: scoring.score(model, tokenizer, rows, form)),
         ("theirs", lambda: harness.score(list(rows), form, batch)),
     ):
+        models.release_memory()
         with Peak() as peak:
             run()
         result[who] = peak.above
@@ -164,7 +136,17 @@ def main() -> int:
     folder = weights.fetch()
     model, tokenizer = models.load_plain(folder, None, "float32")
     table, begin = sets(options.rows), time.time()
-    lines = [measure(name, rows, protocol, model, tokenizer) for name, rows in table.items() for protocol in PROTOCOLS]
+    conditions = {"rows_of_each": options.rows or "all", "threads": options.threads, "git": git_state(), "versions": _versions()}
+    lines = []
+    for name, rows in table.items():
+        for protocol in PROTOCOLS:
+            # A pass takes an hour: what was measured under the same conditions is kept, and a killed one goes on.
+            kept = runs_folder() / "bench" / "eval" / f"{name}-{protocol}.json"
+            known = json.loads(kept.read_text()) if kept.exists() else {}
+            if known.get("conditions") != conditions or conditions["git"]["dirty"]:
+                known = {"conditions": conditions, "line": measure(name, rows, protocol, model, tokenizer)}
+                write_json(kept, known)
+            lines.append(known["line"])
     by = {(line["set"], line["protocol"]): line for line in lines}
     labels = [line for line in lines if line["protocol"] == "label" and line["set"].endswith("_en") and "long" not in line["set"]]
     peaks = memory(table["medqa_en"][:60], model, tokenizer, by["medqa_en", "option_text"]["harness_batch"])
@@ -179,8 +161,7 @@ def main() -> int:
             "ours_theirs": {f"{line['set']} {line['protocol']}": line["accuracy"] for line in lines},
         },
         "memory_ratio": peaks["ours"] / peaks["theirs"], "memory_mb": peaks, "sets": lines,
-        "model": weights.name(folder), "threads": options.threads, "minutes": (time.time() - begin) / 60,
-        "rows_of_each": options.rows or "all", "git": git_state(), "python": platform.python_version(), "versions": _versions(),
+        "model": weights.name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(), **conditions,
     }  # fmt: skip
     target = runs_folder() / "bench" / "eval.json"
     write_json(target, result)

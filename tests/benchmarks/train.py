@@ -20,12 +20,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from array import array
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support.peak import Peak
 
 from bimedix_utils import knowledge, launch, models, sources, training
 from bimedix_utils.mixture import tokens
@@ -109,25 +111,6 @@ def base(laptop: bool, cache: Path) -> Path:
     return folder
 
 
-class Peak:
-    """Most anonymous memory (MB) since it was started; pages of mapped files are no cost of training."""
-
-    def __init__(self) -> None:
-        self.most = 0.0
-        self.first = self.now()
-        threading.Thread(target=self.sample, daemon=True).start()
-
-    @staticmethod
-    def now() -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) / 1024
-
-    def sample(self) -> None:
-        while True:
-            self.most = max(self.most, self.now())
-            time.sleep(0.01)
-
-
 def held_out(model: Any, examples: list[training.Example]) -> float:
     """Mean loss of the answers, one row at a time, by the plain formula: no contender's own code."""
     import torch
@@ -157,16 +140,14 @@ def one(contender: str, seed: int, folder: Path, laptop: Path | None, threads: i
     adapted = models.add_adapters(model, RANK if not laptop else 8, 2 * RANK)
     before = held_out(adapted, held)
     adapted.config.output_router_logits = True
-    peak = Peak()
-    with tempfile.TemporaryDirectory() as scratch:
+    with Peak() as peak, tempfile.TemporaryDirectory() as scratch:
         if contender == "ours":
             seconds, count = run_ours(adapted, train, recipe, plan, Path(scratch))
         else:
             seconds, count = run_other(contender, adapted, train, recipe, plan, scratch)
-    most = peak.most - peak.first
     return {
         "contender": contender, "seed": seed, "seconds": seconds, "tokens": count, "tokens_per_second": count / seconds,
-        "steps": len(plan), "peak_mb": most, "loss_before": before, "held_out_loss": held_out(adapted, held),
+        "steps": len(plan), "peak_mb": peak.above, "loss_before": before, "held_out_loss": held_out(adapted, held),
     }  # fmt: skip
 
 
