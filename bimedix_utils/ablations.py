@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import knowledge, mixture, models, parameters, pipeline, runs, studies, training
-from .errors import KitError
+from .errors import command
 from .evaluation import scoring
 from .evaluation.forms import Form
 from .provenance import NOTEBOOKS, device_state, git_state, resolve, shown, versions
@@ -121,14 +121,10 @@ def measured(arm: str, seed: int, model: Any, tokenizer: Any, tests: dict, held:
     return lines, {"held_out_loss": losses}
 
 
-def main() -> int:
+@command
+def main() -> None:
     """The command line."""
-    try:
-        print(f"table: {shown(run())}")
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(f"table: {shown(run())}")
 
 
 if __name__ == "__main__":

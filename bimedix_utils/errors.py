@@ -1,5 +1,9 @@
 """The kit's own errors. Each message says what is wrong, where, and what to do about it."""
 
+import sys
+from collections.abc import Callable
+from functools import wraps
+
 
 class KitError(Exception):
     """Base of every error the kit raises on purpose."""
@@ -23,3 +27,17 @@ class AuditError(KitError):
 
 class TeacherError(KitError):
     """The teacher cannot be asked: no recording, no permission, no budget, a broken store."""
+
+
+def command(main: Callable[..., int | None]) -> Callable[..., int]:
+    """A command line that ends with one line on stderr and exit code 1 where the kit raises an error of its own."""
+
+    @wraps(main)
+    def run(*arguments: object) -> int:
+        try:
+            return main(*arguments) or 0
+        except KitError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+
+    return run

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from . import calibration, parameters, sources, synthesis, testsets, translation
 from .checks import load
-from .errors import KitError
+from .errors import command
 from .open_ended import simulate as judged
 from .provenance import NOTEBOOKS, ROOT, run_folder, write_jsonl
 from .records import Record, iter_json_lines, iter_jsonl
@@ -189,30 +189,27 @@ def renew_decisions() -> str:
     return f"{len(decisions)} simulated decisions for {len(queue)} queued rows"
 
 
+@command
 def main() -> int:
     """The command line. The exit status is 1 when recordings need a hand."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.recordings", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("action", choices=["orphans", "rekey", "missing", "decisions"])
     action = parser.parse_args().action
     trouble: list[tuple[Place, str]] = []
-    try:
-        if action == "orphans":
-            trouble = [*orphans(), *judged.check()]
-            summary = f"{len(trouble)} orphaned recordings"
-        elif action == "rekey":
-            adopted, trouble = rekey()
-            judged.write()
-            summary = f"{adopted} recordings adopted, {len(trouble)} need a rewrite" + ("; nothing was written" if trouble else "")
-        elif action == "missing":
-            skeletons = list(missing())
-            for row in skeletons:
-                print(json.dumps(row, ensure_ascii=False))
-            summary = f"{len(skeletons)} recordings missing"
-        else:
-            summary = renew_decisions()
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    if action == "orphans":
+        trouble = [*orphans(), *judged.check()]
+        summary = f"{len(trouble)} orphaned recordings"
+    elif action == "rekey":
+        adopted, trouble = rekey()
+        judged.write()
+        summary = f"{adopted} recordings adopted, {len(trouble)} need a rewrite" + ("; nothing was written" if trouble else "")
+    elif action == "missing":
+        skeletons = list(missing())
+        for row in skeletons:
+            print(json.dumps(row, ensure_ascii=False))
+        summary = f"{len(skeletons)} recordings missing"
+    else:
+        summary = renew_decisions()
     for place, reason in trouble:
         print(*place, reason)
     print(summary, file=sys.stderr)

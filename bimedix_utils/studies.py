@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import sources, synthesis
-from .errors import InputError, KitError
+from .errors import InputError, command
 from .provenance import ROOT, git_state, hash_path, write_json, write_text
 
 FOLDER = ROOT / "data" / "studies"
@@ -47,18 +47,14 @@ def write(name: str, columns: list[str], table: list[tuple], manifest: dict[str,
     return path
 
 
-def main() -> int:
+@command
+def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.studies", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", choices=["rules"])
     parser.add_argument("raw_dir", help="folder with published files")
     given = parser.parse_args()
-    try:
-        print(f"table: {rules(Path(given.raw_dir).resolve()).relative_to(ROOT)}")
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(f"table: {rules(Path(given.raw_dir).resolve()).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

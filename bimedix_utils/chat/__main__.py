@@ -5,15 +5,17 @@ python -m bimedix_utils.chat --url http://host/v1    a model behind an OpenAI-co
 
 import argparse
 import sys
+from contextlib import suppress
 
-from ..errors import KitError
+from ..errors import command
 from ..text import nfc
 from .endpoint import EndpointModel
 from .opening import PRECISIONS, Opening, open_model
 from .page import serve
 
 
-def main() -> int:
+@command
+def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.chat", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mode", default="smoke", help="without --model and --url: whose tuned model")
@@ -40,17 +42,11 @@ def main() -> int:
             precision=given.precision, max_new_tokens=given.max_new_tokens, allow_remote=given.allow_remote,
         )  # fmt: skip
 
-    try:
+    with suppress(KeyboardInterrupt):
         # An endpoint is there at once, or its address is wrong at once; a local model loads behind the page.
         model = load() if given.url else Opening(load)
         title = given.url_model or "a remote model" if isinstance(model, EndpointModel) else nfc(given.model) or f"{given.mode} model"
         serve(model, title, given.port, given.transcript)
-    except KeyboardInterrupt:
-        return 0
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

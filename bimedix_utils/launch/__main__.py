@@ -3,26 +3,22 @@
 import argparse
 import sys
 
-from ..errors import KitError
+from ..errors import command
 from ..parameters import preset_values
 from ..provenance import NOTEBOOKS, run_folder, shown
 from .scripts import files
 
 
-def main() -> int:
+@command
+def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.launch", description=__doc__)
     parser.add_argument("--mode", required=True)
     parser.add_argument("--run", default="")
     given = parser.parse_args()
-    try:
-        values = preset_values(NOTEBOOKS, given.mode, NOTEBOOKS / "06_finetune_qlora.ipynb")
-        for path in files(values, run_folder(given.mode, given.run) / "launch"):
-            print(shown(path))
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    values = preset_values(NOTEBOOKS, given.mode, NOTEBOOKS / "06_finetune_qlora.ipynb")
+    for path in files(values, run_folder(given.mode, given.run) / "launch"):
+        print(shown(path))
 
 
 if __name__ == "__main__":

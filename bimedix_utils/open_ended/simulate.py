@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import knowledge, sources
-from ..errors import KitError
+from ..errors import command
 from ..provenance import ROOT, write_jsonl
 from ..teacher import replay
 from ..teacher.engine import Teacher
@@ -102,20 +102,17 @@ def write(folder: Path = FOLDER) -> int:
     return len(rows)
 
 
+@command
 def main() -> int:
     """The command line."""
-    try:
-        if sys.argv[1:] == ["check"]:
-            for place, reason in (trouble := check()):
-                print(*place, reason)
-            return 1 if trouble else 0
-        if sys.argv[1:]:
-            print(__doc__, file=sys.stderr)
-            return 2
-        print(f"{write()} simulated recordings")
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    if sys.argv[1:] == ["check"]:
+        for place, reason in (trouble := check()):
+            print(*place, reason)
+        return 1 if trouble else 0
+    if sys.argv[1:]:
+        print(__doc__, file=sys.stderr)
+        return 2
+    print(f"{write()} simulated recordings")
     return 0
 
 

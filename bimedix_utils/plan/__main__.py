@@ -9,7 +9,7 @@ when the preset's own GPU (or, without one, this machine) cannot hold the traini
 import argparse
 import sys
 
-from ..errors import KitError
+from ..errors import command
 from ..parameters import MODES, preset_values
 from ..provenance import NOTEBOOKS, git_state, run_folder, shown, versions, write_json
 from . import show
@@ -72,19 +72,15 @@ def write(made: Plan, mode: str, run: str) -> None:
     print(f"\nwritten: {shown(folder / 'plan.json')}, {shown(folder / 'plan.png')}")
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    try:
-        given = arguments(argv)
-        made = make(setup_from(given), rows_of(given.mode, given.run, given.tokens_per_row), given.usd_per_hour, given.head_tokens)
-        print(show.text(made))
-        write(made, given.mode, given.run)
-        made.check()
-        print(f"it fits: {made.own.why}")
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    given = arguments(argv)
+    made = make(setup_from(given), rows_of(given.mode, given.run, given.tokens_per_row), given.usd_per_hour, given.head_tokens)
+    print(show.text(made))
+    write(made, given.mode, given.run)
+    made.check()
+    print(f"it fits: {made.own.why}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import KitError, TeacherError
+from ..errors import KitError, TeacherError, command
 from ..provenance import answers_file, shown
 from .http import is_loopback
 
@@ -66,23 +66,19 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in handle if line.endswith("\n") and line.strip())
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """The command line: every batch folder beside the answer store, or the one that is named."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.teacher.answer_files", description=__doc__)
     parser.add_argument("--folder", default="", help="a batch folder; empty: all of those beside the answer store")
     parser.add_argument("--url", default="http://127.0.0.1:8000/v1")
     given = parser.parse_args(arguments)
-    try:
-        folders = [Path(given.folder)] if given.folder else sorted((answers_file().parent / "batch").glob("*/"))
-        folders = [folder for folder in folders if (folder / "requests").is_dir()]
-        if not folders:
-            raise KitError("no request files: a notebook with TEACHER=batch writes them")
-        for folder in folders:
-            print(f"{shown(folder)}: {answer(folder, given.url)} requests answered; run the notebook's command again")
-    except KitError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    folders = [Path(given.folder)] if given.folder else sorted((answers_file().parent / "batch").glob("*/"))
+    folders = [folder for folder in folders if (folder / "requests").is_dir()]
+    if not folders:
+        raise KitError("no request files: a notebook with TEACHER=batch writes them")
+    for folder in folders:
+        print(f"{shown(folder)}: {answer(folder, given.url)} requests answered; run the notebook's command again")
 
 
 if __name__ == "__main__":
