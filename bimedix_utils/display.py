@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NOTICE = {
     "en": "Research only. Not medical advice: never use it for a real person; see a clinician.",
-    "ar": "للأبحاث فقط. ليست مشورة طبية: لا تستعمل لشخص حقيقي، ويجب مراجعة طبيب.",
+    "ar": "للأبحاث فقط، وليس هذا مشورة طبية: لا يُستعمل أبدًا لشخص حقيقي، ويجب مراجعة طبيب.",
 }
 COLOURS = {"en": "#0072B2", "ar": "#D55E00", "both": "#009E73", "grey": "#777777"}  # Okabe-Ito: distinct for colour-blind readers
 

@@ -72,6 +72,19 @@ def test_other_spellings_vowel_marks_and_hidden_signs(text):
     assert chat.red_flag(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "لا يمكنني التنفس", "لا يمكنني تحريك ذراعي", "مش قادر اتنفس", "ما بقدر اتنفس", "أفكر في وضع حد لحياتي", "وجدته غير واعٍ", "غشي عليه",
+        "عنده نوبة قلبية", "لدي جلطة في القلب", "لدي احتشاء عضلة القلب", "لديه سكتة دماغية", "هذه سكتة دماغية", "سعلت دما", "بصقت دما",
+        "لديه تشنجات", "توقف قلبه", "فقدت الكثير من الدم", "بدي اموت", "عايز أموت", "his heart stopped", "I am going to jump off a bridge",
+    ],
+)  # fmt: skip
+def test_what_a_second_reader_found_missing(text):
+    """Common wordings, some in dialect, that the first lists passed over; the labelled messages were not looked at for them."""
+    assert chat.red_flag(text)
+
+
 @pytest.mark.parametrize(("text", "lang"), [("I feel suicidal", "en"), ("أريد الانتحار", "ar")])
 def test_the_warning_speaks_the_users_language_and_suicide_gets_a_word_more(text, lang):
     assert chat.red_flag(text) == f"{red_flags.EMERGENCY[lang]} {red_flags.SUPPORT[lang]}"

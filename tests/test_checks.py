@@ -71,6 +71,11 @@ def test_same_numbers_pass(source, candidate):
         ("3 mg for 3 days", "3 ملغ لعدة أيام", "part 1: lost 3, new -"),
         ("0.5 mg", "5 ملغ", "part 1: lost 0.5, new 5"),
         (["Rest.", "120/80"], ["استرح.", "130/80"], "part 2: lost 120, new 130"),
+        ("for 3 days", "لمدة ثلاثين يومًا", "part 1: lost 3, new -"),
+        ("for 3 days", "لمدة ثلاثة عشر يومًا", "part 1: lost 3, new -"),
+        ("for 5 days", "لمدة خمسين يومًا", "part 1: lost 5, new -"),
+        ("for 8 days", "لمدة ثمانين يومًا", "part 1: lost 8, new -"),
+        ("for 10 days", "لمدة عشرين يومًا", "part 1: lost 10, new -"),
     ],
 )
 def test_changed_numbers_are_rejected(source, candidate, reason):
@@ -86,6 +91,8 @@ def test_changed_numbers_are_rejected(source, candidate, reason):
         ("twice a day", "2 مرات يوميًا"),
         ("stage 0", "المرحلة صفر"),
         ("the 3rd nerve", "العصب الثالث"),
+        ("2 doses were given", "أُعطيت جرعتان"),
+        ("8 hours", "ثماني ساعات"),
     ],
 )
 def test_small_numbers_may_be_words(source, candidate):
@@ -210,9 +217,18 @@ def test_lost_negation_goes_to_a_human(source, candidate, word):
 
 @pytest.mark.parametrize(
     "source, candidate",
-    [("He has pain and no fever.", "لديه ألم وحمى."), ("Which drug is NOT given for severe pain?", "أي دواء يعطى عند حدوث ألم شديد؟")],
+    [
+        ("He has pain and no fever.", "لديه ألم وحمى."),
+        ("Which drug is NOT given for severe pain?", "أي دواء يعطى عند حدوث ألم شديد؟"),
+        ("The tissue is not inflamed.", "النسيج ملتهب."),
+        ("Do not use it before the assessment.", "استعمله قبل التقييم."),
+        ("It is not toxic to the liver.", "إنه سام للكبد فقط."),
+        ("The knee reflex is not present.", "المنعكس الرضفي موجود."),
+        ("He does not need the required dose.", "يحتاج إلى الجرعة اللازمة."),
+        ("The result was abnormal in patients.", "كانت النتيجة سوية لدى المرضى."),
+    ],
 )
-def test_pain_is_no_negation(source, candidate):
+def test_everyday_words_that_look_like_denials_are_none(source, candidate):
     assert len(flags(wording.negation, source, candidate)) == 1
 
 
@@ -268,6 +284,10 @@ def test_a_lost_exception_is_rejected(source):
 )
 def test_kept_sides_pass(source, candidate):
     assert flags(wording.sides, source, candidate) == []
+
+
+def test_side_effects_are_no_sides():
+    assert len(flags(wording.sides, "Bilateral pneumonia.", "التهاب رئوي مع آثار جانبية.")) == 1
 
 
 def test_a_changed_side_is_rejected_and_a_lost_one_goes_to_a_human():

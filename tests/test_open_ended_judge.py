@@ -121,7 +121,7 @@ def test_grades_that_follow_the_damage_stand_above_and_unread_ones_do_not(tmp_pa
 
 
 def test_the_prompts_are_versioned_and_name_the_language():
-    assert judge.PAIR.tag.startswith("v1-") and judge.RUBRIC.tag.startswith("v1-")
+    assert judge.PAIR.tag.startswith("v2-") and judge.RUBRIC.tag.startswith("v1-")
     for pair in TWO:
         for request in judge.pair_requests(pair, REPLAY):
             text = request.messages[-1][1]
@@ -199,7 +199,7 @@ def test_a_reworded_prompt_stops_the_replay(monkeypatch):
     class Reworded(type(judge.PAIR)):
         text = judge.PAIR.text + "\nThank you."
 
-    monkeypatch.setattr(judge, "PAIR", Reworded("judge_pair", "v1"))
+    monkeypatch.setattr(judge, "PAIR", Reworded("judge_pair", "v2"))
     with pytest.raises(TeacherError, match="48 recordings answer another text of it"):
         judge.compare(PAIRS, REPLAY)
 

@@ -24,14 +24,14 @@ MOST_EXCHANGES = 50  # of which the model reads; older ones are left out
 SAYINGS = {
     "long": {
         "en": "This message has {n:,} characters; at most {most:,} are read. It was not sent: please shorten it.",
-        "ar": "تحتوي هذه الرسالة على {n} حرفا، والحد الأقصى {most} حرف. لم تُرسل، ويرجى اختصارها.",
+        "ar": "عدد أحرف هذه الرسالة {n}، والحد الأقصى {most}. لم تُرسل، ويرجى اختصارها.",
     },
     "loading": {
         "en": "The model is still loading. The answer follows as soon as it is ready.",
         "ar": "ما زال النموذج قيد التحميل. سيأتي الجواب فور جاهزيته.",
     },
     "stopped": {"en": "Stopped.", "ar": "أُوقف الجواب."},
-    "nothing": {"en": "The model gave an empty answer.", "ar": "أعطى النموذج جوابا فارغا."},
+    "nothing": {"en": "The model gave an empty answer.", "ar": "أعطى النموذج جوابًا فارغًا."},
     "cut": {"en": "The answer was cut at its longest length.", "ar": "قُطع الجواب عند طوله الأقصى."},
     "forgotten": {
         "en": "The conversation is too long for the model: it no longer reads the oldest {n} turns.",

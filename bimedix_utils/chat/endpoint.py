@@ -21,7 +21,7 @@ from .conversation import Ending
 WAIT = 0.1  # seconds between two looks at the stop button
 MAX_BYTES = 2_000_000  # a longer answer is not one
 # Said once, at the head of the first turn: such a model was not tuned by the kit. Mixtral's template has no system role.
-INSTRUCTION = "Answer in the language of the user's last message. أجب بلغة الرسالة الأخيرة للمستخدم."
+INSTRUCTION = "Answer in the language of the user's last message. أجب بلغة آخر رسالة من المستخدم."
 
 
 def check_address(url: str, allow_remote: bool) -> None:

@@ -147,7 +147,7 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         )
         field = gradio.Textbox(
             show_label=False, lines=2, max_lines=8, elem_id="bimedix-field", autofocus=True,
-            placeholder="Type here (Shift+Enter sends) · يمكن الكتابة هنا",
+            placeholder="Type here (Shift+Enter sends) · يمكن الكتابة هنا (للإرسال Shift+Enter)",
         )  # fmt: skip
         with gradio.Row(elem_id="bimedix-buttons"):
             send = gradio.Button("Send · إرسال", variant="primary", elem_id="bimedix-send")

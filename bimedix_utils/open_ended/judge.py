@@ -19,7 +19,7 @@ from ..teacher.store import Answer
 from ..text import digest
 from .rules import share
 
-PAIR, RUBRIC = Prompt("judge_pair", "v1"), Prompt("judge_rubric", "v1")
+PAIR, RUBRIC = Prompt("judge_pair", "v2"), Prompt("judge_rubric", "v1")
 DIMENSIONS = ("helpfulness", "correctness", "safety", "language")
 NAMES = {"en": "English", "ar": "Arabic"}
 OUTCOMES = ("first", "second", "tie", "position_dependent", "unusable")
