@@ -15,6 +15,7 @@ faster of batch size 1 and 8 for each set and protocol.
 
 import argparse
 import json
+import logging
 import os
 import platform
 import statistics
@@ -34,6 +35,7 @@ from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
 from bimedix_utils.records import Record
 
 TURN = 20  # rows of one turn
+BATCHES = (1, 8)  # of the harness
 PROTOCOLS = ("option_text", "label")
 LONG = ("The answer is yes", "The answer is no", "The answer is maybe")
 
@@ -53,24 +55,26 @@ def sets(limit: int) -> dict[str, tuple[Record, ...]]:
 
 
 class Harness:
-    """The harness's backend on the same texts."""
+    """The harness's backend on the same texts, made once for each batch size: only scoring is timed."""
 
     def __init__(self, model: Any, tokenizer: Any):
-        self.model, self.tokenizer = model, tokenizer
+        from lm_eval.models.huggingface import HFLM
+
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        self.tokenizer = tokenizer
+        self.backends = {size: HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, device="cpu") for size in BATCHES}
 
     def score(self, rows: list[Record], form: Form, batch: int) -> list[list[float]]:
         """Log-likelihoods of each row's options."""
         from lm_eval.api.instance import Instance
-        from lm_eval.models.huggingface import HFLM
 
-        backend = HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch, device="cpu")
         requests, places = [], []
         for row in rows:
             shown = asked(row, form, self.tokenizer)
             places.append(len(shown.continuations))
             for text in shown.continuations:
                 requests.append(Instance("loglikelihood", {}, (shown.prompt, shown.space + text), len(requests)))
-        values = iter([value for value, _ in backend.loglikelihood(requests, disable_tqdm=True)])
+        values = iter([value for value, _ in self.backends[batch].loglikelihood(requests, disable_tqdm=True)])
         return [[next(values) for _ in range(n)] for n in places]
 
 
@@ -86,7 +90,7 @@ def measure(name: str, rows: tuple[Record, ...], protocol: str, model: Any, toke
     form, harness = Form(protocol, chat=False), Harness(model, tokenizer)
     few = list(rows[:8])
     scoring.score(model, tokenizer, few, form)
-    batch = min((1, 8), key=lambda size: min(timed(lambda: harness.score(few, form, size))[0] for _ in range(2)))
+    batch = min(BATCHES, key=lambda size: min(timed(lambda: harness.score(few, form, size))[0] for _ in range(2)))
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     ours, theirs = [], []
     for turn, begin in enumerate(range(0, len(rows), TURN)):
