@@ -144,7 +144,7 @@ def main() -> int:
     lines = []
     for name, rows in table.items():
         for protocol in PROTOCOLS:
-            # A pass takes an hour: what was measured under the same conditions is kept, and a killed one goes on.
+            # A pass takes hours: what was measured under the same conditions is kept, and a killed one goes on.
             kept = runs_folder() / "bench" / "eval" / f"{name}-{protocol}.json"
             known = json.loads(kept.read_text()) if kept.exists() else {}
             if known.get("conditions") != conditions or conditions["git"]["dirty"]:
