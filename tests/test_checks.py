@@ -76,10 +76,20 @@ def test_same_numbers_pass(source, candidate):
         ("for 5 days", "لمدة خمسين يومًا", "part 1: lost 5, new -"),
         ("for 8 days", "لمدة ثمانين يومًا", "part 1: lost 8, new -"),
         ("for 10 days", "لمدة عشرين يومًا", "part 1: lost 10, new -"),
+        ("week 3", "الأسبوع الثالث عشر", "part 1: lost 3, new -"),
     ],
 )
 def test_changed_numbers_are_rejected(source, candidate, reason):
     assert flags(quantities.numbers, source, candidate) == [("reject", reason)]
+
+
+@pytest.mark.parametrize(
+    "number, same, other", [(7, "هفت", "هفتاد"), (8, "هشت", "هشتاد"), (5, "پنج", "پنجاه"), (4, "چهار", "چهارده"), (6, "شش", "ششصد")]
+)
+def test_tens_and_hundreds_are_no_units_in_persian_either(number, same, other):
+    persian = checks.load("fa")
+    assert flags(quantities.numbers, f"for {number} days", f"به مدت {same} روز", persian) == []
+    assert flags(quantities.numbers, f"for {number} days", f"به مدت {other} روز", persian) == [("reject", f"part 1: lost {number}, new -")]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def load(code: str, knowledge: Path | None = None) -> Language:
     data = yaml.safe_load(read_utf8(path))
     english = data if code == "en" else yaml.safe_load(read_utf8(FOLDER / "en.yaml"))
     words = {
-        n: _compiled(rf"(?<!\w)(?:{data.get('prefix', '')})(?:{'|'.join(forms)})\w{{0,2}}(?!\w)")
+        n: _compiled(rf"(?<!\w)(?:{data.get('prefix', '')})(?:{'|'.join(forms)})(?!{data.get('another_number', '(?!)')})\w{{0,2}}(?!\w)")
         for n, forms in data["number_words"].items()
     }
     before = data.get("units_before", {})

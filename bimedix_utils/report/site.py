@@ -93,8 +93,7 @@ def _index(run: str, chapters: list[Chapter], manifests: dict[str, Any], results
             "bottom in this run, and its page shows code, results and prose as they came out. Read them in order; a figure of the paper "
             "and a figure of this run never share a column.</p>",
             '<p lang="ar" dir="rtl">نموذج طبي ثنائي اللغة (العربية والإنجليزية) قائم على مزيج الخبراء، يعاد بناؤه هنا خطوة خطوة. '
-            "نُفذ كل دفتر مما "
-            "يلي من أوله إلى آخره في هذا التشغيل، وتعرض صفحته الشيفرة والنتائج والشرح كما نتجت. "
+            "نُفذ كل دفتر مما يلي من أوله إلى آخره في هذا التشغيل، وتعرض صفحته الشيفرة والنتائج والشرح كما نتجت. "
             "تُقرأ الدفاتر بالترتيب، ولا يجتمع رقم من الورقة البحثية ورقم من هذا التشغيل في عمود واحد.</p>",
             f'<p>{asked} <a href="exercises.html">exercises</a> with folded solutions; a <a href="glossary.html">glossary</a> in both '
             'languages; the <a href="figures.html">figures</a>, one below the other, for a lecture; all '

@@ -61,7 +61,7 @@ class Harness:
         from lm_eval.models.huggingface import HFLM
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer = model, tokenizer
         self.backends = {size: HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, device="cpu") for size in BATCHES}
 
     def score(self, rows: list[Record], form: Form, batch: int) -> list[list[float]]:
@@ -85,9 +85,9 @@ def timed(function: Any) -> tuple[float, Any]:
     return time.perf_counter() - begin, result
 
 
-def measure(name: str, rows: tuple[Record, ...], protocol: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+def measure(name: str, rows: tuple[Record, ...], protocol: str, harness: Harness) -> dict[str, Any]:
     """One set under one protocol, in turns."""
-    form, harness = Form(protocol, chat=False), Harness(model, tokenizer)
+    form, model, tokenizer = Form(protocol, chat=False), harness.model, harness.tokenizer
     few = list(rows[:8])
     scoring.score(model, tokenizer, few, form)
     batch = min(BATCHES, key=lambda size: min(timed(lambda: harness.score(few, form, size))[0] for _ in range(2)))
@@ -116,11 +116,11 @@ def measure(name: str, rows: tuple[Record, ...], protocol: str, model: Any, toke
     return found
 
 
-def memory(rows: tuple[Record, ...], model: Any, tokenizer: Any, batch: int) -> dict[str, float]:
+def memory(rows: tuple[Record, ...], harness: Harness, batch: int) -> dict[str, float]:
     """Peaks of both on the same rows."""
-    form, harness, result = Form("option_text", chat=False), Harness(model, tokenizer), {}
+    form, result = Form("option_text", chat=False), {}
     for who, run in (
-        ("ours", lambda: scoring.score(model, tokenizer, rows, form)),
+        ("ours", lambda: scoring.score(harness.model, harness.tokenizer, rows, form)),
         ("theirs", lambda: harness.score(list(rows), form, batch)),
     ):
         models.release_memory()
@@ -138,7 +138,7 @@ def main() -> int:
     options = parser.parse_args()
     models.setup_torch(options.threads)
     folder = weights.fetch()
-    model, tokenizer = models.load_plain(folder, None, "float32")
+    harness = Harness(*models.load_plain(folder, None, "float32"))
     table, begin = sets(options.rows), time.time()
     conditions = {"rows_of_each": options.rows or "all", "threads": options.threads, "git": git_state(), "versions": _versions()}
     lines = []
@@ -148,12 +148,12 @@ def main() -> int:
             kept = runs_folder() / "bench" / "eval" / f"{name}-{protocol}.json"
             known = json.loads(kept.read_text()) if kept.exists() else {}
             if known.get("conditions") != conditions or conditions["git"]["dirty"]:
-                known = {"conditions": conditions, "line": measure(name, rows, protocol, model, tokenizer)}
+                known = {"conditions": conditions, "line": measure(name, rows, protocol, harness)}
                 write_json(kept, known)
             lines.append(known["line"])
     by = {(line["set"], line["protocol"]): line for line in lines}
     labels = [line for line in lines if line["protocol"] == "label" and line["set"].endswith("_en") and "long" not in line["set"]]
-    peaks = memory(table["medqa_en"][:60], model, tokenizer, by["medqa_en", "option_text"]["harness_batch"])
+    peaks = memory(table["medqa_en"][:60], harness, by["medqa_en", "option_text"]["harness_batch"])
     result = {
         "speedup_option_text": by["medqa_en", "option_text"]["speedup"],
         "speedup_pubmedqa": by["pubmedqa_en", "option_text"]["speedup"],
