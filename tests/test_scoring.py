@@ -39,8 +39,8 @@ def plain(model, tokenizer, row, form):
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_scores_equal_one_plain_forward_pass_for_each_option(loaded, protocol, lang, chat):
     form, rows = Form(protocol, chat=chat), [mcqa(lang), mcqa(lang, **LONGER)]
-    assert scoring.how(*loaded, rows[0], form).shared
-    for sample, row in zip(scoring.score(*loaded, rows, form, budget=200), rows, strict=True):
+    assert scoring.Scorer(*loaded).how(rows[0], form).shared
+    for sample, row in zip(scoring.Scorer(*loaded, budget=200).score(rows, form), rows, strict=True):
         assert sample.id == row.id and sample.key == row.answer_index and sample.hash == row.content_hash()
         assert sample.loglikelihoods == pytest.approx(list(plain(*loaded, row, form)), abs=1e-4)
         assert sample.mass == pytest.approx(sum(map(math.exp, sample.loglikelihoods)))
@@ -48,7 +48,7 @@ def test_scores_equal_one_plain_forward_pass_for_each_option(loaded, protocol, l
 
 def test_the_batch_does_not_move_a_score(loaded):
     rows = [mcqa(id=f"q{i}", question=f"Class of aspirin{' and so on' * (i % 5)}?") for i in range(20)]
-    few, many = (scoring.score(*loaded, rows, Form("option_text"), budget=budget) for budget in (1, 4096))
+    few, many = (scoring.Scorer(*loaded, budget).score(rows, Form("option_text")) for budget in (1, 4096))
     for one, other in zip(few, many, strict=True):
         assert one.loglikelihoods == pytest.approx(other.loglikelihoods, abs=1e-4)
 
@@ -62,13 +62,23 @@ def test_a_model_that_takes_no_block_mask_is_scored_plainly_and_says_why(loaded)
         model.model.forward = lambda *args, attention_mask=None, **more: stock(
             *args, attention_mask=None if attention_mask is not None and attention_mask.dim() == 4 else attention_mask, **more
         )
-        way = scoring.how(model, tokenizer, rows[0], form)
+        way = scoring.Scorer(model, tokenizer).how(rows[0], form)
         assert not way.shared and "differ by" in way.reason
         assert [s.loglikelihoods for s in scoring.score(model, tokenizer, rows, form)] == [pytest.approx(w, abs=1e-4) for w in wanted]
         model.model.forward = lambda *args, attention_mask=None, **more: stock(*args, attention_mask=attention_mask.long(), **more)
-        assert "no block mask" in scoring.how(model, tokenizer, rows[0], form).reason
+        assert "no block mask" in scoring.Scorer(model, tokenizer).how(rows[0], form).reason
     finally:
         del model.model.forward
+
+
+def test_how_a_model_is_asked_is_tried_once_and_apart_where_a_block_mask_is_needed(loaded, monkeypatch):
+    """Single tokens say nothing about the mask; and a question asked twice for every window would cost more than the sharing gains."""
+    tried = []
+    monkeypatch.setattr(scoring, "way", lambda model, probe: tried.append(probe.masked) or forward.way(model, probe))
+    scorer, rows = scoring.Scorer(*loaded), [mcqa(), mcqa(**LONGER)]
+    for form in (Form("label"), Form("option_text"), Form("label"), Form("option_text", chat=False)):
+        assert len(list(scorer.score(rows, form))) == 2
+    assert tried == [False, True]
 
 
 def test_a_sliding_window_is_not_looked_past():
@@ -88,7 +98,7 @@ def test_a_sliding_window_is_not_looked_past():
 
 @pytest.mark.parametrize("protocol", ["label", "option_text", "generation"])
 def test_a_row_too_long_for_the_model_loses_its_beginning_and_says_so(loaded, protocol):
-    (sample,) = scoring.score(*loaded, [mcqa(question="word " * 400)], Form(protocol), max_new_tokens=3)
+    (sample,) = scoring.Scorer(*loaded).score([mcqa(question="word " * 400)], Form(protocol), max_new_tokens=3)
     assert sample.cut > 0 and len(sample.loglikelihoods) == (0 if protocol == "generation" else 4)
 
 
@@ -108,7 +118,7 @@ def test_memory_does_not_grow_with_the_rows(loaded):
     for n in (128, 128, 512):
         rows = (mcqa(id=f"q{i}", question=f"Class of aspirin, number {i}?") for i in range(n))
         tracemalloc.start()
-        for number, _ in enumerate(scoring.stream(*loaded, rows, Form("label")), start=1):
+        for number, _ in enumerate(scoring.Scorer(*loaded).score(rows, Form("label")), start=1):
             if number % 128 == 0:
                 gc.collect()  # torch's functions hold themselves in circles: rubbish that waits is not memory that is held
         assert number == n

@@ -13,7 +13,7 @@ from ..teacher import engine
 from ..teacher.engine import Teacher
 from ..teacher.requests import Request
 from ..text import digest
-from . import endpoint, generation, scoring
+from . import endpoint, scoring
 from .forms import Form
 from .scoring import Sample
 
@@ -27,8 +27,7 @@ class Local:
     base: str | Path
     adapter: Path | None = None
     precision: str = "nf4"
-    model: Any = field(default=None, repr=False)
-    tokenizer: Any = field(default=None, repr=False)
+    scorer: Any = field(default=None, init=False, repr=False)  # a `scoring.Scorer` while the model is loaded
     _identity: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     @contextmanager
@@ -36,11 +35,11 @@ class Local:
         """The model in memory, and gone afterwards."""
         load = models.load_scored if self.precision == "nf4" else models.load_plain
         more = () if self.precision == "nf4" else (self.precision,)
-        self.model, self.tokenizer = load(self.base, self.adapter, *more)
+        self.scorer = scoring.Scorer(*load(self.base, self.adapter, *more))
         try:
             yield self
         finally:
-            self.model = self.tokenizer = None
+            self.scorer = None
             models.release_memory()
 
     def identity(self) -> dict[str, Any]:
@@ -57,13 +56,11 @@ class Local:
 
     def score(self, records: Sequence[Record], form: Form) -> Iterable[Sample]:
         """Samples in order."""
-        return scoring.stream(self.model, self.tokenizer, records, form)
+        return self.scorer.score(records, form)
 
     def respond(self, conversations: Sequence[list[dict[str, str]]], max_new_tokens: int = 128) -> list[str]:
         """Greedy answers to conversations that end with the user, through the model's chat template."""
-        prompts = [self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in conversations]
-        budget = scoring.budget_of(self.model) * scoring.WRITERS
-        return [text for text, _ in generation.local(self.model, self.tokenizer, prompts, max_new_tokens, budget)]
+        return self.scorer.respond(conversations, max_new_tokens)
 
 
 @dataclass

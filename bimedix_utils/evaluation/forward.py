@@ -33,6 +33,11 @@ class Question:
         """Positions the longest option needs."""
         return len(self.context) + max(map(len, self.options)) - 1
 
+    @property
+    def masked(self) -> bool:
+        """Whether options stand side by side and must not see each other: single tokens are all predicted from the context."""
+        return any(len(option) > 1 for option in self.options)
+
 
 @dataclass(frozen=True)
 class Way:
@@ -109,7 +114,7 @@ def _shared(core: Any, batch: Sequence[Question]) -> list[list[list[float]]]:
             targets += option
             end += inner
     inputs = {"input_ids": ids.to(core.device), "use_cache": False}
-    if any(len(option) > 1 for question in batch for option in question.options):
+    if any(question.masked for question in batch):
         causal = torch.ones(longest, longest, dtype=torch.bool).tril()
         seen = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
         inputs |= {"attention_mask": (seen & causal)[:, None].to(core.device), "position_ids": positions.to(core.device)}
@@ -148,7 +153,7 @@ def _plain(way: Way, questions: Sequence[Question], budget: int = 1) -> Iterator
     """One sequence an option, question by question; a text too long for the model loses its beginning."""
     room = getattr(way.core.config, "max_position_embeddings", None) or 1 << 30
     for question in questions:
-        if all(len(option) == 1 for option in question.options):  # one position decides between all
+        if not question.masked:  # one position decides between all
             yield [[value] for value in _rows(way.core, [question.context[-room:]], [[o[0] for o in question.options]], side=True)[0]]
             continue
         inputs = [(question.context + option)[:-1][-room:] for option in question.options]

@@ -79,37 +79,56 @@ def budget_of(model: Any) -> int:
     return TINY_BUDGET if sum(parameter.numel() for parameter in model.parameters()) < TINY else CPU_BUDGET
 
 
-def score(
-    model: Any, tokenizer: Any, records: Sequence[Record], form: Form, budget: int = 0, max_new_tokens: int = generation.TOKENS
-) -> list[Sample]:
-    """Every item's sample, in the order of `records`; see `stream`."""
-    return list(stream(model, tokenizer, records, form, budget, max_new_tokens))
+class Scorer:
+    """A model in memory, asked about items. How it can be asked is tried once, not for every task again.
 
-
-def stream(
-    model: Any, tokenizer: Any, records: Iterable[Record], form: Form, budget: int = 0, max_new_tokens: int = generation.TOKENS
-) -> Iterator[Sample]:
-    """Samples in the order of `records`, window by window: a window's batches depend on nothing outside it.
-
-    Rows too long for the model lose tokens at the left, where the context begins; the loss is counted in the sample. `max_new_tokens` is
-    for `generation`. Raises `AuditError` when a label cannot be told from the prompt's end (see `forms.split_tokens`).
+    `budget` is the most tokens of one pass; 0 takes what suits the machine (see `budget_of`).
     """
-    budget, rows, found = budget or budget_of(model), iter(records), None
-    while window := list(islice(rows, WINDOW)):
-        if form.protocol == "generation":
-            prompts = [asked(record, form, tokenizer).prompt for record in window]
-            replies = generation.local(model, tokenizer, prompts, max_new_tokens, budget * WRITERS)
-            yield from (said(record, form, text, cut) for record, (text, cut) in zip(window, replies, strict=True))
-            continue
-        questions = [_question(tokenizer, record, form) for record in window]
-        found = found or way(model, min(questions, key=lambda question: question.width))
-        values = loglikelihoods(found, questions, budget)
-        yield from (_sample(*each, form, found) for each in zip(window, questions, values, strict=True))
+
+    def __init__(self, model: Any, tokenizer: Any, budget: int = 0):
+        self.model, self.tokenizer, self.budget = model, tokenizer, budget or budget_of(model)
+        self._ways: dict[bool, Way] = {}  # by whether a block mask is needed
+
+    def score(self, records: Iterable[Record], form: Form, max_new_tokens: int = generation.TOKENS) -> Iterator[Sample]:
+        """Samples in the order of `records`, window by window: a window's batches depend on nothing outside it.
+
+        Rows too long for the model lose tokens at the left, where the context begins; the loss is counted in the sample. `max_new_tokens`
+        is for `generation`. Raises `AuditError` when a label cannot be told from the prompt's end (see `forms.split_tokens`).
+        """
+        rows = iter(records)
+        while window := list(islice(rows, WINDOW)):
+            if form.protocol == "generation":
+                replies = self._written([asked(record, form, self.tokenizer).prompt for record in window], max_new_tokens)
+                yield from (said(record, form, text, cut) for record, (text, cut) in zip(window, replies, strict=True))
+                continue
+            questions = [_question(self.tokenizer, record, form) for record in window]
+            found = self._way(questions)
+            values = loglikelihoods(found, questions, self.budget)
+            yield from (_sample(*each, form, found) for each in zip(window, questions, values, strict=True))
+
+    def respond(self, conversations: Sequence[list[dict[str, str]]], max_new_tokens: int) -> list[str]:
+        """Greedy answers to conversations that end with the user, through the model's chat template."""
+        prompts = [self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in conversations]
+        return [text for text, _ in self._written(prompts, max_new_tokens)]
+
+    def how(self, record: Record, form: Form) -> Way:
+        """Whether this model is scored by shared sequences, and if not, why not."""
+        return self._way([_question(self.tokenizer, record, form)])
+
+    def _written(self, prompts: list[str], max_new_tokens: int) -> list[tuple[str, int]]:
+        return generation.local(self.model, self.tokenizer, prompts, max_new_tokens, self.budget * WRITERS)
+
+    def _way(self, questions: Sequence[Question]) -> Way:
+        """Tried on the shortest question; one without a second token would say nothing of the block mask."""
+        masked = [question for question in questions if question.masked]
+        if bool(masked) not in self._ways:
+            self._ways[bool(masked)] = way(self.model, min(masked or questions, key=lambda question: question.width))
+        return self._ways[bool(masked)]
 
 
-def how(model: Any, tokenizer: Any, record: Record, form: Form) -> Way:
-    """Whether this model is scored by shared sequences, and if not, why not."""
-    return way(model, _question(tokenizer, record, form))
+def score(model: Any, tokenizer: Any, records: Iterable[Record], form: Form) -> list[Sample]:
+    """Every item's sample, in the order of `records`; see `Scorer`, which is better where a model is asked more than once."""
+    return list(Scorer(model, tokenizer).score(records, form))
 
 
 def _question(tokenizer: Any, record: Record, form: Form) -> Question:

@@ -55,13 +55,13 @@ def sets(limit: int) -> dict[str, tuple[Record, ...]]:
 
 
 class Harness:
-    """The harness's backend on the same texts, made once for each batch size: only scoring is timed."""
+    """The harness's backend on the same texts, made once for each batch size."""
 
     def __init__(self, model: Any, tokenizer: Any):
         from lm_eval.models.huggingface import HFLM
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        self.model, self.tokenizer = model, tokenizer
+        self.tokenizer = tokenizer
         self.backends = {size: HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, device="cpu") for size in BATCHES}
 
     def score(self, rows: list[Record], form: Form, batch: int) -> list[list[float]]:
@@ -85,17 +85,16 @@ def timed(function: Any) -> tuple[float, Any]:
     return time.perf_counter() - begin, result
 
 
-def measure(name: str, rows: tuple[Record, ...], protocol: str, harness: Harness) -> dict[str, Any]:
+def measure(name: str, rows: tuple[Record, ...], protocol: str, kit: scoring.Scorer, harness: Harness) -> dict[str, Any]:
     """One set under one protocol, in turns."""
-    form, model, tokenizer = Form(protocol, chat=False), harness.model, harness.tokenizer
-    few = list(rows[:8])
-    scoring.score(model, tokenizer, few, form)
+    form, few = Form(protocol, chat=False), list(rows[:8])
+    list(kit.score(few, form))
     batch = min(BATCHES, key=lambda size: min(timed(lambda: harness.score(few, form, size))[0] for _ in range(2)))
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     ours, theirs = [], []
     for turn, begin in enumerate(range(0, len(rows), TURN)):
         part = list(rows[begin : begin + TURN])
-        run = {"ours": lambda: scoring.score(model, tokenizer, part, form), "theirs": lambda: harness.score(part, form, batch)}  # noqa: B023
+        run = {"ours": lambda: list(kit.score(part, form)), "theirs": lambda: harness.score(part, form, batch)}  # noqa: B023
         for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
             taken, result = timed(run[who])
             seconds[who].append(taken)
@@ -116,11 +115,11 @@ def measure(name: str, rows: tuple[Record, ...], protocol: str, harness: Harness
     return found
 
 
-def memory(rows: tuple[Record, ...], harness: Harness, batch: int) -> dict[str, float]:
+def memory(rows: tuple[Record, ...], kit: scoring.Scorer, harness: Harness, batch: int) -> dict[str, float]:
     """Peaks of both on the same rows."""
     form, result = Form("option_text", chat=False), {}
     for who, run in (
-        ("ours", lambda: scoring.score(harness.model, harness.tokenizer, rows, form)),
+        ("ours", lambda: list(kit.score(rows, form))),
         ("theirs", lambda: harness.score(list(rows), form, batch)),
     ):
         models.release_memory()
@@ -138,7 +137,8 @@ def main() -> int:
     options = parser.parse_args()
     models.setup_torch(options.threads)
     folder = weights.fetch()
-    harness = Harness(*models.load_plain(folder, None, "float32"))
+    loaded = models.load_plain(folder, None, "float32")
+    kit, harness = scoring.Scorer(*loaded), Harness(*loaded)  # both keep what they need once for a model: only scoring is timed
     table, begin = sets(options.rows), time.time()
     conditions = {"rows_of_each": options.rows or "all", "threads": options.threads, "git": git_state(), "versions": _versions()}
     lines = []
@@ -148,12 +148,12 @@ def main() -> int:
             kept = runs_folder() / "bench" / "eval" / f"{name}-{protocol}.json"
             known = json.loads(kept.read_text()) if kept.exists() else {}
             if known.get("conditions") != conditions or conditions["git"]["dirty"]:
-                known = {"conditions": conditions, "line": measure(name, rows, protocol, harness)}
+                known = {"conditions": conditions, "line": measure(name, rows, protocol, kit, harness)}
                 write_json(kept, known)
             lines.append(known["line"])
     by = {(line["set"], line["protocol"]): line for line in lines}
     labels = [line for line in lines if line["protocol"] == "label" and line["set"].endswith("_en") and "long" not in line["set"]]
-    peaks = memory(table["medqa_en"][:60], harness, by["medqa_en", "option_text"]["harness_batch"])
+    peaks = memory(table["medqa_en"][:60], kit, harness, by["medqa_en", "option_text"]["harness_batch"])
     result = {
         "speedup_option_text": by["medqa_en", "option_text"]["speedup"],
         "speedup_pubmedqa": by["pubmedqa_en", "option_text"]["speedup"],
