@@ -33,6 +33,7 @@ from bimedix_utils.evaluation import scoring
 from bimedix_utils.evaluation.forms import Form, asked
 from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
 from bimedix_utils.records import Record
+from bimedix_utils.text import digest
 
 TURN = 20  # rows of one turn
 BATCHES = (1, 8)  # of the harness
@@ -140,14 +141,14 @@ def main() -> int:
     loaded = models.load_plain(folder, None, "float32")
     kit, harness = scoring.Scorer(*loaded), Harness(*loaded)  # both keep what they need once for a model: only scoring is timed
     table, begin = sets(options.rows), time.time()
-    conditions = {"rows_of_each": options.rows or "all", "threads": options.threads, "git": git_state(), "versions": _versions()}
+    conditions = {"rows_of_each": options.rows or "all", "threads": options.threads, "code": _code(), "versions": _versions()}
     lines = []
     for name, rows in table.items():
         for protocol in PROTOCOLS:
             # A pass takes hours: what was measured under the same conditions is kept, and a killed one goes on.
             kept = runs_folder() / "bench" / "eval" / f"{name}-{protocol}.json"
             known = json.loads(kept.read_text()) if kept.exists() else {}
-            if known.get("conditions") != conditions or conditions["git"]["dirty"]:
+            if known.get("conditions") != conditions:
                 known = {"conditions": conditions, "line": measure(name, rows, protocol, kit, harness)}
                 write_json(kept, known)
             lines.append(known["line"])
@@ -165,13 +166,20 @@ def main() -> int:
             "ours_theirs": {f"{line['set']} {line['protocol']}": line["accuracy"] for line in lines},
         },
         "memory_ratio": peaks["ours"] / peaks["theirs"], "memory_mb": peaks, "sets": lines,
-        "model": weights.name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(), **conditions,
+        "model": weights.name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(),
+        "git": git_state(), **conditions,
     }  # fmt: skip
     target = runs_folder() / "bench" / "eval.json"
     write_json(target, result)
     for name in ("speedup_option_text", "speedup_pubmedqa", "speedup_pubmedqa_long", "speedup_label", "max_abs_diff", "memory_ratio"):
         print(f"{name:22} {result[name]:.4g}")
     return 0
+
+
+def _code() -> str:
+    """Hash of what is timed: a commit elsewhere does not undo hours."""
+    timed_code = [Path(__file__), Path(models.load.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
+    return digest([path.read_text(encoding="utf-8") for path in timed_code])
 
 
 def _versions() -> dict[str, str]:
