@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -175,21 +176,25 @@ def warm(model) -> None:
 
 @pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("fold", [False, True])
-def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fold):
+def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fold, monkeypatch):
     """However rows are grouped, padded, packed and folded: mean cross-entropy of the answers, plus the balancing loss."""
     import torch
 
     from bimedix_utils.training import fast
 
+    stock = fast.FoldedExpert.apply
     trainer, rows = trainer_for(base, tmp_path, packing=packing)
     model = trainer.model
     warm(model)
     model.config.router_aux_loss_coef = 0.0  # the balancing loss is a mean over a forward pass, so it depends on the grouping
     step = trainer.step(rows, [[0, 1, 2], [3], [4, 5]])
     if fold:
+        applied = []
+        monkeypatch.setattr(fast.FoldedExpert, "apply", lambda *given: applied.append(given) or stock(*given))
         with fast.folded(model) as layers:
             assert layers == 2 * (4 + 3 * 3)
             loss = trainer.training_step(model, step)
+        assert applied, "no expert had rows enough"
     else:
         loss = trainer.training_step(model, step)
     ours = gradients(model)
@@ -205,6 +210,62 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
     assert torch.isclose(loss, plain, rtol=1e-5) and ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert torch.allclose(ours[name], gradient, atol=1e-6 + 1e-4 * gradient.abs().max().item()), name
+
+
+def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_path):
+    """Against float32, over all gradients together: folding rounds the update with the weight, stock LoRA rounds it in its own products."""
+    import torch
+
+    from bimedix_utils.training import fast
+
+    trainer, rows = trainer_for(base, tmp_path)
+    warm(trainer.model)
+    step, found = trainer.step(rows, [[0, 1, 2], [3], [4, 5]]), {}
+    for name, fold, low in (("exact", False, False), ("stock", False, True), ("folded", True, True)):
+        trainer.model.zero_grad()
+        with fast.folded(trainer.model) if fold else nullcontext(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            trainer.training_step(trainer.model, step)
+        found[name] = gradients(trainer.model)
+        assert all(gradient.dtype == torch.float32 for gradient in found[name].values())
+
+    def error(name):
+        return sum((found[name][key] - exact).square().sum().item() for key, exact in found["exact"].items())
+
+    size = sum(gradient.square().sum().item() for gradient in found["exact"].values())
+    assert 0 < error("folded") < 1.5 * error("stock") and error("folded") < 1e-3 * size
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_type_of_the_products_is_bfloat16_where_asked_and_where_it_pays(monkeypatch, native):
+    import torch
+
+    from bimedix_utils.training import loop
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert [loop.low_precision(word, gpu=False) for word in loop.COMPUTE] == [native, False, True]
+    assert all(loop.low_precision(word, gpu=True) for word in loop.COMPUTE)
+    with pytest.raises(KitError, match="COMPUTE = 'half'; wanted auto | float32 | bfloat16"):
+        loop.low_precision("half", gpu=False)
+
+
+def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
+    from safetensors.torch import load_file
+
+    def training_loss(folder):
+        model, tokenizer = adapted(base)
+        settings = training.Recipe(**{**vars(RECIPE), "max_steps": 2})
+        return training.train(model, tokenizer, examples(tokenizer), [], settings, folder).log[-1]["loss"]
+
+    before = training_loss(tmp_path / "before")
+    model, tokenizer = adapted(base)
+    rows = examples(tokenizer)
+    settings = training.Recipe(**{**vars(RECIPE), "compute": "bfloat16", "max_steps": 12})
+    outcome = training.train(model, tokenizer, rows, rows[:5], settings, tmp_path / "checkpoints")
+    losses = [entry["eval_loss"] for entry in outcome.log if "eval_loss" in entry]
+    assert losses[-1] < losses[0] and training_loss(tmp_path / "after") == before, "a later run in float32 is one"
+    models.save_adapter(model, tmp_path / "adapter")
+    assert {str(tensor.dtype) for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values()} == {"torch.float32"}
 
 
 def test_padding_counts_in_no_balancing_loss(base, tmp_path):

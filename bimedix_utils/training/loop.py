@@ -17,6 +17,7 @@ from .watch import Watch
 SCHEDULE = {"lr_scheduler_type": "cosine", "adam_beta2": 0.99, "weight_decay": 0.0, "max_grad_norm": 1.0}
 # 0.99: the usual 0.999 would remember the first of a few hundred steps to the end.
 PARALLEL = ("ddp", "fsdp")
+COMPUTE = ("auto", "float32", "bfloat16")
 OPTIMISERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
@@ -95,6 +96,20 @@ def _agreed(found: Any) -> Any:
     return box[0]
 
 
+def low_precision(compute: str, gpu: bool) -> bool:
+    """Whether products are computed in bfloat16: on a GPU always, as its base; on a processor as `compute` says.
+
+    `auto` takes it where the processor multiplies it faster than float32. Raises `KitError` for an unknown word.
+    """
+    import torch
+
+    if compute not in COMPUTE:
+        raise KitError(f"COMPUTE = {compute!r}; wanted {' | '.join(COMPUTE)}")
+    # Without these instructions bfloat16 is converted in software, and slower.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return gpu or compute == "bfloat16" or compute == "auto" and native
+
+
 def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path, parallel: str = "ddp") -> Any:
     import torch
     from transformers import TrainingArguments
@@ -106,6 +121,9 @@ def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path, paralle
         raise KitError(f"PARALLEL = {parallel!r}; wanted {' or '.join(PARALLEL)}")
     if parallel == "fsdp" and int(os.environ.get("WORLD_SIZE", "1")) < 2:
         raise KitError("PARALLEL = fsdp shards a model over processes, and there is one: set GPUS to 2 or more, or PARALLEL = ddp")
+    low = low_precision(recipe.compute, gpu)
+    # TrainingArguments writes this variable for bfloat16 and leaves it: the next run of the process would compute in it unasked.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if low else "no"
     return TrainingArguments(
         output_dir=str(folder),
         logging_dir=str(folder / "tensorboard"),
@@ -121,7 +139,7 @@ def _arguments(recipe: Recipe, steps: int, evaluate: bool, folder: Path, paralle
         logging_steps=1,
         logging_nan_inf_filter=False,  # by default the Trainer replaces a loss that is no number, and says nothing
         optim=OPTIMISERS[recipe.optimiser],
-        bf16=gpu,
+        bf16=low,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not gpu,
         seed=recipe.seed,

@@ -18,6 +18,7 @@ PARAMETERS = {
     "KEEP_BEST": "keep_best",
     "OPTIMISER": "optimiser",
     "CHECKPOINTING": "checkpointing",
+    "COMPUTE": "compute",
     "SEED": "seed",
 }
 
@@ -38,6 +39,7 @@ class Recipe:
     keep_best: bool = False  # end with the checkpoint of the lowest held-out loss instead of the last
     optimiser: str = "adamw"  # or paged_adamw_8bit, on a GPU
     checkpointing: bool = False  # recompute activations: less memory, a third more time
+    compute: str = "float32"  # on a processor, of the products: or bfloat16, or auto. What learns and its gradients are float32 always
 
     def __post_init__(self) -> None:
         if self.micro_tokens > self.token_budget:

@@ -2,7 +2,8 @@
 
 One NF4 model (15 M parameters in its blocks, Mixtral's own vocabulary of 32,000), pre-trained for a minute on the kit's facts; the same 120
 rows of the kit's sample, 50 to 500 tokens by Mixtral's own tokenizer, English and Arabic; the same loss, optimiser, schedule and number of
-optimiser steps. Every run is a process of its own; the contenders take turns, once for each seed. `--laptop` adds the upcycled SmolLM2.
+optimiser steps. Every run is a process of its own; the contenders take turns, once for each seed. `--laptop` adds the upcycled SmolLM2,
+where all of them compute in bfloat16 (`--compute`), which is faster for all on a processor that multiplies it itself.
 
 * vs_trl_best: real tokens a second over those of the fastest of TRL padded, packed and padding-free, each without its default gradient
   checkpointing; vs_trl_default: over TRL as it comes; vs_trainer_padded, vs_trainer_grouped: over the Trainer. Medians of the seeds.
@@ -126,13 +127,13 @@ def held_out(model: Any, examples: list[training.Example]) -> float:
     return total / count
 
 
-def one(contender: str, seed: int, folder: Path, laptop: Path | None, threads: int, steps_limit: int) -> dict:
+def one(contender: str, seed: int, folder: Path, laptop: Path | None, threads: int, steps_limit: int, compute: str) -> dict:
     """One run of one contender in this process."""
     torch = models.setup_torch(threads)
     train, held = rows(laptop)
     recipe = training.Recipe(
         learning_rate=RATE if not laptop else 2e-4, epochs=EPOCHS, token_budget=BUDGET, micro_tokens=MICRO, seed=seed, save_steps=10**6,
-        max_steps=steps_limit,
+        max_steps=steps_limit, compute=compute,
     )  # fmt: skip
     plan = batches.plan([len(e.input_ids) for e in train], recipe)
     model, _ = models.load_base(folder)
@@ -174,6 +175,7 @@ def run_other(contender: str, model: Any, train: list, recipe: training.Recipe, 
         "output_dir": scratch, "learning_rate": recipe.learning_rate, "lr_scheduler_type": "cosine",
         "warmup_ratio": recipe.warmup,
         "adam_beta2": 0.99, "weight_decay": 0.0, "max_grad_norm": 1.0, "optim": "adamw_torch_fused", "seed": recipe.seed,
+        "bf16": recipe.compute == "bfloat16",
         "max_steps": len(plan), "data_seed": recipe.seed, "report_to": [], "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
         "logging_strategy": "no",
     }  # fmt: skip
@@ -191,10 +193,10 @@ def run_other(contender: str, model: Any, train: list, recipe: training.Recipe, 
             bins = -(-sum(len(e.input_ids) for e in train) // options["max_length"])
             sizes = {"per_device_train_batch_size": max(1, -(-bins // epoch_steps // 2)), "gradient_accumulation_steps": 2}
         model.config.output_router_logits = True
-        arguments = SFTConfig(**common, **sizes, bf16=False, **options)
+        arguments = SFTConfig(**common, **sizes, **options)
         trainer = SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
         for parameter in trainer.model.parameters():
-            if parameter.requires_grad:  # TRL makes bfloat16 of them by default; all contenders train in float32
+            if parameter.requires_grad:  # TRL makes bfloat16 of them by default; all contenders train them in float32
                 parameter.data = parameter.data.float()
     else:
         grouped = contender == "trainer_grouped"
@@ -228,13 +230,13 @@ def pad_tokenizer() -> Any:
     )
 
 
-def turns(folder: Path, laptop: Path | None, threads: int, seeds: int, limit: int, contenders: list[str]) -> list[dict]:
+def turns(folder: Path, laptop: Path | None, threads: int, seeds: int, limit: int, compute: str, contenders: list[str]) -> list[dict]:
     """Every contender once for each seed, in turn, each in a process of its own."""
     found = []
     for seed in SEEDS[:seeds]:
         for contender in contenders:
             command = [sys.executable, __file__, "--one", contender, "--seed", str(seed), "--model", str(folder), "--threads", str(threads)]
-            command += ["--steps", str(limit), *(["--tokenizer", str(laptop)] if laptop else [])]
+            command += ["--steps", str(limit), "--compute", compute, *(["--tokenizer", str(laptop)] if laptop else [])]
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
@@ -294,10 +296,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--laptop", action="store_true")
+    parser.add_argument("--compute", choices=("float32", "bfloat16"), help="of all contenders; by default float32, with --laptop bfloat16")
     parser.add_argument("--only", default=" ".join(CONTENDERS))
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one, given.seed, given.model, given.tokenizer, given.threads, given.steps)))
+        print(json.dumps(one(given.one, given.seed, given.model, given.tokenizer, given.threads, given.steps, given.compute)))
         return
     try:
         trl = version("trl")
@@ -306,14 +309,16 @@ def main() -> None:
     models.setup_torch(given.threads)
     cache = runs_folder() / "cache"
     contenders = [name for name in CONTENDERS if name in given.only.split()]
-    found = turns(base(False, cache), None, given.threads, given.seeds, given.steps, contenders)
+    found = turns(base(False, cache), None, given.threads, given.seeds, given.steps, given.compute or "float32", contenders)
     report: dict[str, Any] = {**ratios(found), **two_processes(base(False, cache)), "runs": found}
     if given.laptop:
         folder = base(True, cache)
-        found = turns(folder, folder, given.threads, 1, 4, contenders)
-        report["laptop"] = {**ratios(found), "runs": found}
+        compute = given.compute or "bfloat16"
+        found = turns(folder, folder, given.threads, 1, 4, compute, contenders)
+        report["laptop"] = {**ratios(found), "compute": compute, "runs": found}
     report |= {
-        "threads": given.threads, "rows": 120, "python": platform.python_version(), "git": git_state(),
+        "threads": given.threads, "compute": given.compute or "float32", "rows": 120,
+        "python": platform.python_version(), "git": git_state(),
         "versions": {"trl": trl, **{name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "accelerate")}},
     }  # fmt: skip
     write_json(runs_folder() / "bench" / "train.json", report)
