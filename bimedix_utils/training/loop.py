@@ -74,6 +74,7 @@ def train(
         if parallel == "fsdp":
             ways.enter_context(sharded.every_expert(model))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it would go on computing under autocast
     model.config.use_cache = caching
     state = trainer.state
     return Outcome(
