@@ -1,10 +1,12 @@
 """Training: what is learned, which rows go together, equal numbers however it is computed, and a run that any kill leaves whole."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -245,11 +247,12 @@ def test_the_type_of_the_products_is_bfloat16_where_asked_and_where_it_pays(monk
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert [loop.low_precision(word, gpu=False) for word in loop.COMPUTE] == [native, False, True]
     assert all(loop.low_precision(word, gpu=True) for word in loop.COMPUTE)
-    with pytest.raises(KitError, match="COMPUTE = 'half'; wanted auto | float32 | bfloat16"):
+    with pytest.raises(KitError, match=re.escape("COMPUTE = 'half'; wanted auto | float32 | bfloat16")):
         loop.low_precision("half", gpu=False)
 
 
 def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
+    import torch
     from safetensors.torch import load_file
 
     def training_loss(folder):
@@ -266,6 +269,27 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
     assert losses[-1] < losses[0] and training_loss(tmp_path / "after") == before, "a later run in float32 is one"
     models.save_adapter(model, tmp_path / "adapter")
     assert {str(tensor.dtype) for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values()} == {"torch.float32"}
+    ids = torch.tensor([[*rows[0].input_ids]])
+    with torch.inference_mode():
+        trained = models.for_inference(model)(input_ids=ids).logits
+        again = models.load_tuned(base, tmp_path / "adapter")[0](input_ids=ids).logits
+    assert torch.allclose(trained, again, atol=1e-5), "the model goes on in its own type"
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_a_run_that_fails_leaves_the_model_as_it_found_it(base, tmp_path, compute):
+    model, tokenizer = adapted(base)
+    model.config.use_cache = True
+    settings = training.Recipe(**{**vars(RECIPE), "compute": compute, "max_steps": 2})
+
+    def stop(log):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        training.train(model, tokenizer, examples(tokenizer), [], settings, tmp_path, stop)
+    assert model.config.use_cache and "_original_forward" not in vars(model)
+    # transformers itself leaves a bound forward on the blocks whose router it records.
+    assert not [name for name, module in model.named_modules() if isinstance(vars(module).get("forward"), partial)]
 
 
 def test_padding_counts_in_no_balancing_loss(base, tmp_path):

@@ -69,13 +69,14 @@ def train(
     last, refused = _agreed(checkpoints.latest(folder) if arguments.process_index == 0 else None)
     caching, model.config.use_cache = model.config.use_cache, False
     with ExitStack() as ways:
+        # Undone also where the training fails: a notebook goes on with this model.
+        ways.callback(setattr, model.config, "use_cache", caching)
+        ways.callback(trainer.accelerator.unwrap_model, model, keep_fp32_wrapper=False)  # else it would go on computing under autocast
         if not torch.cuda.is_available():
             ways.enter_context(fast.folded(model))
         if parallel == "fsdp":
             ways.enter_context(sharded.every_expert(model))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it would go on computing under autocast
-    model.config.use_cache = caching
     state = trainer.state
     return Outcome(
         [entry for entry in state.log_history if "train_runtime" not in entry],

@@ -31,7 +31,7 @@ from support.peak import Peak
 from bimedix_utils import models, sources, tasks, weights
 from bimedix_utils.evaluation import scoring
 from bimedix_utils.evaluation.forms import Form, asked
-from bimedix_utils.provenance import ROOT, git_state, runs_folder, write_json
+from bimedix_utils.provenance import ROOT, git_state, hash_path, runs_folder, write_json
 from bimedix_utils.records import Record
 from bimedix_utils.text import digest
 
@@ -179,7 +179,7 @@ def main() -> int:
 def _code() -> str:
     """Hash of what is timed: a commit elsewhere does not undo hours."""
     timed_code = [Path(__file__), Path(models.load.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
-    return digest([path.read_text(encoding="utf-8") for path in timed_code])
+    return digest([hash_path(path) for path in timed_code])
 
 
 def _versions() -> dict[str, str]:

@@ -309,16 +309,16 @@ def main() -> None:
     models.setup_torch(given.threads)
     cache = runs_folder() / "cache"
     contenders = [name for name in CONTENDERS if name in given.only.split()]
-    found = turns(base(False, cache), None, given.threads, given.seeds, given.steps, given.compute or "float32", contenders)
-    report: dict[str, Any] = {**ratios(found), **two_processes(base(False, cache)), "runs": found}
+    compute = given.compute or "float32"
+    found = turns(base(False, cache), None, given.threads, given.seeds, given.steps, compute, contenders)
+    report: dict[str, Any] = {**ratios(found), **two_processes(base(False, cache)), "compute": compute, "runs": found}
     if given.laptop:
         folder = base(True, cache)
         compute = given.compute or "bfloat16"
         found = turns(folder, folder, given.threads, 1, 4, compute, contenders)
         report["laptop"] = {**ratios(found), "compute": compute, "runs": found}
     report |= {
-        "threads": given.threads, "compute": given.compute or "float32", "rows": 120,
-        "python": platform.python_version(), "git": git_state(),
+        "threads": given.threads, "rows": 120, "python": platform.python_version(), "git": git_state(),
         "versions": {"trl": trl, **{name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "accelerate")}},
     }  # fmt: skip
     write_json(runs_folder() / "bench" / "train.json", report)
