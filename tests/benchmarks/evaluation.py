@@ -10,10 +10,13 @@ faster of batch size 1 and 8 for each set and protocol.
   `pubmedqa_long` ranks the owner's own labels written out, "The answer is yes" and so on.
 * max_abs_diff: largest difference of an option's log-likelihood over all rows; accuracy_equal: in every set but for rows whose two best
   options are closer than 2e-3, which `close` lists.
-* memory_ratio: most anonymous memory above that of the loaded model, ours over the harness's, the largest set.
+* memory_ratio: most anonymous memory above that of the loaded model, ours over the harness's, the longest set.
+
+--study also writes data/studies/evaluation.csv, on a clean checkout only. The exit code says whether the aims are met.
 """
 
 import argparse
+import inspect
 import json
 import logging
 import os
@@ -28,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import parity
 from support.peak import Peak
 
-from bimedix_utils import models, sources, tasks, weights
+from bimedix_utils import models, sources, studies, tasks, weights
 from bimedix_utils.evaluation import scoring
 from bimedix_utils.evaluation.forms import Form, asked
 from bimedix_utils.provenance import ROOT, git_state, hash_path, runs_folder, write_json
@@ -38,6 +41,11 @@ from bimedix_utils.text import digest
 TURN = 20  # rows of one turn
 BATCHES = (1, 8)  # of the harness
 PROTOCOLS = ("option_text", "label")
+AIMS = {"speedup_option_text": 3.5, "speedup_pubmedqa": 2.5, "speedup_label": 1.3}  # at least
+COLUMNS = [
+    "set", "protocol", "rows", "harness_batch", "ours_seconds", "harness_seconds", "speedup", "median_turn", "least_turn", "most_turn",
+    "max_abs_diff", "close", "other_choice", "other_not_close", "ours_right", "harness_right",
+]  # fmt: skip
 LONG = ("The answer is yes", "The answer is no", "The answer is maybe")
 
 
@@ -116,6 +124,19 @@ def measure(name: str, rows: tuple[Record, ...], protocol: str, kit: scoring.Sco
     return found
 
 
+def summary(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the study: counts where `measure` lists rows, sums where it has each turn."""
+    (least, most), other = line["range_of_turns"], set(line["other_choice"])
+    ours, theirs = (f"{sum(line['seconds'][who]):.1f}" for who in ("ours", "theirs"))
+    ours_right, harness_right = (round(share * line["rows"]) for share in line["accuracy"])
+    return {
+        **line, "ours_seconds": ours, "harness_seconds": theirs, "speedup": f"{line['speedup']:.2f}",
+        "median_turn": f"{line['median_turn']:.2f}", "least_turn": f"{least:.2f}", "most_turn": f"{most:.2f}",
+        "max_abs_diff": f"{line['max_abs_diff']:.1e}", "close": len(line["close"]), "other_choice": len(other),
+        "other_not_close": len(other - set(line["close"])), "ours_right": ours_right, "harness_right": harness_right,
+    }  # fmt: skip
+
+
 def memory(rows: tuple[Record, ...], kit: scoring.Scorer, harness: Harness, batch: int) -> dict[str, float]:
     """Peaks of both on the same rows."""
     form, result = Form("option_text", chat=False), {}
@@ -130,12 +151,16 @@ def memory(rows: tuple[Record, ...], kit: scoring.Scorer, harness: Harness, batc
     return result
 
 
-def main() -> int:
-    """Measure everything and write the file."""
+def main() -> int | str:
+    """Measure everything, print, write."""
     parser = argparse.ArgumentParser(description="the kit's scorer against lm-evaluation-harness")
     parser.add_argument("--rows", type=int, default=0, help="rows of each task and language; 0 for all")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--study", action="store_true", help="also write data/studies/evaluation.*")
     options = parser.parse_args()
+    git = git_state()
+    if options.study and git["dirty"]:
+        sys.exit("a study is made on a clean checkout: commit first")
     models.setup_torch(options.threads)
     folder = weights.fetch()
     loaded = models.load_plain(folder, None, "float32")
@@ -167,19 +192,25 @@ def main() -> int:
         },
         "memory_ratio": peaks["ours"] / peaks["theirs"], "memory_mb": peaks, "sets": lines,
         "model": weights.name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(),
-        "git": git_state(), **conditions,
+        "git": git, **conditions,
     }  # fmt: skip
-    target = runs_folder() / "bench" / "eval.json"
-    write_json(target, result)
+    write_json(runs_folder() / "bench" / "eval.json", result)
+    if options.study:
+        table = [tuple(summary(line)[name] for name in COLUMNS) for line in lines]
+        studies.write("evaluation", COLUMNS, table, {key: value for key, value in result.items() if key not in ("sets", "accuracy_equal")})
     for name in ("speedup_option_text", "speedup_pubmedqa", "speedup_pubmedqa_long", "speedup_label", "max_abs_diff", "memory_ratio"):
         print(f"{name:22} {result[name]:.4g}")
-    return 0
+    missed = [f"{name} {result[name]:.2f}, wanted {least}" for name, least in AIMS.items() if result[name] < least]
+    missed += [] if result["accuracy_equal"]["equal"] else ["a choice differs where the two best options are not close"]
+    missed += ["max_abs_diff"] if result["max_abs_diff"] > parity.AGREE else []
+    missed += ["memory_ratio"] if result["memory_ratio"] > 1 else []
+    return f"missed: {'; '.join(missed)}" if missed else 0
 
 
 def _code() -> str:
     """Hash of what is timed: a commit elsewhere does not undo hours."""
-    timed_code = [Path(__file__), Path(models.load.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
-    return digest([hash_path(path) for path in timed_code])
+    files = [Path(models.load.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
+    return digest([*map(hash_path, files), *map(inspect.getsource, (sets, Harness, measure)), str((TURN, BATCHES, LONG))])
 
 
 def _versions() -> dict[str, str]:
