@@ -111,7 +111,7 @@ bench-mix: setup ## measure the mix at full size, about 12 minutes; writes runs/
 bench-train: setup ## measure the training step against TRL, about 20 minutes, needs EXTRAS=bench; writes runs/bench/train.json (LAPTOP=1: also the 373M model)
 	@$(BIN)/python tests/benchmarks/train.py $(if $(LAPTOP),--laptop)
 
-bench-eval: setup ## hold the scorer against lm-evaluation-harness, hours with all rows, goes on after a kill; writes runs/bench/eval.json (ROWS=20: that many of each set; STUDY=1 renews data/studies too)
+bench-eval: setup ## hold the scorer against lm-evaluation-harness, over an hour with all rows, goes on after a kill; writes runs/bench/eval.json (ROWS=20: that many of each set; STUDY=1 renews data/studies too)
 	@$(BIN)/python tests/benchmarks/evaluation.py $(if $(ROWS),--rows $(ROWS)) $(if $(STUDY),--study)
 
 bench-memory: setup ## hold the plan's memory model against measured peaks, about 10 minutes; renews data/studies/memory.csv
