@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import sources, synthesis
-from .errors import InputError, command
+from .errors import InputError, KitError, command
 from .provenance import ROOT, git_state, hash_path, write_json, write_text
 
 FOLDER = ROOT / "data" / "studies"
@@ -35,6 +35,14 @@ def rules(raw_dir: Path) -> Path:
         table += [(name, rule, sum(not kept(r.turns) for r in usable), len(usable)) for rule, kept in synthesis.FORM_RULES.items()]
     inputs = {path.name: hash_path(path) for path in [kit, *published]}
     return write("rules", ["dialogues", "rule", "objections", "n"], table, {"inputs": inputs, "git": git_state()})
+
+
+def clean_state() -> dict[str, Any]:
+    """`git_state` of a clean checkout: a manifest names the code that made the table. Raises `KitError` on any other."""
+    git = git_state()
+    if git["dirty"]:
+        raise KitError("a study is made on a clean checkout: commit first")
+    return git
 
 
 def write(name: str, columns: list[str], table: list[tuple], manifest: dict[str, Any]) -> Path:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bimedix_utils import ablations, parameters, sources, studies, synthesis
-from bimedix_utils.errors import InputError
+from bimedix_utils.errors import InputError, KitError
 from bimedix_utils.evaluation import compare
 from bimedix_utils.provenance import NOTEBOOKS, ROOT, hash_path
 from bimedix_utils.records import read_study
@@ -72,3 +72,14 @@ def assert_objections(name: str, rows: list) -> None:
     committed = {row["rule"]: (int(row["objections"]), int(row["n"])) for row in rows_of_study}
     found = {rule: (sum(not kept(r.turns) for r in usable), len(usable)) for rule, kept in synthesis.FORM_RULES.items()}
     assert committed == found, "renew the study: python -m bimedix_utils.studies rules RAW_DIR"
+
+
+@pytest.mark.parametrize("dirty", [False, True, "not found"])
+def test_a_study_is_made_on_a_clean_checkout_only(monkeypatch, dirty):
+    state = {"commit": "a", "dirty": dirty}
+    monkeypatch.setattr(studies, "git_state", lambda: state)
+    if not dirty:
+        assert studies.clean_state() == state
+        return
+    with pytest.raises(KitError, match="commit first"):
+        studies.clean_state()

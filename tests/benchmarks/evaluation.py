@@ -32,6 +32,7 @@ from support import parity
 from support.peak import Peak
 
 from bimedix_utils import models, sources, studies, tasks, weights
+from bimedix_utils.errors import command
 from bimedix_utils.evaluation import scoring
 from bimedix_utils.evaluation.forms import Form, asked
 from bimedix_utils.provenance import ROOT, git_state, hash_path, runs_folder, write_json
@@ -42,10 +43,6 @@ TURN = 20  # rows of one turn
 BATCHES = (1, 8)  # of the harness
 PROTOCOLS = ("option_text", "label")
 AIMS = {"speedup_option_text": 3.5, "speedup_pubmedqa": 2.5, "speedup_label": 1.3}  # at least
-COLUMNS = [
-    "set", "protocol", "rows", "harness_batch", "ours_seconds", "harness_seconds", "speedup", "median_turn", "least_turn", "most_turn",
-    "max_abs_diff", "close", "other_choice", "other_not_close", "ours_right", "harness_right",
-]  # fmt: skip
 LONG = ("The answer is yes", "The answer is no", "The answer is maybe")
 
 
@@ -125,15 +122,15 @@ def measure(name: str, rows: tuple[Record, ...], protocol: str, kit: scoring.Sco
 
 
 def summary(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of the study: counts where `measure` lists rows, sums where it has each turn."""
-    (least, most), other = line["range_of_turns"], set(line["other_choice"])
-    ours, theirs = (f"{sum(line['seconds'][who]):.1f}" for who in ("ours", "theirs"))
-    ours_right, harness_right = (round(share * line["rows"]) for share in line["accuracy"])
+    """A row of the study: counts where `measure` lists rows, sums where it has each turn."""
+    (least, most), (ours, theirs), other = line["range_of_turns"], line["accuracy"], set(line["other_choice"])
     return {
-        **line, "ours_seconds": ours, "harness_seconds": theirs, "speedup": f"{line['speedup']:.2f}",
-        "median_turn": f"{line['median_turn']:.2f}", "least_turn": f"{least:.2f}", "most_turn": f"{most:.2f}",
-        "max_abs_diff": f"{line['max_abs_diff']:.1e}", "close": len(line["close"]), "other_choice": len(other),
-        "other_not_close": len(other - set(line["close"])), "ours_right": ours_right, "harness_right": harness_right,
+        **{name: line[name] for name in ("set", "protocol", "rows", "harness_batch")},
+        "ours_seconds": f"{sum(line['seconds']['ours']):.1f}", "harness_seconds": f"{sum(line['seconds']['theirs']):.1f}",
+        "speedup": f"{line['speedup']:.2f}", "median_turn": f"{line['median_turn']:.2f}", "least_turn": f"{least:.2f}",
+        "most_turn": f"{most:.2f}", "max_abs_diff": f"{line['max_abs_diff']:.1e}", "close": len(line["close"]),
+        "other_choice": len(other), "other_not_close": len(other - set(line["close"])),
+        "ours_right": round(ours * line["rows"]), "harness_right": round(theirs * line["rows"]),
     }  # fmt: skip
 
 
@@ -151,6 +148,7 @@ def memory(rows: tuple[Record, ...], kit: scoring.Scorer, harness: Harness, batc
     return result
 
 
+@command
 def main() -> int | str:
     """Measure everything, print, write."""
     parser = argparse.ArgumentParser(description="the kit's scorer against lm-evaluation-harness")
@@ -158,9 +156,7 @@ def main() -> int | str:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--study", action="store_true", help="also write data/studies/evaluation.*")
     options = parser.parse_args()
-    git = git_state()
-    if options.study and git["dirty"]:
-        sys.exit("a study is made on a clean checkout: commit first")
+    git = studies.clean_state() if options.study else git_state()
     models.setup_torch(options.threads)
     folder = weights.fetch()
     loaded = models.load_plain(folder, None, "float32")
@@ -170,7 +166,7 @@ def main() -> int | str:
     lines = []
     for name, rows in table.items():
         for protocol in PROTOCOLS:
-            # A pass takes hours: what was measured under the same conditions is kept, and a killed one goes on.
+            # A pass takes over an hour: what was measured under the same conditions is kept, and a killed one goes on.
             kept = runs_folder() / "bench" / "eval" / f"{name}-{protocol}.json"
             known = json.loads(kept.read_text()) if kept.exists() else {}
             if known.get("conditions") != conditions:
@@ -196,8 +192,9 @@ def main() -> int | str:
     }  # fmt: skip
     write_json(runs_folder() / "bench" / "eval.json", result)
     if options.study:
-        table = [tuple(summary(line)[name] for name in COLUMNS) for line in lines]
-        studies.write("evaluation", COLUMNS, table, {key: value for key, value in result.items() if key not in ("sets", "accuracy_equal")})
+        rows = [summary(line) for line in lines]
+        kept = {key: value for key, value in result.items() if key not in ("sets", "accuracy_equal")}
+        studies.write("evaluation", list(rows[0]), [tuple(row.values()) for row in rows], kept)
     for name in ("speedup_option_text", "speedup_pubmedqa", "speedup_pubmedqa_long", "speedup_label", "max_abs_diff", "memory_ratio"):
         print(f"{name:22} {result[name]:.4g}")
     missed = [f"{name} {result[name]:.2f}, wanted {least}" for name, least in AIMS.items() if result[name] < least]
@@ -210,7 +207,7 @@ def main() -> int | str:
 def _code() -> str:
     """Hash of what is timed: a commit elsewhere does not undo hours."""
     files = [Path(models.load.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
-    return digest([*map(hash_path, files), *map(inspect.getsource, (sets, Harness, measure)), str((TURN, BATCHES, LONG))])
+    return digest([*map(hash_path, files), *map(inspect.getsource, (sets, Harness, timed, measure)), str((TURN, BATCHES, LONG))])
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 from bimedix_utils import models, speed, studies
+from bimedix_utils.errors import command
 from bimedix_utils.provenance import ROOT, git_state, versions, write_json
 
 LIMIT, TIMES_CACHE = 0.20, 8
@@ -66,6 +67,7 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
     print(json.dumps(raw))
 
 
+@command
 def main() -> None:
     """Run the trials, print, write; the exit code says whether float32 met the limit in each of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -77,9 +79,7 @@ def main() -> None:
     if given.child:
         return child(given.child[0], int(given.child[1]), given.threads, given.rounds)
     models.setup_torch(given.threads)  # quiet libraries; this process measures nothing
-    git, cache = git_state(), speed.cache_bytes()
-    if given.study and git["dirty"]:
-        sys.exit("a study is made on a clean checkout: commit first")
+    git, cache = studies.clean_state() if given.study else git_state(), speed.cache_bytes()
     shape = shape_for(cache or 32 * 1024**2)
     print(f"last-level cache {f'{cache / 1024**2:.0f} MiB' if cache else 'not found (32 MiB assumed)'}; {shape.layers} layers", flush=True)
     trials, table = [], []
@@ -122,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
