@@ -5,9 +5,8 @@ both, one process, one thread count. The two take turns every few rows, in chang
 faster of batch size 1 and 8 for each set and protocol.
 
 * speedup_option_text: rows a second on option-text ranking of MedQA; speedup_label: on label ranking of all English sets together;
-  `sets` has every set and protocol. PubMedQA's answers are one token each: there the harness itself reads the context once, and only
-  the output layer is left to save. Where the answers are longer (Arabic "yes" is several of this model's tokens) it cannot:
-  `pubmedqa_long` ranks the owner's own labels written out, "The answer is yes" and so on.
+  `sets` has every set and protocol. The harness itself reads a context once where its options differ in the last token only, as
+  PubMedQA's three words do; only the output layer is left to save. `pubmedqa_long` ranks the same three answers as sentences.
 * max_abs_diff: largest difference of an option's log-likelihood over all rows; accuracy_equal: in every set but for rows whose two best
   options are closer than 2e-3, which `close` lists.
 * memory_ratio: most anonymous memory above that of the loaded model, ours over the harness's, the longest set.
@@ -32,7 +31,7 @@ from support import parity
 from support.peak import Peak
 
 from bimedix_utils import models, sources, studies, tasks, weights
-from bimedix_utils.errors import command
+from bimedix_utils.errors import InputError, command
 from bimedix_utils.evaluation import scoring
 from bimedix_utils.evaluation.forms import Form, asked
 from bimedix_utils.provenance import ROOT, git_state, hash_path, runs_folder, write_json
@@ -43,7 +42,7 @@ TURN = 20  # rows of one turn
 BATCHES = (1, 8)  # of the harness
 PROTOCOLS = ("option_text", "label")
 AIMS = {"speedup_option_text": 3.5, "speedup_pubmedqa": 2.5, "speedup_label": 1.3}  # at least
-LONG = ("The answer is yes", "The answer is no", "The answer is maybe")
+LONG = ("Yes, it does.", "No, it does not.", "Maybe, it is unclear.")
 
 
 def sets(limit: int) -> dict[str, tuple[Record, ...]]:
@@ -156,6 +155,8 @@ def main() -> int | str:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--study", action="store_true", help="also write data/studies/evaluation.*")
     options = parser.parse_args()
+    if options.rows and options.study:
+        raise InputError("a study is of all rows: leave out ROWS or STUDY")
     git = studies.clean_state() if options.study else git_state()
     models.setup_torch(options.threads)
     folder = weights.fetch()
