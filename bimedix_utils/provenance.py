@@ -138,13 +138,13 @@ def imported_modules(source: str) -> list[Path]:
 
 
 def fresh(notebook: str, values: dict[str, Any]) -> bool:
-    """True when the stage is complete and nothing it depends on has changed since: fingerprint, inputs and outputs."""
+    """True when the stage is complete, lacks nothing, and nothing it depends on has changed: fingerprint, inputs and outputs."""
     folder = run_folder(values["MODE"], values["RUN"]) / notebook
     try:
         manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return False
-    if manifest["fingerprint"] != fingerprint(notebook, values):
+    if manifest.get("incomplete") or manifest["fingerprint"] != fingerprint(notebook, values):
         return False
     paths = [(restore(key, folder.parent), value) for key, value in manifest["inputs"].items()]
     paths += [(folder / name, value) for name, value in manifest["outputs"].items()]
@@ -163,6 +163,16 @@ def restore(key: str, run: Path) -> Path:
     """The path a `portable` key names in this clone."""
     prefix, _, rest = key.partition(":")
     return {"run": run, "project": ROOT}[prefix] / rest if prefix in ("run", "project") else Path(key)
+
+
+def trained_base(stage: Path) -> tuple[str, Path | str]:
+    """(name, folder or hub id) of the base model that notebook 06's stage folder says it trained.
+
+    A hub id stays a text: only then is it loaded at its locked commit (see `models.load`).
+    """
+    told = json.loads((stage / "base.json").read_text(encoding="utf-8"))
+    folder = restore(told["folder"], stage.parent)
+    return told["model"], folder if folder.is_dir() else told["folder"]
 
 
 def git_state() -> dict[str, Any]:

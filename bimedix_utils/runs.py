@@ -78,6 +78,7 @@ class Run:
         self._counts: dict[str, dict[str, int]] = {}
         self._results: dict[str, Any] = {}
         self._learned: dict[str, tuple[int, int]] = {}
+        self._incomplete = False
         self._machine: dict[str, Any] = {}
         self._not_run: list[str] = []
 
@@ -150,6 +151,12 @@ class Run:
         self._not_run.append(what)
         print(f"not run in this mode: {what}")
 
+    def incomplete(self, missing: int, what: str) -> None:
+        """Say what another try may bring, when `missing` is not 0: the same command then runs this stage again."""
+        if missing:
+            self._incomplete = True
+            self.not_run(f"{missing:,} {what}: the same command looks for them again")
+
     def machine(self, name: str, value: Any) -> None:
         """Record what belongs to the machine (seconds, tokens per second, bytes): kept out of results.json."""
         self._machine[name] = value
@@ -171,6 +178,7 @@ class Run:
             "notebook": self.notebook,
             "parameters": self.params,
             "fingerprint": self._fingerprint,
+            "incomplete": self._incomplete,
             "inputs": self._inputs,
             "outputs": outputs,
             "counts": self._counts,

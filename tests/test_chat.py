@@ -245,11 +245,21 @@ def test_the_oldest_turns_are_left_out_in_pairs():
         conversation.turns_that_fit(turns, length, 9)
 
 
-def test_answer_gives_the_same_order_for_a_model_that_does_not_stream():
-    history: list[dict[str, str]] = []
-    shown = chat.answer(lambda turns: "model words", history, "I took too many pills")
-    assert [who for who, _ in shown] == ["emergency", "model", "notice"] and [m["role"] for m in history] == ["user", "assistant"]
-    assert [who for who, _ in chat.answer(lambda h: "x", history, "What is a beta blocker?")] == ["model", "notice"]
+def test_turns_beyond_the_most_are_left_out_and_the_chat_says_so(monkeypatch):
+    monkeypatch.setattr(conversation, "MOST_EXCHANGES", 2)
+    talk, model = Conversation(), Says("an answer")
+    for text in ("one", "two"):
+        assert said(talk, model, text)[-2:] == ["model", "notice"]
+    list(talk.say(model, "three"))
+    *_, shown = talk.say(model, "four")
+    assert [one.text for one in shown if one.who == "note"] == [conversation.saying("forgotten", "en", n=2)]
+
+
+def test_a_transcript_that_cannot_be_written_is_a_sentence_and_the_answer_stays():
+    talk = Conversation(transcript="/dev/full")
+    *_, shown = talk.say(Says("an answer"), "What is insulin?")
+    assert [one.who for one in shown] == ["user", "model", "notice", "problem"] and "No space left" in shown[-1].text
+    assert not talk.busy
 
 
 # As HTML
@@ -285,6 +295,10 @@ def streamed(model, history=ASK, stop=None, ending=None):
     return [piece for piece in model.stream(history, stop or threading.Event(), ending or Ending()) if piece]
 
 
+def reply(model, tokenizer, history, tokens):
+    return "".join(streamed(local.LocalModel(model, tokenizer, tokens), history)).strip()
+
+
 def plain_greedy(model, tokenizer, tokens):
     import torch
 
@@ -298,15 +312,15 @@ def plain_greedy(model, tokenizer, tokens):
 def test_a_streamed_answer_is_the_greedy_answer_in_pieces(loaded):
     ending = Ending()
     words = streamed(local.LocalModel(*loaded, 150), ending=ending)
-    assert len(words) > 2 and "".join(words).strip() == chat.reply(*loaded, ASK, 150) == plain_greedy(*loaded, 150)
+    assert len(words) > 2 and "".join(words).strip() == reply(*loaded, ASK, 150) == plain_greedy(*loaded, 150)
     assert ending.left_out == 0
 
 
 def test_turns_that_do_not_alternate_and_messages_that_do_not_fit_are_refused(loaded):
     with pytest.raises(InputError, match="alternate"):
-        chat.reply(*loaded, ASK * 2, 3)
+        reply(*loaded, ASK * 2, 3)
     with pytest.raises(InputError, match="the model reads at most 226"):
-        chat.reply(*loaded, [{"role": "user", "content": "word " * 1000}], 30)
+        reply(*loaded, [{"role": "user", "content": "word " * 1000}], 30)
     ending, history = Ending(), [*(ASK + [{"role": "assistant", "content": "word " * 40}]) * 3, *ASK]
     assert streamed(local.LocalModel(*loaded, 8), history, ending=ending) and ending.left_out in (2, 4, 6)
 
@@ -356,7 +370,7 @@ def test_a_reader_who_leaves_stops_the_generation(loaded):
 
 def test_two_users_at_once_both_get_their_answer(loaded):
     model = local.LocalModel(*loaded, 20)
-    alone = {text: chat.reply(*loaded, [{"role": "user", "content": text}], 20) for text in ("What is aspirin?", "ما الأسبرين؟")}
+    alone = {text: reply(*loaded, [{"role": "user", "content": text}], 20) for text in ("What is aspirin?", "ما الأسبرين؟")}
     found = {}
 
     def ask(text):
@@ -386,7 +400,7 @@ def test_a_model_that_fails_is_a_sentence_and_lets_the_next_one_in(loaded):
 def test_a_whole_model_an_adapter_and_full_precision_can_be_opened(base, tmp_path):
     model, _ = adapted(base)
     models.save_adapter(model, tmp_path / "adapter")
-    text = chat.reply(opening.load(str(base), max_new_tokens=5).model, opening.load(str(base), max_new_tokens=5).tokenizer, ASK, 5)
+    text = reply(opening.load(str(base), max_new_tokens=5).model, opening.load(str(base), max_new_tokens=5).tokenizer, ASK, 5)
     assert "".join(streamed(opening.load(str(tmp_path / "adapter"), str(base), max_new_tokens=5))).strip() == text
     full = opening.load(str(base), precision="full", max_new_tokens=5)
     assert streamed(full) and "4bit" not in str(type(full.model.model.layers[0].self_attn.q_proj))
@@ -413,7 +427,7 @@ def test_the_tuned_model_of_a_run_is_found(runs_dir, base):
     stage = runs_dir / "smoke-r1" / "06_finetune_qlora"
     model, _ = adapted(base)
     models.save_adapter(model, stage / "adapter")
-    (stage / "base.json").write_text(json.dumps({"folder": str(base)}))
+    (stage / "base.json").write_text(json.dumps({"model": "tiny", "folder": str(base)}))
     (stage / "run.json").write_text("{}")
     assert streamed(chat.open_model(mode="smoke", run="r1", max_new_tokens=5))
 
@@ -471,6 +485,12 @@ def test_what_is_sent_alternates_and_asks_for_the_users_language(stub):
     asked(stub, "What is insulin?", instruction="")
     assert stub.seen()["bodies"][-1]["messages"] == [{"role": "user", "content": "What is insulin?"}]
     assert stub.seen()["bodies"][-1]["model"] == "stub-model"
+
+
+def test_a_wrong_key_is_told_before_a_model_is_missed(stub, monkeypatch):
+    monkeypatch.setenv("TEACHER_API_KEY", "wrong")
+    with pytest.raises(KitError, match="does not accept the key"):
+        asked(stub, "What is insulin?")
 
 
 @pytest.mark.parametrize(
@@ -540,8 +560,9 @@ def test_pages_have_conversations_of_their_own_and_closed_ones_are_forgotten(mon
     first = talks.of("a")
     assert talks.of("a") is first and talks.of("b") is not first and first.name != talks.of("b").name
     list(first.say(Says("x"), "secret"))
+    answering = first.stop = threading.Event()
     talks.forget("a")
-    assert talks.of("a").shown == [] and first.shown == [] and first.stop is not talks.of("a").stop
+    assert talks.of("a").shown == [] and first.shown == [] and answering.is_set()
     for session in "cde":
         talks.of(session)
     assert list(talks._talks) == ["c", "d", "e"]

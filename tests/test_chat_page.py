@@ -344,9 +344,9 @@ def test_the_page_listens_on_the_loopback_device_and_to_its_own_names_only(addre
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.2", port), 2)
 
-    def ask(host: str) -> http.client.HTTPResponse:
+    def ask(host: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/", headers={"Host": host})
+        connection.request(method, path, headers={"Host": host, **headers})
         reply = connection.getresponse()
         reply.body = reply.read()
         connection.close()
@@ -355,4 +355,8 @@ def test_the_page_listens_on_the_loopback_device_and_to_its_own_names_only(addre
     good = ask(f"127.0.0.1:{port}")
     assert good.status == 200 and "connect-src 'self'" in good.headers["Content-Security-Policy"]
     assert ask("evil.example").status == 400, "a page of another host could talk to it"
+    for other in ("https://evil.example", "null"):
+        assert ask(f"127.0.0.1:{port}", Origin=other).status == 403, "a form of another page could be sent to it"
+    assert ask(f"127.0.0.1:{port}", Origin=f"http://127.0.0.1:{port}").status == 200
+    assert ask(f"127.0.0.1:{port}", "POST", "/gradio_api/upload").status == 403, "files could be left in the temporary folder"
     assert not re.findall(rb"<(?:script|link|img)[^>]+https?://(?!127\.)", good.body)

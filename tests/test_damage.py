@@ -8,11 +8,12 @@ from support.tiny import mcqa
 
 from bimedix_utils import checks, sources, tasks
 from bimedix_utils.errors import InputError, TeacherError
-from bimedix_utils.evaluation import compare, damage, endpoint
+from bimedix_utils.evaluation import compare, damage, endpoint, passes
 from bimedix_utils.evaluation.candidates import Endpoint, Local, from_model
 from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.provenance import ROOT
+from bimedix_utils.teacher import engine
 from bimedix_utils.teacher.engine import Teacher
 
 pytestmark = pytest.mark.unit
@@ -79,7 +80,7 @@ def test_an_endpoint_that_fails_every_tenth_call_is_asked_again(tmp_path):
 
     with Stub(answer=right, default=sometimes) as stub:
         samples = Endpoint(teacher(stub, tmp_path)).score(rows(), Form("generation"))
-        assert len(calls) > 20 and all(s.correct for s in samples) and endpoint.unanswered(samples) == []
+        assert len(calls) > 20 and all(s.correct for s in samples) and not any(s.unanswered for s in samples)
         before = len(calls)
         assert Endpoint(teacher(stub, tmp_path)).score(rows(), Form("generation")) == samples and len(calls) == before
 
@@ -88,8 +89,29 @@ def test_an_item_an_endpoint_never_answers_is_wrong_and_says_why(tmp_path):
     with Stub(answer=right, default=lambda body: 400 if "Question 3?" in str(body) else "ok") as stub:
         samples = endpoint.score(teacher(stub, tmp_path), rows(), Form("generation"))
     assert [s.id for s in samples if not s.correct] == ["q3"]
-    ((item, why),) = endpoint.unanswered(samples)
-    assert item == "q3" and "400" in why
+    (silent,) = [s for s in samples if s.unanswered]
+    assert silent.id == "q3" and "400" in silent.text
+
+
+def test_what_an_endpoint_failed_to_say_is_neither_kept_nor_counted_as_said(tmp_path):
+    """A server that died half-way left its failures in the files for good: the next run must ask for them, and only for them."""
+    down = [True]
+    turns = [[{"role": "user", "content": f"Question {i}?"}] for i in range(4)]
+    with Stub(answer=right, default=lambda body: 400 if down[0] and "Question 3?" in str(body) else "ok") as stub:
+        found = []
+        for _ in range(2):
+            candidate = Endpoint(teacher(stub, tmp_path, max_tokens=50))
+            respond = passes.remembering(tmp_path, "m", candidate, 50)
+            found.append(([s.correct for s in candidate.score(rows(4), Form("generation"))], respond(turns), candidate.teacher.missing))
+            down[0] = False
+    assert found[0] == ([True] * 3 + [False], [right(f"Question {i}?") for i in range(3)] + [""], 2)
+    assert found[1] == ([True] * 4, [right(f"Question {i}?") for i in range(4)], 0)
+
+
+def test_a_recording_that_is_not_there_stays_away():
+    replaying = Teacher(backend="replay", model="recorded", recordings=ROOT / "data" / "recordings" / "judge")
+    engine.ask(replaying, [replaying.request("judge", "r", "v1", "Which?")])
+    assert replaying.ledger.missing == 1 and replaying.missing == 0
 
 
 def test_wrong_language_and_empty_words_get_the_score_they_earn(tmp_path):
@@ -116,6 +138,9 @@ def test_letters_are_ranked_where_the_server_gives_log_probabilities(tmp_path):
         (sample,) = endpoint.score(teacher(stub, tmp_path), rows(1), Form("label"))
     assert sample.choice == 1 and sample.loglikelihoods[2] == sample.loglikelihoods[3] < -3.0
     assert 0.9 < sample.mass < 1.0
+    with Stub(default=logprobs([("The", -0.5), ("It", -2.0)])) as stub:
+        (sample,) = endpoint.score(teacher(stub, tmp_path / "a"), rows(1), Form("label"))
+    assert sample.choice is None and not sample.correct and not sample.unanswered, "no letter was ranked: none is the likeliest"
     with Stub(answer=right) as stub, pytest.raises(TeacherError, match="no log-probabilities"):
         endpoint.score(teacher(stub, tmp_path / "b"), rows(1), Form("label"))
     with Stub(answer=right) as stub, pytest.raises(TeacherError, match="generation"):
@@ -123,14 +148,19 @@ def test_letters_are_ranked_where_the_server_gives_log_probabilities(tmp_path):
 
 
 def test_a_name_decides_what_is_evaluated(tmp_path):
-    assert isinstance(from_model("http://127.0.0.1:1/v1", model="m"), Endpoint)
-    local = from_model(str(tmp_path), precision="float32")
+    judge = Teacher(backend="replay", model="j", recordings=tmp_path, concurrency=3, max_cost_usd=1.5, max_tokens=9, requests_per_minute=7)
+    asked = from_model("http://127.0.0.1:1/v1", "", "nf4", judge, "m")
+    assert isinstance(asked, Endpoint) and (asked.teacher.model, asked.teacher.url) == ("m", "http://127.0.0.1:1/v1")
+    assert asked.teacher.spending is judge.spending and asked.teacher.pace is judge.pace and asked.teacher.ledger is not judge.ledger
+    assert (asked.teacher.concurrency, asked.teacher.max_cost_usd, asked.teacher.requests_per_minute) == (3, 1.5, 7)
+    assert asked.identity() == {"endpoint": "http://127.0.0.1:1/v1", "name": "m", "max_tokens": 9}
+    local = from_model(str(tmp_path), "", "float32", judge, "")
     assert isinstance(local, Local) and local.base == tmp_path
     (tmp_path / "weights.bin").write_text("a")
     before = local.identity()
     (tmp_path / "weights.bin").write_text("b")
     assert local.identity() == before and json.dumps(before)  # read once: of a large model that takes minutes
-    assert from_model(str(tmp_path), precision="float32").identity() != before
+    assert from_model(str(tmp_path), "", "float32", judge, "").identity() != before
 
 
 def test_two_models_are_compared_on_the_same_items_with_correction():

@@ -97,6 +97,13 @@ SAID = [
     ("A patient with pain takes statins or opioids", None),
     ("Option A and option B are both wrong", None),
     ("The correct answer is H.", None),
+    ("The correct answer is A or B.", None),
+    ("The answer is A, B and C", None),
+    ("الإجابة الصحيحة هي أ أو ب.", None),
+    ("الإجابة هي أ وب", None),
+    ("The correct answer is A and here is why", 0),
+    ("The answer is A, I think", 0),
+    ("الإجابة هي أ وهي الساليسيلات", 0),
     ("I do not know.", None),
     ("", None),
     ("لا أعرف", None),
@@ -131,7 +138,7 @@ def test_a_model_that_always_says_a_is_seen_through():
     rows = [mcqa(id=f"q{i}", answer_index=i % 4) for i in range(40)]
     assert bias.by_place(says_a(rows)) == [(0, 10, 10, 40), (1, 10, 0, 0), (2, 10, 0, 0), (3, 10, 0, 0)]
     turns = bias.over_turns([says_a([bias.turned(r, by) for r in rows]) for by in range(4)])
-    assert turns == bias.Turns(40, (10, 10, 10, 10), 0, 0)
+    assert turns == bias.Turns(40, (10, 10, 10, 10), 0)
 
 
 def test_a_model_that_knows_is_steady():
@@ -140,7 +147,7 @@ def test_a_model_that_knows_is_steady():
         return [Sample(r.id, "en", r.content_hash(), r.answer_index, values, (1,) * 4) for r, values in zip(rows, liked, strict=True)]
 
     rows = [mcqa(id=f"q{i}", answer_index=1) for i in range(5)]
-    assert bias.over_turns([knows([bias.turned(r, by) for r in rows]) for by in range(4)]) == bias.Turns(5, (5, 5, 5, 5), 5, 5)
+    assert bias.over_turns([knows([bias.turned(r, by) for r in rows]) for by in range(4)]) == bias.Turns(5, (5, 5, 5, 5), 5)
     with pytest.raises(ValueError, match="same items"):
         bias.over_turns([knows(rows), knows(rows[1:])])
 

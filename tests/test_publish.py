@@ -184,7 +184,12 @@ def test_the_strictest_licence_is_inherited(named, wanted):
 
 @pytest.mark.parametrize(
     ("model", "wanted"),
-    [("BiMediX/BiMediX-Bi", "cc-by-nc-sa-4.0"), ("mistralai/Mixtral-8x7B-Instruct-v0.1", "cc-by-4.0"), ("somebody/model", "not found")],
+    [
+        ("BiMediX/BiMediX-Bi", "cc-by-nc-sa-4.0"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "cc-by-4.0"),
+        ("somebody/model", "not found"),
+        ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "not found"),
+    ],
 )
 def test_the_base_models_licence_counts(run, model, wanted):
     """The paper's weights are CC-BY-NC-SA: an adapter trained on them must say so, though its rows are CC BY."""
@@ -230,6 +235,9 @@ def test_what_was_shown_is_what_arrives(run):
         assert address.endswith("/me/kit-adapter/commit/1") and hub.created[0]["private"] is True
         arrived = {name: hashlib.sha256(content).hexdigest() for name, content in hub.files["me/kit-adapter"].items()}
         assert arrived == {file.name: file.sha256 for file in planned.files}
+        hub.public.add("me/kit-adapter")
+        with pytest.raises(KitError, match="me/kit-adapter is public"):
+            publish.upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
         (planned.folder / "adapter_config.json").unlink()
         (planned.folder / "adapter_config.json").write_text("{}")
         with pytest.raises(KitError, match="changed after it was shown"):
@@ -275,7 +283,7 @@ def test_the_container_file_copies_what_exists_and_calls_targets_that_exist():
 
 
 def test_no_secret_and_no_local_work_gets_into_an_image():
-    ignored = (ROOT / ".containerignore").read_text(encoding="utf-8").split()
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {".venv", "runs", "data/raw/*", "data/answers/*", ".git"} <= set(ignored)
     text = (ROOT / "Containerfile").read_text(encoding="utf-8").lower()
     assert not re.search(r"token|password|secret|api_key", text)

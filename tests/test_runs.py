@@ -469,6 +469,15 @@ def test_not_fresh_with_another_parameter(project: Path, changed: dict):
     assert not provenance.fresh(NAME, {**VALUES, **changed})
 
 
+def test_a_stage_that_lacks_answers_is_run_again_and_says_so(project: Path, capsys: pytest.CaptureFixture):
+    for missing in (0, 3):
+        run = start()
+        run.incomplete(missing, "answers are missing")
+        run.finish()
+        assert provenance.fresh(NAME, VALUES) == (missing == 0)
+    assert "not run in this mode: 3 answers are missing: the same command looks for them again" in capsys.readouterr().out
+
+
 def test_fresh_looks_at_the_named_run_only(project: Path):
     finished()
     assert not provenance.fresh(NAME, {**VALUES, "RUN": "other"})
@@ -639,6 +648,16 @@ def test_portable_keys_are_restored(project: Path, runs_dir: Path, tmp_path: Pat
     path, run = tmp_path / place, runs_dir / "smoke"
     assert provenance.portable(path, run) == (key or str(path))
     assert provenance.restore(provenance.portable(path, run), run) == path
+
+
+def test_the_trained_base_is_a_folder_where_there_is_one_else_a_hub_id(tmp_path: Path, runs_dir: Path):
+    """A hub id that became a path was loaded at its newest commit, not at the locked one that was trained."""
+    stage = runs_dir / "smoke" / "06_x"
+    (stage / "merged").mkdir(parents=True)
+    for told, wanted in (("run:06_x/merged", stage / "merged"), ("owner/model-8x7B", "owner/model-8x7B")):
+        provenance.write_json(stage / "base.json", {"model": "a name", "folder": told})
+        name, base = provenance.trained_base(stage)
+        assert (name, base) == ("a name", wanted) and isinstance(base, type(wanted))
 
 
 def test_shown_paths_tell_nothing_of_the_machine(project: Path, runs_dir: Path, tmp_path: Path):

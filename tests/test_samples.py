@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from support.tiny import mcqa
@@ -49,6 +50,18 @@ def test_a_damaged_line_is_scored_again(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b'"q200"', b'"q200'))
     assert samples.scored(tmp_path, HEADER, ROWS, scorer()).read_bytes() == whole
+
+
+@pytest.mark.parametrize(("unanswered", "again"), [(3, 2 * WINDOW + 10), (WINDOW + 3, WINDOW + 10), (2 * WINDOW + 3, 10)])
+def test_an_item_without_an_answer_is_asked_again_and_one_that_says_nothing_is_not(tmp_path, unanswered, again):
+    def failing(rows):
+        return [replace(s, loglikelihoods=(), text="no answer: HTTP 500" if s.id == f"q{unanswered}" else "") for s in scorer()(rows)]
+
+    path = samples.scored(tmp_path, HEADER, ROWS, failing)
+    assert [s.id for s in samples.read(path) if s.unanswered] == [f"q{unanswered}"]
+    calls = []
+    samples.scored(tmp_path, HEADER, ROWS, scorer(calls))
+    assert sum(calls) == again and not any(s.unanswered for s in samples.read(path))
 
 
 def test_another_model_version_or_item_has_another_file(tmp_path):

@@ -5,8 +5,8 @@ text. The model behind it runs here (`local`) or answers at an OpenAI-compatible
 """
 
 from .box import box
-from .conversation import LONGEST_MESSAGE, Conversation, answer
-from .local import LocalModel, reply
+from .conversation import LONGEST_MESSAGE, Conversation
+from .local import LocalModel
 from .opening import Opening, open_model
 from .red_flags import EMERGENCY, kinds, language, red_flag
 from .render import plain
@@ -17,12 +17,10 @@ __all__ = [
     "Conversation",
     "LocalModel",
     "Opening",
-    "answer",
     "box",
     "kinds",
     "language",
     "open_model",
     "plain",
     "red_flag",
-    "reply",
 ]

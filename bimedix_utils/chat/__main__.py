@@ -45,7 +45,7 @@ def main() -> None:
     with suppress(KeyboardInterrupt):
         # An endpoint is there at once, or its address is wrong at once; a local model loads behind the page.
         model = load() if given.url else Opening(load)
-        title = given.url_model or "a remote model" if isinstance(model, EndpointModel) else nfc(given.model) or f"{given.mode} model"
+        title = given.url_model or "the endpoint's model" if isinstance(model, EndpointModel) else nfc(given.model) or f"{given.mode} model"
         serve(model, title, given.port, given.transcript)
 
 

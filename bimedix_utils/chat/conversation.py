@@ -42,6 +42,7 @@ SAYINGS = {
         "ar": "أجاب النموذج بلغة غير لغة السؤال.",
     },
     "failed": {"en": "No answer: {why}", "ar": "لا جواب: {why}"},
+    "unkept": {"en": "This could not be written to the transcript: {why}", "ar": "تعذّرت كتابة هذا في سجل المحادثة: {why}"},
 }
 
 
@@ -126,7 +127,10 @@ class Conversation:
             stop.set()  # whoever closes this generator stops the model
             if self.stop is stop:
                 self.busy = False
-            self._keep(shown[begun:])
+            failure = self._keep(shown[begun:])
+        if failure:
+            shown.append(Shown("problem", saying("unkept", language(text), why=failure)))
+            yield list(shown)
 
     def _say(self, model: Model, text: str, shown: list[Shown], history: list[dict[str, str]], stop: threading.Event) -> Iterator[None]:
         lang = language(text)
@@ -156,6 +160,7 @@ class Conversation:
             shown.append(Shown("problem", saying("failed", lang, why=problem)))
             yield
             return
+        ending.left_out += max(0, len(history) - 2 * MOST_EXCHANGES)
         said = said.strip().rstrip("\ufffd")  # an answer cut between the bytes of a letter
         shown[place:] = [Shown("model", said)] if said else []
         if said:
@@ -165,11 +170,17 @@ class Conversation:
             shown.append(Shown("notice", NOTICE[lang]))
         yield
 
-    def _keep(self, said: list[Shown]) -> None:
-        if self.transcript:
+    def _keep(self, said: list[Shown]) -> str:
+        """Add to the transcript, where one is kept. Returns why it could not be done, or ""."""
+        if not self.transcript:
+            return ""
+        try:
             with open(Path(self.transcript), "a", encoding="utf-8") as file:
                 for who, text in said:
                     file.write(json.dumps({"conversation": self.name, "who": who, "text": text}, ensure_ascii=False) + "\n")
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
 
 
 def _notes(said: str, ending: Ending, stopped: bool, lang: str) -> Iterator[str]:
@@ -185,15 +196,3 @@ def _notes(said: str, ending: Ending, stopped: bool, lang: str) -> Iterator[str]
     share = arabic_share(said)
     if sum(letter.isalpha() for letter in said) >= 8 and (share < 0.1 if lang == "ar" else share > 0.5):
         yield saying("other_language", lang)
-
-
-def answer(ask: Callable[[list[dict[str, str]]], str], history: list[dict[str, str]], text: str) -> list[tuple[str, str]]:
-    """What to show for one user message, in order: (emergency, ...) where it applies, (model, ...), (notice, ...).
-
-    `ask` turns a history into the model's words, all at once. The history grows by the user's message and the model's answer.
-    """
-    shown = [("emergency", warning)] if (warning := red_flag(text)) else []
-    history.append({"role": "user", "content": text})
-    said = ask(history)
-    history.append({"role": "assistant", "content": said})
-    return [*shown, ("model", said), ("notice", NOTICE[language(text)])]

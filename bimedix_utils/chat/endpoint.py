@@ -20,6 +20,7 @@ from .conversation import Ending
 
 WAIT = 0.1  # seconds between two looks at the stop button
 MAX_BYTES = 2_000_000  # a longer answer is not one
+TOO_LONG = f"the answer is longer than {MAX_BYTES:,} bytes: it is not read further"
 # Said once, at the head of the first turn: such a model was not tuned by the kit. Mixtral's template has no system role.
 INSTRUCTION = "Answer in the language of the user's last message. أجب بلغة آخر رسالة من المستخدم."
 
@@ -119,18 +120,14 @@ class EndpointModel:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             async with aiohttp.ClientSession(headers=headers, timeout=limits, cookie_jar=aiohttp.DummyCookieJar()) as session:
-                body = {"model": self.model or await self._first_model(session), "messages": turns, "max_tokens": self.max_new_tokens,
+                body = {"model": self.model or await self._first_model(session, key), "messages": turns, "max_tokens": self.max_new_tokens,
                         "temperature": 0, "stream": True}  # fmt: skip
                 async with session.post(f"{self.url.rstrip('/')}/chat/completions", json=body, allow_redirects=False) as reply:
-                    if reply.status != 200:
-                        raise KitError(
-                            _refused(self._place, reply.status, (await reply.content.read(10_000)).decode("utf-8", "replace"), key)
-                        )
+                    await self._accepted(reply, key)
                     if "event-stream" in reply.headers.get("Content-Type", ""):
                         await self._events(reply.content, ending, put)
                     else:  # an endpoint that does not stream: the whole answer at once
-                        whole = await reply.content.read(MAX_BYTES)
-                        _take(whole, "message", ending, put)
+                        _take(await self._whole(reply.content), "message", ending, put)
         except TimeoutError:
             raise KitError(f"the model server at {self._place} was silent for too long; send the message again") from None
         except (aiohttp.ClientError, OSError) as error:  # never its text, which may quote headers
@@ -139,18 +136,33 @@ class EndpointModel:
                 "one.) When it is back, send the message again"
             ) from None
 
-    async def _first_model(self, session: Any) -> str:
+    async def _first_model(self, session: Any, key: str) -> str:
         async with session.get(f"{self.url.rstrip('/')}/models", allow_redirects=False) as reply:
+            await self._accepted(reply, key)
             try:
                 return (await reply.json(content_type=None))["data"][0]["id"]
             except (ValueError, LookupError, TypeError):
                 raise KitError(f"the model server at {self._place} lists no model: name one (URL_MODEL)") from None
 
+    async def _accepted(self, reply: Any, key: str) -> None:
+        """Raises `KitError` for a status that is no answer."""
+        if reply.status != 200:
+            raise KitError(_refused(self._place, reply.status, (await reply.content.read(10_000)).decode("utf-8", "replace"), key))
+
+    async def _whole(self, content: Any) -> bytes:
+        """Everything, in however many pieces it comes."""
+        whole = b""
+        async for piece in content.iter_any():
+            whole += piece
+            if len(whole) > MAX_BYTES:
+                raise KitError(TOO_LONG)
+        return whole
+
     async def _events(self, content: Any, ending: Ending, put: Callable[[str], None]) -> None:
         size, done = 0, False
         async for line in content:
             if (size := size + len(line)) > MAX_BYTES:
-                raise KitError(f"the answer is longer than {MAX_BYTES:,} bytes: it is not read further")
+                raise KitError(TOO_LONG)
             if line.startswith(b"data:"):
                 data = line[5:].strip()
                 if data == b"[DONE]":

@@ -12,11 +12,6 @@ from .conversation import Ending, turns_that_fit
 WAIT = 0.1  # seconds between two looks at the stop button
 
 
-def reply(model: Any, tokenizer: Any, history: list[dict[str, str]], max_new_tokens: int) -> str:
-    """The model's greedy answer to a conversation that ends with the user. Raises `InputError` when turns do not alternate."""
-    return "".join(LocalModel(model, tokenizer, max_new_tokens).stream(history, threading.Event(), Ending())).strip()
-
-
 def pieces(model: Any, tokenizer: Any, prompt: list[int], stop: threading.Event, counted: list[int], **settings: Any) -> Iterator[str]:
     """The words of one generation as they are made; "" each `WAIT` seconds without a new one. `stop` ends it after the next token.
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import weights
 from ..errors import KitError
-from ..provenance import resolve, restore, run_folder, shown
+from ..provenance import resolve, run_folder, shown, trained_base
 from .conversation import Ending, Model
 from .endpoint import EndpointModel
 from .local import WAIT, LocalModel
@@ -17,13 +16,12 @@ from .local import WAIT, LocalModel
 PRECISIONS = ("4bit", "full")
 
 
-def tuned(mode: str, run: str = "") -> tuple[Path, Path]:
+def tuned(mode: str, run: str = "") -> tuple[Path | str, Path]:
     """(base, adapter) that notebook 06 left in a run. Raises `KitError` when it did not finish."""
     stage = run_folder(mode, run) / "06_finetune_qlora"
     if not (stage / "run.json").exists() or not (stage / "base.json").exists():
         raise KitError(f"there is no tuned model in {shown(stage.parent)}: `make run MODE={mode}` makes one, or name a model with MODEL=")
-    base = restore(json.loads((stage / "base.json").read_text(encoding="utf-8"))["folder"], stage.parent)
-    return base, stage / "adapter"
+    return trained_base(stage)[1], stage / "adapter"
 
 
 def adapter_base(adapter: Path) -> str | Path:
@@ -57,30 +55,10 @@ def load(name: str, base: str = "", precision: str = "4bit", max_new_tokens: int
     if precision == "4bit":
         model, tokenizer = models.load_scored(whole, adapter)
     else:
-        model, tokenizer = _unquantised(whole, adapter)
+        import torch
+
+        model, tokenizer = models.load_plain(whole, adapter, "bfloat16" if torch.cuda.is_available() else "float32")
     return ready(model, tokenizer, max_new_tokens)
-
-
-def _unquantised(whole: str | Path, adapter: Path | None) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from .. import models
-
-    commit = "main" if isinstance(whole, Path) else weights.revision(whole) or "main"
-    gpu = torch.cuda.is_available()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(whole, revision=commit)
-        model = AutoModelForCausalLM.from_pretrained(
-            whole, revision=commit, dtype=torch.bfloat16 if gpu else torch.float32, device_map="auto" if gpu else None
-        )
-    except (OSError, ValueError) as error:
-        raise KitError(f"the model {Path(whole).name!r} cannot be loaded: {str(error).splitlines()[0]}") from None
-    if adapter is not None:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter)
-    return models.for_inference(model), tokenizer
 
 
 def ready(model: Any, tokenizer: Any, max_new_tokens: int) -> LocalModel:

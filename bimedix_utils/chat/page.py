@@ -8,13 +8,15 @@ import os
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import KitError
 from . import render
-from .conversation import Conversation, Model
+from .conversation import Conversation, Model, Shown, saying
 from .opening import Opening
+from .red_flags import language
 
 MOST_CONVERSATIONS = 64  # the oldest is forgotten when another begins
 AT_ONCE = 16  # messages under way; a local model answers them one after the other
@@ -118,8 +120,13 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         if talk.busy or not (text or "").strip():
             yield gradio.skip(), gradio.skip(), gradio.skip(), gradio.skip()
             return
-        for picture in pictures(talk, model, text):
-            yield picture, "", gradio.update(interactive=False), gradio.update(interactive=True)
+        try:
+            for picture in pictures(talk, model, text):
+                yield picture, "", gradio.update(interactive=False), gradio.update(interactive=True)
+        except Exception as error:  # whatever it is, the buttons must not stay as they are
+            traceback.print_exc()
+            problem = Shown("problem", saying("failed", language(text), why=type(error).__name__))
+            yield render.page([*talk.shown, problem]), gradio.skip(), gradio.skip(), gradio.skip()
         if not talk.busy:  # not the next message already, after "clear"
             yield gradio.skip(), gradio.skip(), gradio.update(interactive=True), gradio.update(interactive=False)
 
@@ -168,12 +175,21 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
 
 
 class _Headed:
-    """Adds `HEADERS` to every answer, without holding a streamed one back."""
+    """Adds `HEADERS` to every answer, without holding a streamed one back. Refuses what another page sends, and uploads: there are none."""
 
     def __init__(self, app: Any):
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            told = dict(scope["headers"])
+            # A browser names the page that sends a form ("null" for a file); our own page's name is the one it asks for.
+            foreign = b"origin" in told and told[b"origin"].partition(b"://")[2] != told.get(b"host")
+            if foreign or scope["path"].rstrip("/").endswith("/upload"):
+                from starlette.responses import PlainTextResponse
+
+                return await PlainTextResponse("not here", 403)(scope, receive, send)
+
         async def headed(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message = message | {"headers": [*message["headers"], *HEADERS]}

@@ -24,12 +24,11 @@ def turned(record: Record, by: int) -> Record:
 
 @dataclass(frozen=True)
 class Turns:
-    """The same items under every turn: `right[turn]` of `n`; `steady` chose one option each time, `always` were right each time."""
+    """The same items under every turn: `right[turn]` of `n`; `steady` chose one option each time."""
 
     n: int
     right: tuple[int, ...]
     steady: int
-    always: int
 
 
 def over_turns(rounds: Sequence[Sequence[Sample]]) -> Turns:
@@ -39,10 +38,9 @@ def over_turns(rounds: Sequence[Sequence[Sample]]) -> Turns:
     """
     if len({tuple(sample.id for sample in samples) for samples in rounds}) > 1:
         raise ValueError("every round needs the same items in the same order")
-    steady = always = 0
+    steady = 0
     for item in zip(*rounds, strict=True):
         options = [len(sample.loglikelihoods) or len(rounds) for sample in item]
         original = {None if s.choice is None else (s.choice + turn) % n for turn, (s, n) in enumerate(zip(item, options, strict=True))}
         steady += len(original) == 1 and None not in original
-        always += all(sample.correct for sample in item)
-    return Turns(len(rounds[0]) if rounds else 0, tuple(sum(s.correct for s in samples) for samples in rounds), steady, always)
+    return Turns(len(rounds[0]) if rounds else 0, tuple(sum(s.correct for s in samples) for samples in rounds), steady)

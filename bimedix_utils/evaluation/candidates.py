@@ -11,6 +11,7 @@ from ..provenance import hash_path
 from ..records import Record
 from ..teacher import engine
 from ..teacher.engine import Teacher
+from ..teacher.ledger import Ledger
 from ..teacher.requests import Request
 from ..text import digest
 from . import endpoint, scoring
@@ -75,8 +76,8 @@ class Endpoint:
         yield self
 
     def identity(self) -> dict[str, Any]:
-        """Address and name: nobody can hash what stands behind them."""
-        return {"endpoint": self.teacher.url, "name": self.teacher.model}
+        """Address, name and length of an answer: nobody can hash what stands behind them."""
+        return {"endpoint": self.teacher.url, "name": self.teacher.model, "max_tokens": self.teacher.max_tokens}
 
     def score(self, records: Sequence[Record], form: Form) -> Iterable[Sample]:
         """Samples in order."""
@@ -96,8 +97,12 @@ class Endpoint:
 Candidate = Local | Endpoint
 
 
-def from_model(name: str, adapter: str = "", precision: str = "nf4", **limits: Any) -> Candidate:
-    """A candidate from a notebook's parameters: an address is an endpoint (`limits` for the engine), a folder or hub id a local model."""
+def from_model(name: str, adapter: str, precision: str, judge: Teacher, endpoint_model: str) -> Candidate:
+    """A candidate from a notebook's parameters: an address is an endpoint that knows its model as `endpoint_model`, else a local model.
+
+    An endpoint keeps the limits of the notebook's `judge`, and shares its spending and its pace; the ledger is its own.
+    """
     if name.startswith(("http://", "https://")):
-        return Endpoint(Teacher(backend="http", url=name, temperature=0.0, **limits))
+        own = {"backend": "http", "url": name, "model": endpoint_model, "recordings": None, "temperature": 0.0, "ledger": Ledger()}
+        return Endpoint(judge.model_copy(update=own))
     return Local(Path(name) if Path(name).exists() else name, Path(adapter) if adapter else None, precision)

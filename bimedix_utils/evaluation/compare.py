@@ -20,9 +20,9 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def hits(samples: Sequence[Sample]) -> tuple[int, int]:
-    """(right answers, items)."""
-    return sum(sample.correct for sample in samples), len(samples)
+def hits(samples: Sequence[Sample], normalised: bool = False) -> tuple[int, int]:
+    """(right answers, items); `normalised`: by likelihood a character."""
+    return sum(sample.normalised_correct if normalised else sample.correct for sample in samples), len(samples)
 
 
 def with_interval(right: int, n: int) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from ..teacher.store import Answer
 from ..templates import ask, lead
 from ..text import match_key
 from .forms import Form
-from .scoring import Sample, said
+from .scoring import NO_ANSWER, Sample, said
 
 TOP = 20  # log-probabilities of the first token: the most that the protocol's owner allows
 FORMS = {
@@ -63,7 +63,7 @@ def score(teacher: Teacher, records: Sequence[Record], form: Form) -> list[Sampl
     for record, one in zip(records, requests, strict=True):
         answer = answers[one.id]
         if answer.text is None:
-            samples.append(Sample(record.id, record.lang, record.content_hash(), record.answer_index, text=f"no answer: {answer.error}"))
+            samples.append(_without(record, f"{NO_ANSWER}{answer.error}"))
         elif form.protocol == "label":
             samples.append(_ranked(record, form, answer))
         else:
@@ -71,13 +71,12 @@ def score(teacher: Teacher, records: Sequence[Record], form: Form) -> list[Sampl
     return samples
 
 
-def unanswered(samples: Sequence[Sample]) -> list[tuple[str, str]]:
-    """(item, why) of those the endpoint never answered."""
-    return [(s.id, s.text.removeprefix("no answer: ")) for s in samples if s.text.startswith("no answer: ")]
+def _without(record: Record, text: str) -> Sample:
+    return Sample(record.id, record.lang, record.content_hash(), record.answer_index, text=text)
 
 
 def _ranked(record: Record, form: Form, answer: Answer) -> Sample:
-    """Letters ranked by the first token's log-probabilities; forms of one letter ("A", " a") are added."""
+    """Letters ranked by the first token's log-probabilities; forms of one letter ("A", " a") are added. None ranked: nothing chosen."""
     try:
         first = json.loads(answer.body)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         best = [(str(entry["token"]), float(entry["logprob"])) for entry in first]
@@ -88,6 +87,8 @@ def _ranked(record: Record, form: Form, answer: Answer) -> Sample:
     for letter in form.labels(record.lang)[: len(record.options)]:
         own = [exp(value) for token, value in best if match_key(token) == match_key(letter)]
         found.append(log(sum(own)) if own else least)
+    if max(found) == least:
+        return _without(record, answer.text or "")
     values = tuple(found)
     mass = sum(exp(value) for value in values if value > least)
     return Sample(

@@ -12,8 +12,14 @@ from ..templates import ARABIC_LABELS
 from ..text import match_key
 
 _OPEN, _CLOSED = r"[\s*\"'«(\[]*", r"(?=\s*(?:[.):\]*\"'»,،؛;\-]|$))"
-# A capital stands for itself, a small letter needs a sign behind it: "the answer is a beta blocker" names no letter.
-_LETTER = rf"(?P<letter>(?-i:[A-J])(?![\w'])|[a-j]{_CLOSED}|[اأإآبجدهوزحطي](?!\w))"
+
+
+def _letter(name: str) -> str:
+    """A capital stands for itself, a small letter needs a sign behind it: "the answer is a beta blocker" names no letter."""
+    return rf"(?P<{name}>(?-i:[A-J])(?![\w'])|[a-j]{_CLOSED}|[اأإآبجدهوزحطي](?!\w))"
+
+
+_LETTER = _letter("letter")
 _FLAGS = re.IGNORECASE | re.MULTILINE
 _NAMED = r"(?:(?:option|choice|letter|الخيار|الاختيار|الحرف)\s+)?"
 _SENTENCE = re.compile(
@@ -22,6 +28,12 @@ _SENTENCE = re.compile(
     _FLAGS,
 )
 _FIRST = re.compile(rf"\A{_OPEN}(?P<letter>[A-Ja-jاأإآبجدهوزحطي]){_CLOSED}", re.MULTILINE)
+# What follows the first letter of an answer that names several: "A or B", "A, B and C", «أ أو ب».
+_CLOSE = r"[\s*\"'»)\]]*"
+_ANOTHER = re.compile(
+    rf"(?:{_CLOSE}[,،]{_OPEN}{_letter('listed')})*{_CLOSE}[,،]?\s*(?:or\b|and\b|[&/]|أو\s|و){_OPEN}{_NAMED}{_OPEN}{_letter('other')}",
+    _FLAGS,
+)
 _CALLED = re.compile(rf"(?:\b(?:option|choice)|الخيار|الاختيار)\s+{_OPEN}{_LETTER}", _FLAGS)
 
 
@@ -30,7 +42,8 @@ def option(text: str, record: Record, letters: str) -> int | None:
     plain = re.sub("[\u064b-\u0652\u0640]", "", text.strip())  # vowel marks and lengthening strokes
     for pattern in (_SENTENCE, _FIRST):
         if (found := pattern.search(plain)) and (place := _place(found["letter"], letters, record)) is not None:
-            return place
+            another = _ANOTHER.match(plain, found.end())
+            return None if another and _place(another["other"], letters, record) not in (None, place) else place
     called = {_place(found["letter"], letters, record) for found in _CALLED.finditer(plain)} - {None}
     if called:
         return called.pop() if len(called) == 1 else None

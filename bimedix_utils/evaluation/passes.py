@@ -91,7 +91,8 @@ def remembering(folder: Path, name: str, candidate: Candidate, max_new_tokens: i
                 part = list(missing)[begin : begin + BATCH]
                 answers = candidate.respond([missing[key] for key in part], max_new_tokens)
                 known.update(zip(part, answers, strict=True))
-                file.write("".join(json.dumps([key, known[key]], ensure_ascii=False) + "\n" for key in part))
+                # An empty answer may be an endpoint's failure: it is not kept, so that the next run asks again.
+                file.write("".join(json.dumps([key, known[key]], ensure_ascii=False) + "\n" for key in part if known[key]))
                 file.flush()
                 os.fsync(file.fileno())
         return [known[key] for key in keys]

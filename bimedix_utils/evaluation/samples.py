@@ -55,13 +55,13 @@ def scored(folder: Path, header: dict[str, Any], records: Sequence[Record], scor
 
 
 def _whole_windows(path: Path, first: str, n: int) -> int:
-    """Samples to keep; what a kill left behind them (part of a window, part of a line) is cut off."""
+    """Samples to keep; what a kill left behind them (part of a window, part of a line) is cut off, and so is an item without an answer."""
     if not path.exists():
         return 0
     lines, ends, end = 0, [], 0
     with open(path, "rb") as file:
         for number, line in enumerate(file):
-            if not (_is_json(line) if number else line == first.encode("utf-8")):
+            if not (_answered(line) if number else line == first.encode("utf-8")):
                 break
             end += len(line)
             lines = number
@@ -73,10 +73,11 @@ def _whole_windows(path: Path, first: str, n: int) -> int:
     return keep
 
 
-def _is_json(line: bytes) -> bool:
+def _answered(line: bytes) -> bool:
+    """Whether a whole sample stands there, of an item that was answered."""
     try:
-        return line.endswith(b"\n") and bool(json.loads(line))
-    except ValueError:
+        return line.endswith(b"\n") and not Sample.of(json.loads(line)).unanswered
+    except (ValueError, TypeError, KeyError):
         return False
 
 

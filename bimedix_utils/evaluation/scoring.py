@@ -15,6 +15,7 @@ WINDOW = 128  # items tokenised, sorted and batched together; also what a killed
 # Tokens of one pass. A processor gains nothing from more, measured on 135M parameters; a tiny model's pass is mostly fixed cost.
 CPU_BUDGET, TINY_BUDGET, GPU_BUDGET = 512, 4096, 16384
 TINY = 30_000_000  # parameters
+NO_ANSWER = "no answer: "  # begins the `text` of an item that an endpoint did not answer; the reason follows
 WRITERS = 4  # times as many where answers are written: each further token is one row of a batch, and rows are cheap
 
 
@@ -42,6 +43,11 @@ class Sample:
     def choice(self) -> int | None:
         """The likeliest option, of equals the first; what was said in a `generation`."""
         return _argmax(self.loglikelihoods) if self.loglikelihoods else self.said
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether an endpoint failed to answer: wrong, and asked again by the next run."""
+        return self.text.startswith(NO_ANSWER)
 
     @property
     def normalised_choice(self) -> int | None:

@@ -45,8 +45,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def over_seeds(differences: Sequence[float]) -> tuple[float, float, float, float]:
-    """(mean, low, high, p) of one difference for each seed: Student's t with n - 1 degrees of freedom, 95 %, two-sided.
+def over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """(mean, low, high, p) of one score or difference for each seed: Student's t with n - 1 degrees of freedom, 95 %; p of a mean of 0.
 
     Few seeds give wide intervals, and should: it is the training that is repeated here, not the questions. Raises `ValueError` for fewer
     than two.
@@ -55,10 +55,10 @@ def over_seeds(differences: Sequence[float]) -> tuple[float, float, float, float
 
     from scipy.stats import t
 
-    n = len(differences)
+    n = len(values)
     if n < 2:
         raise ValueError("one seed says nothing about other seeds")
-    middle, error = mean(differences), stdev(differences) / n**0.5
+    middle, error = mean(values), stdev(values) / n**0.5
     if not error:
         return middle, middle, middle, float(middle == 0)
     half = float(t.ppf(0.975, n - 1)) * error

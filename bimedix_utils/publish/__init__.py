@@ -184,6 +184,8 @@ def upload(planned: Upload, api: "HfApi") -> str:
         if hash_path(planned.folder / file.name) != file.sha256:
             raise KitError(f"{planned.what} is not sent: {file.name} changed after it was shown")
     api.create_repo(planned.repo, repo_type=planned.kind, private=True, exist_ok=True)
+    if not api.repo_info(planned.repo, repo_type=planned.kind).private:  # it was there already: the hub then ignores `private`
+        raise KitError(f"{planned.what} is not sent: {planned.repo} is public; make it private first, or name another")
     names = [file.name for file in planned.files]
     info = api.upload_folder(
         repo_id=planned.repo,

@@ -8,7 +8,7 @@ sentences, `figures` draws, and `vllm` drives that engine's own benchmark where 
 from . import explain, figures, languages, vllm
 from .build import PRECISIONS, build, four_bit_path, parameters, pool
 from .measure import Ratio, decode_seconds, interleaved, prefill_seconds, ratio, routed
-from .probes import Machine, Sweeps, cache_bytes, probe
+from .probes import Machine, Sweeps, cache_bytes
 from .roofline import Work, distinct_experts, predict, rests, uniform, work
 from .shapes import Shape, equal_active, equal_total
 from .study import Studied, conditions, studied
@@ -44,7 +44,6 @@ __all__ = [
     "precisions",
     "predict",
     "prefill_seconds",
-    "probe",
     "ratio",
     "rests",
     "routed",

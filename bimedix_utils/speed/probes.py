@@ -114,17 +114,3 @@ class Sweeps:
         taken = {n: statistics.median(each) for n, each in seconds.items()}
         reached = [self.operations / statistics.median(rates), *(2 * n * self.parameters / spent for n, spent in taken.items())]
         return Machine("this machine", {n: self.bytes / spent for n, spent in taken.items()}, max(reached))
-
-
-def probe(model: Any, rows: Sequence[int], rounds: int = 5) -> Machine:
-    """Sweep a model's matrices with each number of rows in turn, after a warm-up."""
-    sweeps = Sweeps(model)
-    for n in rows:
-        sweeps.rows(n)
-    seconds: dict[int, list[float]] = {n: [] for n in rows}
-    rates = []
-    for _ in range(rounds):
-        for n in rows:
-            seconds[n].append(sweeps.rows(n))
-        rates.append(sweeps.rate())
-    return sweeps.machine(seconds, rates)

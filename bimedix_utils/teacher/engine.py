@@ -66,6 +66,11 @@ class Teacher(BaseModel):
         parameters = (("max_tokens", self.max_tokens), ("temperature", self.temperature))
         return Request(stage, row_id, round, sample, version, self.model, (("user", text),), parameters)
 
+    @property
+    def missing(self) -> int:
+        """Requests so far that another try may answer: a recording that is not there stays away."""
+        return 0 if self.backend == "replay" else self.ledger.missing
+
     def price(self) -> Price | None:
         """The model's price; a model on this machine costs nothing unless the table says otherwise; None when unknown."""
         known = price_of(self.model, self.prices) if self.prices else None

@@ -154,6 +154,11 @@ class Ledger:
         """The entry of a stage, made when it is new."""
         return self.stages.setdefault(name, Entry())
 
+    @property
+    def missing(self) -> int:
+        """Requests without an answer, all stages together."""
+        return sum(entry.requests - entry.answered for entry in self.stages.values())
+
     def looked_up(self, estimate: "Estimate") -> None:
         """Count what was asked and what of it was stored."""
         for name, number in estimate.asked.items():

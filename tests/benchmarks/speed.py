@@ -23,8 +23,8 @@ from bimedix_utils.provenance import ROOT, git_state, versions, write_json
 LIMIT, TIMES_CACHE = 0.20, 8
 BATCHES = (1, 2, 4, 8, 16, 32)
 TRIALS = [("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("nf4", 1)]
-COLUMNS = ["precision", "repeat", "batch", "against", "experts_hit", "sparse_ms", "dense_ms", "measured", "low", "high", "least",
-           "greatest", "predicted", "error", "predicted_uniform", "predicted_two_numbers", "weights_over_cache"]  # fmt: skip
+COLUMNS = ["precision", "repeat", "batch", "against", "experts_hit", "sparse_ms", "dense_ms", "measured", "low", "high", "predicted",
+           "error", "predicted_uniform", "predicted_two_numbers", "weights_over_cache"]  # fmt: skip
 
 
 def shape_for(cache: int) -> speed.Shape:
@@ -50,7 +50,7 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
         found: dict[str, Any] = {"batch": one.batch, "against": one.against, "experts_hit": round(sum(trial.loads[one.batch].values()), 2)}
         found |= {"sparse_ms": round(taken["sparse"], 2), "dense_ms": round(taken[one.against], 2)}
         ratio = one.measured
-        numbers = {"measured": ratio.median, "low": ratio.low, "high": ratio.high, "least": ratio.least, "greatest": ratio.greatest}
+        numbers = {"measured": ratio.median, "low": ratio.low, "high": ratio.high}
         numbers |= {"predicted": one.predicted, "error": one.error, **{name: values[place] for name, values in others.items()}}
         rows.append(found | {name: round(value, 3) for name, value in numbers.items()})
     raw = {

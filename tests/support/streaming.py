@@ -3,8 +3,8 @@
 python tests/support/streaming.py PORT [WORD_SECONDS]     prints its port; GET /seen tells what it saw
 
 The last message says what it does: `slow N` streams N words, a tenth of a second each; `say TEXT` answers TEXT; `status N`, `cut` (reset in
-mid-answer), `end` (ends without saying so), `junk`, `error`, `whole` (does not stream), `silent`, `redirect`, `long` (ends at the length);
-anything else is answered in its own language.
+mid-answer), `end` (ends without saying so), `junk`, `error`, `whole` (does not stream; in two pieces), `silent`, `redirect`, `long` (ends
+at the length); anything else is answered in its own language.
 """
 
 import asyncio
@@ -35,6 +35,8 @@ async def serve(port: int, pause: float) -> None:
     keys: list[str] = []
 
     async def models(request):
+        if request.headers.get("Authorization") == "Bearer wrong":
+            return web.json_response({"error": {"message": "no such key"}}, status=401)
         return web.json_response({"data": [{"id": "stub-model"}]})
 
     async def tell(request):
@@ -55,7 +57,13 @@ async def serve(port: int, pause: float) -> None:
                 return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})
             case "whole":
                 choice = {"index": 0, "message": {"role": "assistant", "content": ENGLISH}, "finish_reason": "stop"}
-                return web.json_response({"choices": [choice]})
+                content = json.dumps({"choices": [choice]}).encode()
+                reply = web.StreamResponse(headers={"Content-Type": "application/json"})
+                await reply.prepare(request)
+                for part in (content[:40], content[40:]):  # as a network would deliver a long one
+                    await reply.write(part)
+                    await asyncio.sleep(pause)
+                return reply
             case "slow":
                 words, wait = [f"word{i}" for i in range(int(rest))], 0.1
             case "say":

@@ -16,11 +16,15 @@ class UploadStub:
         self.files: dict[str, dict[str, bytes]] = {}
         self.created: list[dict] = []
         self.refuse = False
+        self.public: set[str] = set()  # repositories that were there before, for all to see
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *arguments: object) -> None:
                 pass
+
+            def do_GET(self) -> None:
+                self.do_POST()
 
             def do_POST(self) -> None:
                 given = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -50,6 +54,8 @@ class UploadStub:
             return 200, {"url": f"{constants.ENDPOINT}/me/x"}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
+        if found := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)", path):
+            return 200, {"id": found[1], "private": found[1] not in self.public}
         found = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/(preupload|commit)/main(?:\?.*)?", path)
         if not found:
             return 404, {}
