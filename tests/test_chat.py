@@ -85,6 +85,32 @@ def test_what_a_second_reader_found_missing(text):
     assert chat.red_flag(text)
 
 
+THIRD = {
+    "breathing": ["He isnt breathing", "My baby doesn't breathe", "She won't breathe", "I am having an asthma attack",
+                  "a severe allergic reaction", "عندي نوبة ربو شديدة"],
+    "stroke": ["a facial droop", "He has difficulty speaking", "speech difficulty since noon", "فقدت القدرة على الكلام",
+               "فقد النطق فجأة"],
+    "bleeding": ["She is hemorrhaging", "I have had black stools for two days", "There is blood in my stool"],
+    "overdose": ["I took a bottle of pills", "My son swallowed a small round battery", "تناولت مئة حبة", "ابتلع ثمانين قرصًا"],
+    "suicide": ["How many of them would it take to die?", "I slit my wrists", "I wish I would not wake up", "كم قرصًا منها يكفي لكي أموت؟",
+                "سأقطع شراييني", "لا معنى للحياة", "أتمنى أحيانًا ألا أستيقظ", "أود أن أموت"],
+    "collapse": ["he is unconcious", "ابني عنده نوبة صرع", "لديه اختلاجات"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in THIRD.items() for text in texts])
+def test_what_a_third_reader_found_missing(kind, text):
+    """As above; the kind decides what is said: who may want to die is told more."""
+    assert kind in chat.kinds(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["taking a battery of tests", "What treats an asthma attack?", "ما علاج الربو؟", "How many vertebrae are there?"]
+)
+def test_their_neighbours_are_not_warned_about(text):
+    assert not chat.red_flag(text)
+
+
 @pytest.mark.parametrize(("text", "lang"), [("I feel suicidal", "en"), ("أريد الانتحار", "ar")])
 def test_the_warning_speaks_the_users_language_and_suicide_gets_a_word_more(text, lang):
     assert chat.red_flag(text) == f"{red_flags.EMERGENCY[lang]} {red_flags.SUPPORT[lang]}"

@@ -25,17 +25,20 @@ ENGLISH = {
         r"\b(?:having|have|had|has|getting|this|think) (?:\w+ ){0,2}(?:heart attack|cardiac arrest)",
     ),
     "breathing": (
-        rf"\b(?:{_CANNOT}|hard|hardly|barely|struggl\w+|difficult\w*|trouble|problems?|gasping|fighting|stop\w*|isn t|is not|not)"
+        rf"\b(?:{_CANNOT}|hard|hardly|barely|struggl\w+|difficult\w*|trouble|problems?|gasping|fighting|stop\w*|(?:isn|doesn|won|wasn) ?t|"
+         r"is not|not)"
         r" (?:\w+ ){0,3}(?:breat?h\w*|air)\b",
         r"\b(?:short|shortness) of (?:breath|air)|\bbreathless|\bsuffocat|\bchok(?:e|es|ing)\b|\bbreathing (?:is )?(?:difficult|hard)",
         r"\b(?:lips|face|skin|fingers) (?:\w+ ){0,4}blue\b|\b(?:turn\w*|gone|going|went) blue\b",
         r"\b(?:tongue|throat|lips|airway) (?:\w+ ){0,3}(?:swell\w*|swollen|clos\w+|tight\w*)",
-        r"\bswell\w* (?:\w+ ){0,3}(?:tongue|throat|lips)\b|\banaphyla",
+        r"\bswell\w* (?:\w+ ){0,3}(?:tongue|throat|lips)\b|\banaphyla|\b(?:severe|bad|serious) allergic reaction",
+        r"\b(?:having|have|had|has|this|think|bad|severe) (?:\w+ ){0,2}asthma attack",
     ),
     "stroke": (
-        r"\b(?:face|mouth|smile|eyelid) (?:\w+ ){0,5}(?:droop\w*|sag\w*|crooked|lopsided|hang\w*|to one side)",
+        r"\b(?:face|facial|mouth|smile|eyelid) (?:\w+ ){0,5}(?:droop\w*|sag\w*|crooked|lopsided|hang\w*|to one side)",
         r"\bdroop\w* (?:\w+ ){0,3}(?:face|mouth|smile)|\bslurr?\w*\b",
         rf"\b{_CANNOT} (?:\w+ )?(?:speak|talk|see|get (?:\w+ )?words)",
+        r"\b(?:trouble|difficult\w*|problems?|struggl\w+|hard) (?:\w+ ){0,2}(?:speak\w*|talk\w*)\b|\bspeech (?:difficult\w*|disturbance)",
         rf"\b{_CANNOT} (?:\w+ ){{0,2}}(?:move|lift|raise|feel) (?:\w+ ){{0,4}}{_BODY}\b",
         r"\b(?:weak\w*|numb\w*|paraly\w+)(?: \w+){0,5} (?:one side|(?:left|right) (?:side|half|arm|leg|hand)|half)\b",
         rf"\b(?:one|left|right|half)(?: \w+){{0,2}} {_BODY}(?: \w+){{0,5}} (?:weak\w*|numb\w*|paraly\w*|limp|heavy)",
@@ -48,8 +51,9 @@ ENGLISH = {
         r"\b(?:sever\w+|heav\w+|massive\w*|uncontroll\w+|profuse\w*|lots? of|losing) (?:\w+ ){0,2}"
         r"(?:ble+d\w*|blood(?! (?:sugar|glucose|pressure|lipids?))|ha?emorrhag\w*)\b",
         r"\bstop (?:the |this |my |his |her )?ble+d|\bblood (?:\w+ ){0,2}(?:everywhere|spurt\w*|gush\w*|pour\w*)",
-        r"\bble+d\w* (?:out|to death)\b",
+        r"\bble+d\w* (?:out|to death)\b|\bha?emorrhaging\b",
         r"\b(?:vomit\w*|throw\w* up|threw up|cough\w*|spit\w*|puk\w+)(?: \w+){0,3} blood\b|\bcoffee ground|\bblack tarry",
+        r"\b(?:black|bloody|tarry) stools?\b|\bblood in (?:my |his |her |the )?stools?\b",
         r"\bcut (?:\w+ )?(?:wrists?|artery)",
     ),
     "overdose": (
@@ -59,12 +63,16 @@ ENGLISH = {
         (rf"\b{_TOOK} (?:\w+ ){{0,2}}(?:\d{{2,}}|fifteen|twenty|thirty|forty|fifty|sixty|(?:a )?hundred|dozens?)(?! ?(?:mg|mcg|ml|g|"
          rf"mm)\b)(?: \w+){{0,4}} {_DRUGS}\b"),
         (rf"\b{_TOOK} (?:\w+ ){{0,4}}(?:bleach|antifreeze|drain|cleaner|detergent|pesticides?|rat poison|petrol|kerosene|"
-         rf"button batter\w+|acid)\b"),
+         rf"(?:button )?batter(?:y|ies)(?! of)|acid)\b"),
+        (rf"\b{_TOOK} (?:\w+ ){{0,3}}(?:bottle|box|pack|packet|strip)s? of (?:\w+ ){{0,3}}(?:{_DRUGS}|paracetamol|acetaminophen|tylenol|"
+         rf"aspirin|ibuprofen)\b"),
     ),
     "suicide": (
         r"\b(?:suicid|sucid|suisid|suicde)\w*\b(?! (?:inhibit\w*|substrate|gene|inactivat\w*))",
         r"\b(?:kill|hurt|harm|hang|drown|shoot|burn)(?:ing|ed)? (?:my|him|her|them|our|your) ?sel(?:f|ves)\b|\bself ?harm",
-        r"\bcutting (?:my|her|him) ?self\b",
+        r"\bcutting (?:my|her|him) ?self\b|\b(?:cut\w*|slit\w*|slash\w*) (?:\w+ )?wrists?\b",
+        r"\bhow (?:many|much)(?: \w+){0,10} (?:to die|to kill (?:me|my ?self|a person|some(?:one|body)))\b",
+        r"\b(?:wish|hope)\w* (?:\w+ ){1,4}(?:not|t|never) wake up\b",
         r"\b(?:end|ending|take|taking|took) (?:my|his|her|their) (?:own )?li(?:fe|ves)\b|\bend(?:ing)? it all\b|\bgoing to end it\b",
         r"\bjump(?:ing)? (?:off|in front of) (?:the |a |my |this )?(?:\w+ )?(?:bridge|roof|building|balcony|cliff|train|car|bus|truck)\b",
         r"\b(?:want|wants|wanted|wish|going|ready|rather|better) (?:\w+ ){0,3}(?:to die|dead|die)\b|\bbetter off (?:dead|without me)\b",
@@ -72,7 +80,7 @@ ENGLISH = {
         r"\bno (?:reason|point) (?:\w+ ){0,2}(?:to live|living|in living)\b|\bnot worth living\b",
     ),
     "collapse": (
-        r"\bunconsc?i?ous\w*(?! (?:mind|bias\w*|thoughts?))|\bunresponsive|\bpass(?:ed|es|ing) out\b|\bfaint(?:ed|s|ing)?\b",
+        r"\buncons?c?i?ous\w*(?! (?:mind|bias\w*|thoughts?))|\bunresponsive|\bpass(?:ed|es|ing) out\b|\bfaint(?:ed|s|ing)?\b",
         r"\bcollapsed\b|\bno pulse\b|\bheart (?:has |just )?stopped\b",
         r"\b(?:seizing|convulsing)\b|\b(?:having|had|has) (?:\w+ ){0,2}(?:seizures?|convulsions?|fit)\b",
         r"\b(?:won ?t|doesn ?t|does not|can ?t|can ?not|not|isn ?t) (?:\w+ )?(?:wak\w+|respond\w*)\b",
@@ -102,7 +110,8 @@ ARABIC = {
         r"\b(?:شفت\w+|شفاه\w*|وجه\w*|جلد\w*) (?:\w+ )?(?:ا?زرق\w*|مزرق\w*)|\bازرق\w* (?:\w+ )?(?:شفت|شفاه|وجه)",
         r"\b(?:تورم\w*|انتفخ\w*|انتفاخ|يتورم|تتورم)(?: \w+)? (?:ال)?(?:لسان|حلق|شفت|شفاه|حنجر)\w*",
         r"\b(?:لسان|حلق|حنجر)\w* (?:\w+ )?(?:يتورم|تورم|منتفخ|متورم|ينغلق|يضيق)",
-        r"\b(?:ال)?صدمه (?:ال)?(?:تحسسيه|تاقيه)|\b(?:ب)?حساسيه مفرطه",
+        r"\b(?:ال)?صدمه (?:ال)?(?:تحسسيه|تاقيه)|\b(?:ب)?حساسيه مفرطه|\bرد فعل تحسسي (?:شديد|خطير)",
+        rf"\b{_HAVING}(?: \w+){{0,2}} [بل]?(?:ال)?(?:نوبه|ازمه) (?:ال)?ربو\b",
     ),
     "stroke": (
         r"\b(?:تدلي|تدلت|ارتخي|ارتخت|ارتخاء|مال|ميلان|انحرف|انحراف|اعوج\w*|التوي|التواء|هبوط)(?: \w+){0,2} (?:ال)?(?:وجه|فم)\w*",
@@ -113,7 +122,7 @@ ARABIC = {
         rf"\b{_UNABLE} (?:ان )?(?:تحريك|[ايتن]حرك|رفع|[ايتن]رفع) (?:\w+ )?{_LIMB}",
         rf"\b{_AL}(?:شلل\w*|خدر\w*|تنميل|ضعف|مشلول\w*|وهن)(?: \w+){{0,4}} [بل]?(?:ال)?(?:جانب|نصف|شق|احد جانبي|ذراع|ساق)\w*",
         rf"\b(?:نصف|جانب|ذراع|ساق)\w* (?:\w+ ){{0,2}}(?:مشلول\w*|مخدر\w*|خدر|ضعيف\w*|شل\w?)\b|\bتحريك (?:\w+ )?{_LIMB} فجاه",
-        r"\b(?:اسوا صداع|صداع (?:\w+ ){0,2}(?:مفاجي|فجاه))|\bفقد\w*(?: \w+){0,2} (?:ال)?(?:بصر|رويه)\w*",
+        r"\b(?:اسوا صداع|صداع (?:\w+ ){0,2}(?:مفاجي|فجاه))|\bفقد\w*(?: \w+){0,2} (?:ال)?(?:بصر|رويه|نطق|كلام)\w*",
         rf"\b(?:{_HAVING}|هذه|انها)(?: \w+){{0,2}} [بل]?(?:ال)?(?:سكته|جلطه) (?:ال)?دماغيه",
     ),
     "bleeding": (
@@ -132,24 +141,29 @@ ARABIC = {
          rf"عشرات)(?: \w+){{0,2}} (?:من )?{_MEDICINE}"),
         rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:علبه|عبوه|شريطا?|حفنه|زجاجه)\b|\b{_SWALLOWED}(?: \w+){{0,2}} {_MEDICINE} (?:كثير\w*|عديده)",
         rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:كثيرا?|الكثير|العديد|عددا? كبيرا?) من {_MEDICINE}",
-        rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:\d{{2,}}|عشر(?:ين|ون)|ثلاث(?:ين|ون)|اربع(?:ين|ون)|خمس(?:ين|ون)|ست(?:ين|ون)|مايه) {_MEDICINE}",
+        (rf"\b{_SWALLOWED}(?: \w+){{0,2}} (?:\d{{2,}}|عشر(?:ين|ون)|ثلاث(?:ين|ون)|اربع(?:ين|ون)|خمس(?:ين|ون)|ست(?:ين|ون)|سبع(?:ين|ون)|"
+         rf"ثمان(?:ين|ون)|تسع(?:ين|ون)|ما?ي(?:ه|تي)) {_MEDICINE}"),
         rf"\b{_SWALLOWED}(?: \w+){{0,3}} (?:ال)?(?:سما?|سموم|مبيدا?|مبيض\w*|كلور|منظفا?|مطهر\w*|بنزين|كيروسين|بطاريه)\b|\bتسمم(?:ت|نا)\b",
     ),
     "suicide": (
         r"\b\w{0,3}(?:انتحار|نتحر)\w{0,2}\b|\b\w{0,2}[اي]?قتل نفس(?:ي|ه|ها)\b|\b\w{0,2}شنق نفس(?:ي|ه|ها)\b",
         r"\b\w{0,2}(?:[اين]?نه[ياء]+|انهاء|ضع حدا? ل|تخلص من) ?(?:ل)?حيات(?:ي|ه|ها)\b|\b[اينت]?نهي كل شيء\b",
-        r"\b(?:اتمني|يتمني|تتمني|اريد|يريد|تريد|ارغب في|افضل) (?:ان )?(?:ال|[ايت])?موت\b|\bليتني (?:مت|اموت|لم اولد)",
+        r"\b(?:اتمني|يتمني|تتمني|اود|يود|تود|اريد|يريد|تريد|ارغب في|افضل) (?:ان )?(?:ال|[ايت])?موت\b|\bليتني (?:مت|اموت|لم اولد)",
         r"\b(?:بدي|عايز\w?|عاوز\w?|ابي|ابغي|ودي) اموت\b",
         r"\b(?:لا|لم اعد|لم يعد|لم تعد) (?:اريد|اود|ارغب|يريد|تريد|يرغب|ترغب)(?: في)?(?: ان)? (?:[ايت]عيش|العيش|الحياه|البقاء)",
         r"\b\w{0,2}(?:[ايت]?وذي|ايذاء|اذيه|جرح|[ايت]جرح) نفس(?:ي|ه|ها)\b|\bالحياه لا (?:تستحق|معني)",
-        r"\bلا (?:معني|قيمه|فايده) (?:من |في )?(?:ل)?(?:ال)?حيا",
+        r"\bلا (?:معني|قيمه|فايده) (?:من |في )?(?:لل|ال|ل)?حيا|\b\w{0,3}قطع\w* (?:شرايين|معصم)(?:ي|ه|ها)\b",
+        r"\bكم (?:\w+ ){1,5}(?:[يت]كفي|[يت]لزم|احتاج) (?:\w+ ){0,2}(?:ل{1,2}|لكي |كي )?[ايتن]?(?:موت|قتل)\b",
+        r"\b(?:اتمني|يتمني|تتمني|اود|ليت\w*)(?: \w+){0,2} (?:الا|لا|لم|لو لم) [ايت]ستيقظ",
     ),
     "collapse": (
         r"\b(?:فقد\w*|فاقد\w*|غاب\w*|غايب\w*|غير)(?: \w+)?(?: عن| علي)? (?:ال|لل)?وعي\w*",
         r"\bاغمي علي|\bاغماء|\bمغمي علي|\bغشي علي|\bغير واعي?(?:ه|ا)?\b",
         r"\b(?:لا|لم|ولا|ولم) (?:\w+ )?[يت]?(?:ستجيب|ستجب|ستيقظ|صحو)\w*|\b(?:لا|بلا|بدون|دون) (?:يوجد )?نبض\b",
         r"\b[يت]تشنج\w*|\bنوبه (?:تشنج\w*|صرع\w*) (?:الان|منذ|لا)|\b(?:سقط|انهار)\w? (?:\w+ )?(?:فجاه|مغشيا)",
-        r"\b(?:عند(?:ي|ه|ها)|لدي\w?|لديها|اصيب\w*)(?: \w+){0,2} [بل]?(?:ال)?تشنج\w*|\b(?:توقف\w*|وقف) قلب(?:ي|ه|ها)\b|\bلا ينبض",
+        (r"\b(?:عند(?:ي|ه|ها)|لدي\w?|لديها|اصيب\w*)(?: \w+){0,2} [بل]?(?:ال)?(?:(?:تشنج|اختلاج)\w*|نوب\w{1,2} (?:تشنج|صرع|"
+         r"اختلاج)\w*)"),
+        r"\b(?:توقف\w*|وقف) قلب(?:ي|ه|ها)\b|\bلا ينبض",
     ),
 }  # fmt: skip
 EMERGENCY = {

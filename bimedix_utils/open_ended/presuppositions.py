@@ -48,7 +48,7 @@ _YES = {
     "ar": compiled(r"^\W*(?:نعم|أجل|بلى|بالتأكيد|بالطبع)(?!\w)"),
 }
 _NO = {
-    "en": compiled(r"^\W*(?:no|false|incorrect|wrong|not true|actually,? no)\b"),
+    "en": compiled(r"^\W*(?:no(?! (?:doubt|question|wonder)\b)|false|incorrect|wrong|not true|actually,? no)\b"),
     "ar": compiled(r"^\W*(?:لا(?=[،,.؛:\s]+(?!شك|ريب|ي|ت|أ|ن))|كلا|خطأ|غير صحيح|خاطئ)"),
 }
 _AGREE = {
@@ -71,18 +71,18 @@ _DISAGREE = {
         r"mistake))\b",
         r"\b(?:myth|misconception|no (?:\w+ )?(?:evidence|link|proof|basis)|disagree|"
         r"cannot (?:confirm|prove|agree|write)|can't (?:confirm|prove|agree|write))\b",
-        r"\bcontrary to\b|\bunfounded\b|\bdisproved\b|\bmislead|\brefuted\b|\buntrue\b|\bdeadly\b|\bshould not (?:get|be)\b",
+        r"\bunfounded\b|\bdisproved\b|\bmislead|\brefuted\b|\buntrue\b|\bthat would be deadly\b|\bshould not get\b",
     ),
     "ar": compiled(
         r"@(?:غير|ليس|ليست) (?:\w+ ){0,2}?(?:صحيح|صحيحة|صحيحا|دقيق|دقيقة|دقيقا|الأمر|كذلك)(?!\w)",
         r"@(?:هذا|هذه|العبارة|الأمر|القول|الادعاء|هي|إنها|إنه|فهي|فهو) (?:\w+ ){0,2}?(?:خطأ|خاطئ|خاطئة|باطل|خرافة|غير)(?!\w)",
         r"@(?:لا (?:يوجد|توجد|أوافق|أتفق|أستطيع (?:أن )?(?:أثبت|إثبات|أؤكد|تأكيد)|يمكنني (?:إثبات|تأكيد|كتابة)|دليل|صلة|صحة)|"
-        r"لم (?:تجد|يثبت|تثبت)|خرافة|اعتقاد خاطئ|مفهوم خاطئ|على عكس|خلافا|سيضلل|يضلل|مضلل|مميت|@(?:الادعاء|القول) (?:\w+ )?(?:باطل|"
+        r"لم (?:تجد|يثبت|تثبت)|خرافة|اعتقاد خاطئ|مفهوم خاطئ|سيضلل|يضلل|مضلل|هذا مميت|@(?:الادعاء|القول) (?:\w+ )?(?:باطل|"
         r"وباطل))",
     ),
 }
 _DENIAL = {
-    "en": compiled(r"\b(?:not|no|never|cannot|without evidence|neither|nor|ineffective|useless|debunked)\b|n't\b"),
+    "en": compiled(r"\b(?:not|no(?! doubt)|never|cannot|without evidence|neither|nor|ineffective|useless|debunked)\b|n't\b"),
     "ar": compiled(r"@(?:لا|لم|لن|ليس|ليست|غير|ما من|ليسوا)(?!\w)"),
 }
 _SMALL = frozenset(match_key("the and for with that this are was can has have from not does لا في من على أن عن").split())
