@@ -288,6 +288,13 @@ def test_a_transcript_that_cannot_be_written_is_a_sentence_and_the_answer_stays(
     assert not talk.busy
 
 
+def test_an_error_nobody_foresaw_is_a_sentence_and_the_next_message_is_answered(capsys):
+    talk = Conversation()
+    assert said(talk, Says(7), "What is insulin?") == ["user", "problem"] and talk.shown[-1].text.endswith("TypeError") and not talk.busy
+    assert "Traceback" in capsys.readouterr().err
+    assert said(talk, Says("an answer"), "What is insulin?")[-2:] == ["model", "notice"]
+
+
 # As HTML
 
 

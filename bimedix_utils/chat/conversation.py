@@ -9,6 +9,7 @@
 
 import json
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,9 +156,13 @@ class Conversation:
                     yield
                 if stop.is_set():
                     break
-        except KitError as problem:
+        except Exception as error:  # whatever it is, the surface must not be left waiting
+            why = str(error)
+            if not isinstance(error, KitError):
+                traceback.print_exc()
+                why = type(error).__name__
             shown[place:] = [Shown("model", said.strip())] if said.strip() else []
-            shown.append(Shown("problem", saying("failed", lang, why=problem)))
+            shown.append(Shown("problem", saying("failed", lang, why=why)))
             yield
             return
         ending.left_out += max(0, len(history) - 2 * MOST_EXCHANGES)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import KitError
-from ..teacher.http import is_loopback
+from ..teacher.http import is_loopback, limited
 from ..templates import checked
 from .conversation import Ending
 
@@ -127,7 +127,10 @@ class EndpointModel:
                     if "event-stream" in reply.headers.get("Content-Type", ""):
                         await self._events(reply.content, ending, put)
                     else:  # an endpoint that does not stream: the whole answer at once
-                        _take(await self._whole(reply.content), "message", ending, put)
+                        whole = await limited(reply.content, MAX_BYTES)
+                        if len(whole) > MAX_BYTES:
+                            raise KitError(TOO_LONG)
+                        _take(whole, "message", ending, put)
         except TimeoutError:
             raise KitError(f"the model server at {self._place} was silent for too long; send the message again") from None
         except (aiohttp.ClientError, OSError) as error:  # never its text, which may quote headers
@@ -147,16 +150,7 @@ class EndpointModel:
     async def _accepted(self, reply: Any, key: str) -> None:
         """Raises `KitError` for a status that is no answer."""
         if reply.status != 200:
-            raise KitError(_refused(self._place, reply.status, (await reply.content.read(10_000)).decode("utf-8", "replace"), key))
-
-    async def _whole(self, content: Any) -> bytes:
-        """Everything, in however many pieces it comes."""
-        whole = b""
-        async for piece in content.iter_any():
-            whole += piece
-            if len(whole) > MAX_BYTES:
-                raise KitError(TOO_LONG)
-        return whole
+            raise KitError(_refused(self._place, reply.status, (await limited(reply.content, 10_000)).decode("utf-8", "replace"), key))
 
     async def _events(self, content: Any, ending: Ending, put: Callable[[str], None]) -> None:
         size, done = 0, False

@@ -8,15 +8,13 @@ import os
 import secrets
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import KitError
 from . import render
-from .conversation import Conversation, Model, Shown, saying
+from .conversation import Conversation, Model
 from .opening import Opening
-from .red_flags import language
 
 MOST_CONVERSATIONS = 64  # the oldest is forgotten when another begins
 AT_ONCE = 16  # messages under way; a local model answers them one after the other
@@ -120,13 +118,8 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         if talk.busy or not (text or "").strip():
             yield gradio.skip(), gradio.skip(), gradio.skip(), gradio.skip()
             return
-        try:
-            for picture in pictures(talk, model, text):
-                yield picture, "", gradio.update(interactive=False), gradio.update(interactive=True)
-        except Exception as error:  # whatever it is, the buttons must not stay as they are
-            traceback.print_exc()
-            problem = Shown("problem", saying("failed", language(text), why=type(error).__name__))
-            yield render.page([*talk.shown, problem]), gradio.skip(), gradio.skip(), gradio.skip()
+        for picture in pictures(talk, model, text):
+            yield picture, "", gradio.update(interactive=False), gradio.update(interactive=True)
         if not talk.busy:  # not the next message already, after "clear"
             yield gradio.skip(), gradio.skip(), gradio.update(interactive=True), gradio.update(interactive=False)
 

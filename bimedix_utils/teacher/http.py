@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import TeacherError
@@ -327,7 +328,7 @@ class _Sender:
                 # Redirects are refused: the key must not follow one to another host.
                 async with self.session.post(url, data=content, allow_redirects=False) as reply:
                     status, after = reply.status, _retry_after(reply.headers.get("Retry-After", ""))
-                    body = b"".join([part async for part in _limited(reply.content)]) if status == 200 else b""
+                    body = await limited(reply.content, MAX_BYTES) if status == 200 else b""
                 if status == 200:
                     if len(body) > MAX_BYTES:
                         return Answer(request.id, None, error="answer too long", charged=True, lost=lost)
@@ -366,13 +367,14 @@ class _Sender:
                 await asyncio.sleep(wait)
 
 
-async def _limited(content):
-    """The parts of a body up to just over `MAX_BYTES`."""
-    size = 0
+async def limited(content: Any, most: int) -> bytes:
+    """A body, in however many parts it comes; of one longer than `most` bytes its beginning, longer than `most` as well."""
+    parts, size = [], 0
     async for part in content.iter_any():
-        yield part
-        if (size := size + len(part)) > MAX_BYTES:
-            return
+        parts.append(part)
+        if (size := size + len(part)) > most:
+            break
+    return b"".join(parts)
 
 
 def _retry_after(value: str) -> float | None:
