@@ -55,13 +55,13 @@ $(STAMP): pyproject.toml requirements/cpu.txt requirements/chat.txt requirements
 	touch $(VENV)/.installed $@
 
 run: setup ## run the notebooks of MODE that are not fresh, then the report
-	@$(BIN)/python -m bimedix_utils.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
+	@$(BIN)/python -m bimedix_utils.runner.pipeline run --mode "$(MODE)" --nb "$(NB)" --set $(GIVEN)
 
 report: setup ## render a finished run as pages that open offline: notebooks, exercises, glossary, figures, cards
-	@$(BIN)/python -m bimedix_utils.pipeline report --mode "$(MODE)" --set $(GIVEN)
+	@$(BIN)/python -m bimedix_utils.runner.pipeline report --mode "$(MODE)" --set $(GIVEN)
 
 publish: setup ## show exactly what would be uploaded of a run (REPO=owner/name, WHAT="adapter merged mix testset"); DRY_RUN=0 uploads it
-	@$(BIN)/python -m bimedix_utils.publish --mode "$(MODE)" --run "$(RUN)" --repo "$(REPO)" --what "$(WHAT)" --dry-run "$(DRY_RUN)"
+	@$(BIN)/python -m bimedix_utils.runner.publish --mode "$(MODE)" --run "$(RUN)" --repo "$(REPO)" --what "$(WHAT)" --dry-run "$(DRY_RUN)"
 
 test: setup ## lint, unit tests, the smoke chain, strict check of the committed notebook outputs
 	$(BIN)/ruff check . && $(BIN)/ruff format --check bimedix_utils tests requirements
@@ -80,16 +80,16 @@ lint: setup ## check and format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format bimedix_utils tests requirements
 
 refresh: setup ## execute the notebooks in smoke mode and store their outputs in them (ALL=1: machine-dependent cells too)
-	$(BIN)/python -m bimedix_utils.refresh $(if $(ALL),--all)
+	$(BIN)/python -m bimedix_utils.runner.refresh $(if $(ALL),--all)
 
 sources: setup ## fetch published sources into data/raw (SOURCE="medmcqa medqa" or ROLE=train|validation|test; RENEW=1 accepts a new revision)
-	@$(BIN)/python -m bimedix_utils.hub $(SOURCE) $(if $(ROLE),--role $(ROLE)) $(if $(RENEW),--renew)
+	@$(BIN)/python -m bimedix_utils.sources.hub $(SOURCE) $(if $(ROLE),--role $(ROLE)) $(if $(RENEW),--renew)
 
 weights: setup ## fetch the small real model of laptop mode into data/raw/weights (0.6 GB)
-	@$(BIN)/python -m bimedix_utils.weights
+	@$(BIN)/python -m bimedix_utils.training.weights
 
 serve: setup ## serve that model, or MODEL, as an OpenAI-compatible teacher on this machine (PORT=8000)
-	@$(BIN)/python -m bimedix_utils.serve --model "$(MODEL)" --port $(PORT)
+	@$(BIN)/python -m bimedix_utils.runner.serve --model "$(MODEL)" --port $(PORT)
 
 chat: ## talk to MODE's tuned model, to MODEL or to the endpoint URL on a page in the browser (PORT=7860, TRANSCRIPT=file keeps what is said)
 	@$(MAKE) --no-print-directory setup EXTRAS=chat
@@ -121,25 +121,25 @@ bench-speed: setup ## sparse against dense, measured and predicted, about 10 min
 	@$(BIN)/python tests/benchmarks/speed.py $(if $(STUDY),--study)
 
 plan: setup ## memory, steps, hours and cost of MODE's training, no GPU needed (GPU="A100 80GB" for another one, USD_PER_HOUR=price)
-	@$(BIN)/python -m bimedix_utils.plan --mode "$(MODE)" --run "$(RUN)" $(if $(GPU),--gpu "$(GPU)") $(if $(USD_PER_HOUR),--usd-per-hour $(USD_PER_HOUR))
+	@$(BIN)/python -m bimedix_utils.training.plan --mode "$(MODE)" --run "$(RUN)" $(if $(GPU),--gpu "$(GPU)") $(if $(USD_PER_HOUR),--usd-per-hour $(USD_PER_HOUR))
 
 launch-files: setup ## write the files that start MODE's training on many GPUs: torchrun, accelerate, Slurm
-	@$(BIN)/python -m bimedix_utils.launch --mode "$(MODE)" --run "$(RUN)"
+	@$(BIN)/python -m bimedix_utils.training.launch --mode "$(MODE)" --run "$(RUN)"
 
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py
 
 ablations: setup ## train and score seven arms with three seeds (at most 20 minutes); renews data/studies/ablations.*
-	@$(BIN)/python -m bimedix_utils.ablations
+	@$(BIN)/python -m bimedix_utils.runner.ablations
 
 orphans: setup ## list recordings that no prompt or row of the smoke run asks for
-	@$(BIN)/python -m bimedix_utils.recordings orphans
+	@$(BIN)/python -m bimedix_utils.runner.recordings orphans
 
 rekey: setup ## adopt recordings of an older prompt text that still have the wanted structure
-	@$(BIN)/python -m bimedix_utils.recordings rekey
+	@$(BIN)/python -m bimedix_utils.runner.recordings rekey
 
 missing: setup ## print skeletons of the recordings the smoke run asks for and does not find
-	@$(BIN)/python -m bimedix_utils.recordings missing
+	@$(BIN)/python -m bimedix_utils.runner.recordings missing
 
 lock: setup ## write the installed versions to requirements/cpu.txt
 	(head -1 requirements/cpu.txt; $(BIN)/python -m pip freeze --exclude-editable | sed -E "s/\+cpu$$//") > requirements/cpu.new && mv requirements/cpu.new requirements/cpu.txt

@@ -1,4 +1,6 @@
-"""Shared fixtures. Real published rows are found through RAW_DIR; tests that need them skip with the reason when it is unset."""
+"""Shared fixtures. Real published rows are found through RAW_DIR; tests that need them skip with
+the reason when it is unset.
+"""
 
 import os
 from pathlib import Path
@@ -29,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny pre-trained Mixtral."""
     from support.tiny import FORM, SPEC, TEXTS
 
-    from bimedix_utils import models
+    from bimedix_utils.training import models
 
     models.setup_torch(2)
     folder, losses = models.tiny_base(TEXTS + FORM, [], SPEC, tmp_path_factory.mktemp("cache"))

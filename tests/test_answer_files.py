@@ -1,4 +1,6 @@
-"""The local stand-in for a batch service: every request file gets its result file, once, and only from this machine."""
+"""The local stand-in for a batch service: every request file gets its result file, once, and only
+from this machine.
+"""
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -6,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from bimedix_utils.errors import TeacherError
+from bimedix_utils.core.errors import TeacherError
 from bimedix_utils.teacher import answer_files, batch
 from bimedix_utils.teacher.requests import Request
 
@@ -23,10 +25,18 @@ def endpoint():
             pass
 
         def do_POST(self) -> None:
-            text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
+            text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1][
+                "content"
+            ]
             seen.append(text)
-            choice = {"index": 0, "message": {"role": "assistant", "content": f"to {text}"}, "finish_reason": "stop"}
-            content = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).encode()
+            choice = {
+                "index": 0,
+                "message": {"role": "assistant", "content": f"to {text}"},
+                "finish_reason": "stop",
+            }
+            content = json.dumps(
+                {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+            ).encode()
             self.send_response(400 if text == "refuse" else 200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -40,14 +50,20 @@ def endpoint():
 
 
 def requests(*texts: str) -> list[Request]:
-    return [Request("demo", f"row-{text}", 0, 0, "v1", "model", (("user", text),), ()) for text in texts]
+    return [
+        Request("demo", f"row-{text}", 0, 0, "v1", "model", (("user", text),), ()) for text in texts
+    ]
 
 
 def test_files_written_answered_and_imported(tmp_path, endpoint):
     url, seen = endpoint
     wanted, got = requests("سؤال", "two", "refuse"), {}
-    assert "3 requests written" in batch.exchange(wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part}))
-    assert answer_files.answer(tmp_path, url) == 3 and sorted(seen) == sorted(["سؤال", "two", "refuse"])
+    assert "3 requests written" in batch.exchange(
+        wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
+    )
+    assert answer_files.answer(tmp_path, url) == 3 and sorted(seen) == sorted(
+        ["سؤال", "two", "refuse"]
+    )
     batch.exchange(wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part}))
     assert got == {"row-سؤال": "to سؤال", "row-two": "to two"}, "a refusal is no answer"
 
@@ -57,7 +73,9 @@ def test_a_second_time_asks_only_what_is_missing(tmp_path, endpoint):
     batch.exchange(requests("one", "two"), tmp_path, lambda part: None)
     answer_files.answer(tmp_path, url)
     result = next((tmp_path / "results").glob("*.jsonl"))
-    result.write_text(result.read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8")
+    result.write_text(
+        result.read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8"
+    )
     assert answer_files.answer(tmp_path, url) == 1 and len(seen) == 3
 
 

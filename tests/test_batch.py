@@ -1,4 +1,6 @@
-"""Request files for a batch service and the results that come back, in whatever state; and the worker of a Ray cluster."""
+"""Request files for a batch service and the results that come back, in whatever state; and the
+worker of a Ray cluster.
+"""
 
 import json
 import pickle
@@ -9,7 +11,7 @@ from dataclasses import replace
 import pytest
 from support.stub_server import Stub, body_hash, completion
 
-from bimedix_utils.errors import TeacherError
+from bimedix_utils.core.errors import TeacherError
 from bimedix_utils.teacher import batch, cluster, http
 from bimedix_utils.teacher.cluster import Asker
 from bimedix_utils.teacher.engine import Teacher, ask, batch_folder, fill
@@ -30,16 +32,26 @@ def folder(tmp_path):
 @pytest.fixture
 def teacher(tmp_path):
     prices = tmp_path / "prices.csv"
-    prices.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,0\n")
-    return Teacher(backend="batch", model="org/model 1", answers=tmp_path / "answers.sqlite", prices=prices)
+    prices.write_text(
+        "model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,0\n"
+    )
+    return Teacher(
+        backend="batch", model="org/model 1", answers=tmp_path / "answers.sqlite", prices=prices
+    )
 
 
 def some(count, stage="translate"):
-    return [Request(stage, f"row:{i}", 0, 0, "v1", "m", (("user", f"نص {i}"),), (("max_tokens", 9),)) for i in range(count)]
+    return [
+        Request(stage, f"row:{i}", 0, 0, "v1", "m", (("user", f"نص {i}"),), (("max_tokens", 9),))
+        for i in range(count)
+    ]
 
 
 def files(folder):
-    return {path.name: [json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in sorted(folder.glob("requests/*"))}
+    return {
+        path.name: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        for path in sorted(folder.glob("requests/*"))
+    }
 
 
 def written(folder):
@@ -48,9 +60,20 @@ def written(folder):
 
 
 def result(request, text="answer", status=200, error=None, body=None, number=0):
-    """A result line, as `vllm run-batch` and hosted batch APIs write them; every result has an id of its own."""
-    response = {"status_code": status, "request_id": "r", "body": completion(text) if body is None else body}
-    line = {"id": f"batch-{number}-{request.id}", "custom_id": request.id, "response": response, "error": error}
+    """A result line, as `vllm run-batch` and hosted batch APIs write them; every result has an id
+    of its own.
+    """
+    response = {
+        "status_code": status,
+        "request_id": "r",
+        "body": completion(text) if body is None else body,
+    }
+    line = {
+        "id": f"batch-{number}-{request.id}",
+        "custom_id": request.id,
+        "response": response,
+        "error": error,
+    }
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -76,9 +99,18 @@ def exchange(folder, requests, **limits):
 def test_a_request_file_holds_openai_batch_lines(folder):
     requests = some(3)
     found, words = exchange(folder, requests)
-    assert files(folder) == {"0001-translate.jsonl": [request.line() for request in requests]} and found == {}
-    assert all(line.keys() == {"custom_id", "method", "url", "body"} for line in files(folder)["0001-translate.jsonl"])
-    assert "3 requests written (0001-translate.jsonl), 0 written before" in words and "vllm run-batch -i requests/FILE" in words
+    assert (
+        files(folder) == {"0001-translate.jsonl": [request.line() for request in requests]}
+        and found == {}
+    )
+    assert all(
+        line.keys() == {"custom_id", "method", "url", "body"}
+        for line in files(folder)["0001-translate.jsonl"]
+    )
+    assert (
+        "3 requests written (0001-translate.jsonl), 0 written before" in words
+        and "vllm run-batch -i requests/FILE" in words
+    )
 
 
 def test_arabic_is_written_as_it_is(folder):
@@ -106,7 +138,11 @@ def test_a_request_longer_than_a_file_may_be_gets_a_file_of_its_own(folder):
 
 def test_a_file_holds_one_stage(folder):
     exchange(folder, [*some(2), *some(2, "score"), *some(2, "repair_translate")])
-    assert list(files(folder)) == ["0001-translate.jsonl", "0002-score.jsonl", "0003-repair_translate.jsonl"]
+    assert list(files(folder)) == [
+        "0001-translate.jsonl",
+        "0002-score.jsonl",
+        "0003-repair_translate.jsonl",
+    ]
 
 
 def test_files_are_numbered_on(folder):
@@ -117,12 +153,22 @@ def test_files_are_numbered_on(folder):
 
 def test_requests_that_could_not_be_written_are_written_by_the_next_run(folder, monkeypatch):
     with monkeypatch.context() as full:
-        full.setattr("bimedix_utils.provenance.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-        with pytest.raises(TeacherError, match=r"requests/0001-translate\.jsonl could not be written \(no space left\); run again"):
+        full.setattr(
+            "bimedix_utils.core.provenance.os.replace",
+            lambda *_: (_ for _ in ()).throw(OSError("no space left")),
+        )
+        with pytest.raises(
+            TeacherError,
+            match=(
+                r"requests/0001-translate\.jsonl could not be written \(no space left\); run again"
+            ),
+        ):
             exchange(folder, some(2))
     assert [path for path in folder.rglob("*") if path.is_file()] == [], "half a file is left"
     exchange(folder, some(2))
-    assert list(files(folder)) == ["0001-translate.jsonl"] and written(folder) == [request.id for request in some(2)]
+    assert list(files(folder)) == ["0001-translate.jsonl"] and written(folder) == [
+        request.id for request in some(2)
+    ]
 
 
 # Results
@@ -158,7 +204,11 @@ def test_partial_results_are_imported_and_the_rest_is_waited_for(folder):
     exchange(folder, some(5))
     put(folder, "one.jsonl", *(result(request) for request in some(5)[:2]))
     found, words = exchange(folder, some(5))
-    assert list(found) == ["row:0", "row:1"] and "0 requests written" in words and "3 written before" in words
+    assert (
+        list(found) == ["row:0", "row:1"]
+        and "0 requests written" in words
+        and "3 written before" in words
+    )
     assert len(written(folder)) == 5
 
 
@@ -208,7 +258,12 @@ def test_a_line_that_is_no_result_does_not_hide_the_others(line, folder):
 
 def test_results_of_unknown_requests_and_of_another_stage_are_passed_over(folder):
     exchange(folder, some(1))
-    put(folder, "one.jsonl", result(some(1, "score")[0]), json.dumps({"custom_id": "request-1", "error": {"code": 1}}) + "\n")
+    put(
+        folder,
+        "one.jsonl",
+        result(some(1, "score")[0]),
+        json.dumps({"custom_id": "request-1", "error": {"code": 1}}) + "\n",
+    )
     found, words = exchange(folder, some(1))
     assert found == {} and len(written(folder)) == 1 and "1 written before" in words
     exchange(folder, some(1, "score"))
@@ -216,7 +271,9 @@ def test_results_of_unknown_requests_and_of_another_stage_are_passed_over(folder
 
 
 def test_answers_of_two_stages_lie_in_one_results_file(folder):
-    put(folder, "all.jsonl", result(some(1)[0], "translated"), result(some(1, "score")[0], "scored"))
+    put(
+        folder, "all.jsonl", result(some(1)[0], "translated"), result(some(1, "score")[0], "scored")
+    )
     assert exchange(folder, some(1))[0] == {"row:0": "translated"}
     assert exchange(folder, some(1, "score"))[0] == {"row:0": "scored"}
 
@@ -228,7 +285,10 @@ FAILED = {
     "status 500": {"response": {"status_code": 500, "body": {"error": "busy"}}, "error": None},
     "status 400": {"response": {"status_code": 400, "body": completion("text")}, "error": None},
     "no body": {"response": {"status_code": 200}, "error": None},
-    "body is no completion": {"response": {"status_code": 200, "body": {"choices": []}}, "error": None},
+    "body is no completion": {
+        "response": {"status_code": 200, "body": {"choices": []}},
+        "error": None,
+    },
     "body is text": {"response": {"status_code": 200, "body": "text"}, "error": None},
     "empty answer": {"response": {"status_code": 200, "body": completion("")}, "error": None},
     "response is text": {"response": "Internal Server Error", "error": None},
@@ -238,9 +298,17 @@ FAILED = {
 @pytest.mark.parametrize("told", FAILED.values(), ids=FAILED)
 def test_a_request_is_written_once_more_after_its_result_was_a_failure(told, folder):
     exchange(folder, some(2))
-    put(folder, "one.jsonl", json.dumps({"id": "b1", "custom_id": some(2)[0].id, **told}) + "\n", result(some(2)[1]))
+    put(
+        folder,
+        "one.jsonl",
+        json.dumps({"id": "b1", "custom_id": some(2)[0].id, **told}) + "\n",
+        result(some(2)[1]),
+    )
     found, words = exchange(folder, some(2))
-    assert list(found) == ["row:1"] and "1 requests written (0002-translate.jsonl), 0 written before" in words
+    assert (
+        list(found) == ["row:1"]
+        and "1 requests written (0002-translate.jsonl), 0 written before" in words
+    )
     for _ in range(3):
         _, words = exchange(folder, some(1))
         assert "0 requests written (no new file), 1 written before" in words
@@ -269,9 +337,13 @@ def test_a_failure_that_is_told_twice_is_one_failure(folder):
 
 
 def test_several_failures_of_one_writing_have_it_written_once_more(folder):
-    """A service that tried three times and told each failure: the request was written, and paid for, three times more."""
+    """A service that tried three times and told each failure: the request was written, and paid
+    for, three times more.
+    """
     exchange(folder, some(1))
-    put(folder, "one.jsonl", *(result(some(1)[0], status=500, number=number) for number in range(3)))
+    put(
+        folder, "one.jsonl", *(result(some(1)[0], status=500, number=number) for number in range(3))
+    )
     for _ in range(4):
         exchange(folder, some(1))
     assert len(written(folder)) == 2
@@ -283,7 +355,9 @@ def test_several_failures_of_one_writing_have_it_written_once_more(folder):
 
 def test_files_of_before_failures_were_noted_are_understood(folder):
     exchange(folder, some(1))
-    (folder / "requests" / "0002-translate.jsonl").write_bytes((folder / "requests" / "0001-translate.jsonl").read_bytes())
+    (folder / "requests" / "0002-translate.jsonl").write_bytes(
+        (folder / "requests" / "0001-translate.jsonl").read_bytes()
+    )
     put(folder, "one.jsonl", result(some(1)[0], status=500))
     assert "0 requests written" in exchange(folder, some(1))[1]
     put(folder, "two.jsonl", result(some(1)[0], status=500, number=1))
@@ -295,7 +369,10 @@ def test_a_result_in_another_encoding_is_no_answer(folder, capsys):
     exchange(folder, some(2))
     line = result(some(2)[0], "café").encode("latin-1")
     (folder / "results" / "one.jsonl").write_bytes(line + result(some(2)[1], "نعم").encode("utf-8"))
-    assert exchange(folder, some(2))[0] == {"row:1": "نعم"} and "1 lines of one.jsonl" in capsys.readouterr().out
+    assert (
+        exchange(folder, some(2))[0] == {"row:1": "نعم"}
+        and "1 lines of one.jsonl" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("line", ['{"custom_id": "x"', '{"id": 1}', "[]", '{"custom_id": 3}'])
@@ -303,7 +380,10 @@ def test_a_damaged_request_file_is_named(line, folder):
     """It ended in a JSONDecodeError that named no file."""
     exchange(folder, some(1))
     (folder / "requests" / "note.jsonl").write_text("\n" + line + "\n")
-    with pytest.raises(TeacherError, match=r"requests/note\.jsonl, line 1 is no request: mend the file, or remove it"):
+    with pytest.raises(
+        TeacherError,
+        match=r"requests/note\.jsonl, line 1 is no request: mend the file, or remove it",
+    ):
         exchange(folder, some(1))
 
 
@@ -344,13 +424,19 @@ def test_results_are_delivered_in_parts(folder, monkeypatch):
 def test_a_batch_waits_then_answers_then_serves_http(teacher, monkeypatch):
     requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)]
     waiting = ask(teacher, [*requests, requests[0]])
-    assert {read(answer, Teacher) for answer in waiting.values()} == {("held", None, "waiting for batch results")}
+    assert {read(answer, Teacher) for answer in waiting.values()} == {
+        ("held", None, "waiting for batch results")
+    }
     folder = batch_folder(teacher)
-    assert folder == teacher.answers.parent / "batch" / "org_model_1" and written(folder) == [request.id for request in requests]
+    assert folder == teacher.answers.parent / "batch" / "org_model_1" and written(folder) == [
+        request.id for request in requests
+    ]
     (folder / "results").mkdir()
     put(folder, "out.jsonl", *(result(request, f"answer {request.row_id}") for request in requests))
     answers = ask(teacher, requests)
-    assert [answers[request.id].text for request in requests] == [f"answer row:{i}" for i in range(4)]
+    assert [answers[request.id].text for request in requests] == [
+        f"answer row:{i}" for i in range(4)
+    ]
     assert answers[requests[0].id].usage == {"prompt_tokens": 3, "completion_tokens": 5}
     monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
     asked = teacher.model_copy(update={"backend": "http", "url": "http://127.0.0.1:1/v1"})
@@ -362,7 +448,10 @@ def test_what_is_stored_already_is_not_written(teacher):
         asked = teacher.model_copy(update={"backend": "http", "url": stub.url})
         fill(asked, [asked.request("translate", "row:0", "v1", "text 0")])
     fill(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(3)])
-    assert [line["body"]["messages"][0]["content"] for line in files(batch_folder(teacher))["0001-translate.jsonl"]] == ["text 1", "text 2"]
+    assert [
+        line["body"]["messages"][0]["content"]
+        for line in files(batch_folder(teacher))["0001-translate.jsonl"]
+    ] == ["text 1", "text 2"]
 
 
 def test_an_answer_stays_imported_when_its_results_file_is_gone(teacher):
@@ -377,16 +466,28 @@ def test_an_answer_stays_imported_when_its_results_file_is_gone(teacher):
 
 
 def test_a_result_that_cannot_be_stored_does_not_lose_the_others(teacher):
-    """Reasoning models cut their reasoning anywhere, also within an emoji: JSON allows that, UTF-8 does not."""
+    """Reasoning models cut their reasoning anywhere, also within an emoji: JSON allows that, UTF-8
+    does not.
+    """
     requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(2)]
     (batch_folder(teacher) / "results").mkdir(parents=True)
-    odd = json.dumps({"custom_id": requests[0].id, "response": {"status_code": 200, "body": completion("a", reasoning="\ud83d")}}) + "\n"
+    odd = (
+        json.dumps(
+            {
+                "custom_id": requests[0].id,
+                "response": {"status_code": 200, "body": completion("a", reasoning="\ud83d")},
+            }
+        )
+        + "\n"
+    )
     put(batch_folder(teacher), "out.jsonl", odd, result(requests[1]))
     assert ask(teacher, requests)[requests[1].id].text == "answer"
 
 
 def test_what_came_back_is_imported_though_no_more_may_be_spent(teacher):
-    """Those results were paid for: an unknown price or a limit that was lowered since must not keep them out."""
+    """Those results were paid for: an unknown price or a limit that was lowered since must not keep
+    them out.
+    """
     requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(2)]
     fill(teacher, requests)
     folder = batch_folder(teacher)
@@ -401,14 +502,23 @@ def test_what_came_back_is_imported_though_no_more_may_be_spent(teacher):
 
 def test_the_limit_holds_for_all_that_is_written_and_not_back(teacher):
     """Each call had the limit to itself: three calls under 1.00 wrote requests for 3.00."""
-    teacher.prices.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,1000\n")
+    teacher.prices.write_text(
+        "model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model"
+        " 1,0,1000\n"
+    )
     paid = teacher.model_copy(update={"max_cost_usd": 1.0, "max_tokens": 100})
 
     def asked(word):
         return [paid.request("translate", f"row:{i}", "v1", f"{word} {i}") for i in range(6)]
 
     fill(paid, asked("one"))
-    with pytest.raises(TeacherError, match=r"may cost 0\.60 US dollars, beside 0\.60 for what was asked before, MAX_COST_USD is 1\.00"):
+    with pytest.raises(
+        TeacherError,
+        match=(
+            r"may cost 0\.60 US dollars, beside 0\.60 for what was asked before, MAX_COST_USD is"
+            r" 1\.00"
+        ),
+    ):
         fill(paid, asked("two"))
     (batch_folder(paid) / "results").mkdir()
     put(batch_folder(paid), "out.jsonl", *(result(request) for request in asked("one")))
@@ -437,7 +547,10 @@ def test_send_false_neither_imports_nor_writes(teacher):
 
 def test_a_batch_needs_a_store_on_disk(teacher):
     with pytest.raises(TeacherError, match="batch needs an answer store on disk"):
-        ask(teacher.model_copy(update={"answers": None}), [teacher.request("translate", "row:0", "v1", "text")])
+        ask(
+            teacher.model_copy(update={"answers": None}),
+            [teacher.request("translate", "row:0", "v1", "text")],
+        )
 
 
 def test_what_a_batch_service_is_asked_is_what_an_endpoint_is_asked(teacher):
@@ -457,7 +570,9 @@ def test_without_ray_it_is_said_how_to_get_it(teacher, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with Stub() as stub:
         clustered = teacher.model_copy(update={"backend": "ray", "url": stub.url})
-        with pytest.raises(TeacherError, match=r'TEACHER = "ray" needs Ray: pip install -e "\.\[ray\]"'):
+        with pytest.raises(
+            TeacherError, match=r'TEACHER = "ray" needs Ray: pip install -e "\.\[ray\]"'
+        ):
             fill(clustered, [clustered.request("translate", "row:0", "v1", "text")])
         assert stub.total == 0
     store = Store(teacher.answers)
@@ -479,7 +594,12 @@ def test_an_address_may_end_in_a_slash_also_where_there_are_several(teacher, mon
 
 def asked_by_a_worker(urls, requests, **limits):
     worker = Asker(Endpoint(" ".join(urls), **limits), urls)
-    return worker({"place": [7 + i for i in range(len(requests))], "request": [pickle.dumps(request) for request in requests]})
+    return worker(
+        {
+            "place": [7 + i for i in range(len(requests))],
+            "request": [pickle.dumps(request) for request in requests],
+        }
+    )
 
 
 def test_a_worker_answers_in_the_order_it_was_asked(monkeypatch):
@@ -498,13 +618,18 @@ def test_a_worker_tells_what_it_did_not_send(monkeypatch):
     with Stub(default=403) as stub:
         out = asked_by_a_worker([stub.url], some(5), concurrency=1)
         assert stub.total == 1
-    assert out["error"] == ["HTTP 403"] + ["not sent: 1 requests in a row failed, the last with HTTP 403"] * 4
+    assert (
+        out["error"]
+        == ["HTTP 403"] + ["not sent: 1 requests in a row failed, the last with HTTP 403"] * 4
+    )
 
 
 def test_workers_take_the_endpoints_in_turn(monkeypatch):
     with Stub() as one, Stub() as two:
         for process in range(4):
-            monkeypatch.setattr("bimedix_utils.teacher.cluster.os.getpid", lambda process=process: process)
+            monkeypatch.setattr(
+                "bimedix_utils.teacher.cluster.os.getpid", lambda process=process: process
+            )
             asked_by_a_worker([one.url, two.url], some(1))
         assert (one.total, two.total) == (2, 2)
 
@@ -522,26 +647,43 @@ def test_a_worker_keeps_its_pace_over_its_batches():
         worker = Asker(Endpoint(stub.url, requests_per_minute=1200), [stub.url])
         for request in some(5):
             worker({"place": [0], "request": [pickle.dumps(request)]})
-        assert all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times)) and stub.total == 5
+        assert (
+            all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times))
+            and stub.total == 5
+        )
 
 
 def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
     """`charged` was lost on the way: unreadable answers and gateways that gave up cost nothing."""
     monkeypatch.setattr(http, "FIRST_WAIT", 0.002)
-    teacher.prices.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model 1,0,1000\n")
+    teacher.prices.write_text(
+        "model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\norg/model"
+        " 1,0,1000\n"
+    )
 
     def run(missing, endpoint, workers, deliver):
         part = list(missing)
         worker = Asker(cluster.share(endpoint, workers), endpoint.url.split())
-        deliver(cluster.unpack(part, worker({"place": list(range(len(part))), "request": [pickle.dumps(r) for r in part]})))
+        deliver(
+            cluster.unpack(
+                part,
+                worker(
+                    {"place": list(range(len(part))), "request": [pickle.dumps(r) for r in part]}
+                ),
+            )
+        )
 
     monkeypatch.setattr(cluster, "run", run)
     with Stub() as stub:
         stub.program("text 0", {"choices": []})  # two tries
         stub.program("text 1", 504, "ok")
         stub.program("text 2", 400)
-        asked = teacher.model_copy(update={"backend": "ray", "url": stub.url, "max_cost_usd": 10.0, "max_tokens": 100})
-        outcome = fill(asked, [asked.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)])
+        asked = teacher.model_copy(
+            update={"backend": "ray", "url": stub.url, "max_cost_usd": 10.0, "max_tokens": 100}
+        )
+        outcome = fill(
+            asked, [asked.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)]
+        )
     assert len(outcome.failed) == 2 and asked.spending.reserved == 0.0
     assert asked.spending.spent == pytest.approx(2 * 0.1 + (0.1 + 0.005) + 0.0 + 0.005)
     assert asked.ledger.rows()[0][-1] == "0.01 and up to 0.30 not counted"

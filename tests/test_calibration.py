@@ -4,23 +4,35 @@ import json
 
 import pytest
 
-from bimedix_utils import calibration, checks
-from bimedix_utils.calibration import Item, Judged, Rating
-from bimedix_utils.errors import InputError
-from bimedix_utils.provenance import ROOT
-from bimedix_utils.records import Record
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.provenance import ROOT
+from bimedix_utils.core.records import Record
 from bimedix_utils.teacher.engine import Teacher
 from bimedix_utils.teacher.store import Answer
+from bimedix_utils.translation import calibration, checks
+from bimedix_utils.translation.calibration import Item, Judged, Rating
 
 pytestmark = pytest.mark.unit
 ARABIC = checks.load("ar")
 
 
 def judged(severity, score, stopped=False, kind=None):
-    return Judged(Item("i", "r", kind or ("clean" if severity == "none" else "dose"), severity, {}), "ok", score, 0, stopped)
+    return Judged(
+        Item("i", "r", kind or ("clean" if severity == "none" else "dose"), severity, {}),
+        "ok",
+        score,
+        0,
+        stopped,
+    )
 
 
-SOME = [judged("none", 96), judged("none", 90), judged("major", 88, stopped=True), judged("critical", 86), judged("critical", 20)]
+SOME = [
+    judged("none", 96),
+    judged("none", 90),
+    judged("major", 88, stopped=True),
+    judged("critical", 86),
+    judged("critical", 20),
+]
 
 
 def test_bands_hold_every_scored_item_once_and_say_how_many_are_clean():
@@ -33,13 +45,19 @@ def test_bands_hold_every_scored_item_once_and_say_how_many_are_clean():
 
 
 def test_a_threshold_lets_through_what_scores_and_rules_miss():
-    assert calibration.thresholds(SOME, (50, 85, 90)) == [(50, 2, 2, 1, 1), (85, 2, 2, 1, 1), (90, 2, 0, 0, 0)]
+    assert calibration.thresholds(SOME, (50, 85, 90)) == [
+        (50, 2, 2, 1, 1),
+        (85, 2, 2, 1, 1),
+        (90, 2, 0, 0, 0),
+    ]
     assert calibration.missed(SOME, 85) == {"dose": 1} and not calibration.missed(SOME, 90)
 
 
 def test_agreement_of_a_perfect_and_of_a_blind_scorer():
     perfect = [judged("none", 99), judged("none", 98), judged("major", 60), judged("critical", 10)]
-    assert calibration.agreement(perfect) == pytest.approx({"n": 4, "auc": 1.0, "spearman": -0.9486832980505138})
+    assert calibration.agreement(perfect) == pytest.approx(
+        {"n": 4, "auc": 1.0, "spearman": -0.9486832980505138}
+    )
     assert calibration.agreement([judged("none", 90), judged("major", 90)]) == {"n": 2}
     assert calibration.agreement([judged("none", 90), judged("none", 80)]) == {"n": 2}
     backwards = [judged("none", 10), judged("critical", 90)]
@@ -47,46 +65,99 @@ def test_agreement_of_a_perfect_and_of_a_blind_scorer():
 
 
 def test_severities_are_summed_in_order():
-    assert calibration.by_severity(SOME) == [("none", 2, 93.0, 90, 96), ("major", 1, 88.0, 88, 88), ("critical", 2, 53.0, 20, 86)]
+    assert calibration.by_severity(SOME) == [
+        ("none", 2, 93.0, 90, 96),
+        ("major", 1, 88.0, 88, 88),
+        ("critical", 2, 53.0, 20, 86),
+    ]
 
 
 def test_an_item_is_asked_with_the_prompt_of_the_rounds_and_without_its_truth():
-    record = Record(id="r", kind="qa", lang="en", source="toy", licence="x", split="train", question="Give 50 mg?", answer="Yes.")
+    record = Record(
+        id="r",
+        kind="qa",
+        lang="en",
+        source="toy",
+        licence="x",
+        split="train",
+        question="Give 50 mg?",
+        answer="Yes.",
+    )
     asked = []
 
     def ask(teacher, requests):
         asked.extend(requests)
         return {r.id: Answer(r.id, json.dumps({"errors": [], "score": 97})) for r in requests}
 
-    item = Item("calibration:1", "r", "dose_x10", "critical", {"question": "هل يعطى 500 ملغ؟", "answer": "نعم."})
+    item = Item(
+        "calibration:1",
+        "r",
+        "dose_x10",
+        "critical",
+        {"question": "هل يعطى 500 ملغ؟", "answer": "نعم."},
+    )
     (found,) = calibration.judge(
-        [item, Item("x", "gone", "clean", "none", {})], {"r": record}, Teacher(backend="replay", model="m"), ARABIC, ask
+        [item, Item("x", "gone", "clean", "none", {})],
+        {"r": record},
+        Teacher(backend="replay", model="m"),
+        ARABIC,
+        ask,
     )
     text = asked[0].messages[0][1]
-    assert (found.score, found.stopped, found.status) == (97, True, "ok") and asked[0].place == ("score", "calibration:1", 0, 0)
+    assert (found.score, found.stopped, found.status) == (97, True, "ok") and asked[0].place == (
+        "score",
+        "calibration:1",
+        0,
+        0,
+    )
     assert "500" in text and "dose_x10" not in text
 
 
 def test_an_unreadable_score_is_counted_and_never_a_number():
-    record = Record(id="r", kind="qa", lang="en", source="toy", licence="x", split="train", question="q", answer="a")
+    record = Record(
+        id="r",
+        kind="qa",
+        lang="en",
+        source="toy",
+        licence="x",
+        split="train",
+        question="q",
+        answer="a",
+    )
     item = Item("i", "r", "clean", "none", {"question": "س", "answer": "ج"})
     (found,) = calibration.judge([item], {"r": record}, Teacher(backend="replay", model="m"), ARABIC,
                                  lambda teacher, requests: {r.id: Answer(r.id, "well, 90 perhaps") for r in requests})  # fmt: skip
-    assert found.status == "parse_failed" and found.score is None and calibration.scored([found]) == []
+    assert (
+        found.status == "parse_failed" and found.score is None and calibration.scored([found]) == []
+    )
 
 
 def test_the_committed_items_cover_clean_and_damaged_and_have_recorded_scores():
     items = calibration.read_items(ROOT / "data" / "calibration" / "items.jsonl")
     scores = [
-        json.loads(line)["row_id"] for line in (ROOT / "data" / "recordings" / "calibration_scores.jsonl").read_text("utf-8").splitlines()
+        json.loads(line)["row_id"]
+        for line in (
+            (ROOT / "data" / "recordings" / "calibration_scores.jsonl")
+            .read_text("utf-8")
+            .splitlines()
+        )
     ]
-    assert sorted(scores) == sorted(item.id for item in items) and len(set(scores)) == len(scores) >= 60
-    assert len({item.kind for item in items if item.damaged}) >= 12 and sum(not item.damaged for item in items) >= 25
+    assert (
+        sorted(scores) == sorted(item.id for item in items)
+        and len(set(scores)) == len(scores) >= 60
+    )
+    assert (
+        len({item.kind for item in items if item.damaged}) >= 12
+        and sum(not item.damaged for item in items) >= 25
+    )
 
 
 def test_a_line_that_is_no_item_is_named(tmp_path):
     path = tmp_path / "items.jsonl"
-    path.write_text(json.dumps({"id": "i", "row_id": "r", "kind": "clean", "severity": "huge", "values": {}}) + "\n")
+    path.write_text(
+        json.dumps({"id": "i", "row_id": "r", "kind": "clean", "severity": "huge", "values": {}})
+        + "\n"
+    )
     with pytest.raises(InputError, match=r"items\.jsonl, line 1: wanted id, row_id"):
         calibration.read_items(path)
 
@@ -102,7 +173,10 @@ def ratings(tmp_path, *lines, head="row_id,text_hash,rater,kind,rating"):
 
 def test_ratings_are_read(tmp_path):
     path = ratings(tmp_path, "r1,h,Dr. Amal,human,90", "r1,h,Dr. Omar,Human,80.5")
-    assert calibration.read_ratings(path) == [Rating("r1", "h", "Dr. Amal", 90.0), Rating("r1", "h", "Dr. Omar", 80.5)]
+    assert calibration.read_ratings(path) == [
+        Rating("r1", "h", "Dr. Amal", 90.0),
+        Rating("r1", "h", "Dr. Omar", 80.5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +203,8 @@ def test_people_and_scorer_are_compared_over_the_texts_both_judged():
         Rating("c", "3", "x", 10),
         Rating("d", "4", "x", 99),
     ]
-    found = calibration.against_people(people, {("a", "1"): 95, ("b", "2"): 60, ("c", "3"): 20, ("b", "old"): 1})
+    found = calibration.against_people(
+        people, {("a", "1"): 95, ("b", "2"): 60, ("c", "3"): 20, ("b", "old"): 1}
+    )
     assert found["n"] == 3 and found["spearman"] == 1.0 and found["pearson"] > 0.9
     assert calibration.against_people(people, {}) == {"n": 0}

@@ -1,4 +1,6 @@
-"""The catalogue: every entry complete and honest, one truth for licences, and what may be published."""
+"""The catalogue: every entry complete and honest, one truth for licences, and what may be
+published.
+"""
 
 import csv
 import re
@@ -7,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bimedix_utils import catalogue, sources
-from bimedix_utils.errors import InputError
-from bimedix_utils.records import Record
+from bimedix_utils import sources
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.records import Record
+from bimedix_utils.sources import catalogue
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +38,10 @@ def test_every_source_of_the_paper_has_an_entry():
     wanted = {"pubmedqa_artificial", "pubmedqa", "medmcqa", "medqa", "healthcaremagic", "icliniq", "medical_meadow", "liveqa",
               "medicationqa", "umls_qa", "medquad", "dialogue", "bimed_v"}  # fmt: skip
     wanted |= {f"mmlu_{subject}" for subject in sources.MMLU_SUBJECTS}
-    wanted |= {f"bimedix_{name}" for name in ("medqa", "medmcqa", "pubmedqa", *(f"mmlu_{s}" for s in sources.MMLU_SUBJECTS))}
+    wanted |= {
+        f"bimedix_{name}"
+        for name in ("medqa", "medmcqa", "pubmedqa", *(f"mmlu_{s}" for s in sources.MMLU_SUBJECTS))
+    }
     assert set(ENTRIES) == wanted
 
 
@@ -65,8 +71,15 @@ def test_sizes_are_those_of_the_papers_benchmark_table():
         sizes = {row["task"]: int(row["items"]) for row in csv.DictReader(handle)}
     for subject in sources.MMLU_SUBJECTS:
         stated = next(n for task, n in sizes.items() if task.startswith(f"MMLU {subject}"))
-        assert ENTRIES[f"mmlu_{subject}"].parts[0].rows == ENTRIES[f"bimedix_mmlu_{subject}"].parts[0].rows == stated
-    assert ENTRIES["medmcqa"].parts[1].rows == sizes["MedMCQA"] and ENTRIES["medqa"].parts[1].rows == sizes["MedQA-USMLE test"]
+        assert (
+            ENTRIES[f"mmlu_{subject}"].parts[0].rows
+            == ENTRIES[f"bimedix_mmlu_{subject}"].parts[0].rows
+            == stated
+        )
+    assert (
+        ENTRIES["medmcqa"].parts[1].rows == sizes["MedMCQA"]
+        and ENTRIES["medqa"].parts[1].rows == sizes["MedQA-USMLE test"]
+    )
 
 
 def test_the_text_names_no_place_on_a_machine():
@@ -78,7 +91,10 @@ def test_the_text_names_no_place_on_a_machine():
 def test_readers_take_their_licence_from_the_catalogue(source: str):
     known = {entry.licence for entry in catalogue.of_source(source)}
     assert catalogue.licence(source) in (known or {"not found"}) | {"not found"}
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bimedix_utils" / "sources").glob("*.py"))
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "bimedix_utils" / "sources").glob("*.py")
+    )
     assert not re.search(r"\"MIT\"|Apache|\"CC-BY", code)
 
 
@@ -116,25 +132,38 @@ def test_only_what_is_known_to_be_allowed_may_be_published(name: str, lang: str,
         ({"source": "chat", "licence": "MIT"}, True),  # made from a row under MIT
         ({"source": "chat", "licence": "not found"}, False),
         ({"lang": "ar", "parent_id": "a:1"}, True),  # this kit's own translation of such a row
-        ({"source": "umls_qa", "licence": "MIT"}, False),  # a wrong licence on a row that its source forbids
+        (
+            {"source": "umls_qa", "licence": "MIT"},
+            False,
+        ),  # a wrong licence on a row that its source forbids
         ({"source": "umls_qa", "licence": "CC-BY-4.0"}, False),
         ({"source": "umls_qa", "licence": "CC-BY-4.0", "id": "umls_qa:kit-1"}, True),
         ({"source": "knowledge_drug_class", "licence": "CC-BY-4.0"}, True),
     ],
 )
-def test_a_row_is_published_by_its_own_licence_and_never_against_its_source(changes: dict, may: bool):
+def test_a_row_is_published_by_its_own_licence_and_never_against_its_source(
+    changes: dict, may: bool
+):
     assert catalogue.may_publish_record(record(**changes)) is may
 
 
 def test_the_plan_is_the_papers_table():
     plan = catalogue.planned()
-    assert [(p.component, p.lang) for p in plan] == [(name, lang) for name in catalogue.COMPONENTS for lang in ("en", "ar")]
-    assert sum(p.rows for p in plan if p.lang == "en") == 666_585 and sum(p.rows for p in plan if p.lang == "ar") == 444_995
+    assert [(p.component, p.lang) for p in plan] == [
+        (name, lang) for name in catalogue.COMPONENTS for lang in ("en", "ar")
+    ]
+    assert (
+        sum(p.rows for p in plan if p.lang == "en") == 666_585
+        and sum(p.rows for p in plan if p.lang == "ar") == 444_995
+    )
     assert {p.status for p in plan} == {"stated"}
 
 
 def test_planned_present_and_missing_stand_side_by_side():
-    compared = {row[:2]: row[2:] for row in catalogue.compare({("MedQA", "en"): 10_178, ("MedQA", "ar"): 99_999})}
+    compared = {
+        row[:2]: row[2:]
+        for row in catalogue.compare({("MedQA", "en"): 10_178, ("MedQA", "ar"): 99_999})
+    }
     assert compared["MedQA", "en"] == (20_691, 10_178, 10_513)
     assert compared["MedQA", "ar"] == (11_210, 99_999, 0)  # more than planned: nothing is missing
     assert compared["PubMedQA", "en"] == (210_169, 0, 210_169)
@@ -153,10 +182,26 @@ def test_a_row_counts_for_the_papers_part_it_belongs_to(source: str, kind: str, 
 
 
 def test_the_overview_has_a_row_for_each_role_and_counts_present_rows_once():
-    rows = {row[0]: row for row in catalogue.overview({"dialogue en test": 5, "medqa en train": 7, "medqa ar train": 9})}
+    rows = {
+        row[0]: row
+        for row in catalogue.overview(
+            {"dialogue en test": 5, "medqa en train": 7, "medqa ar train": 9}
+        )
+    }
     assert rows["dialogue: test 1, test 2"][4:] == ("test", 400, 5)
-    assert rows["medqa: train"] == ("medqa: train", "GBaker/MedQA-USMLE-4-options", "MIT", "allowed", "train", 10_178, 7)
-    assert rows["umls_qa: not found"][3] == "forbidden" and rows["umls_qa: not found"][5] == "not found"
+    assert rows["medqa: train"] == (
+        "medqa: train",
+        "GBaker/MedQA-USMLE-4-options",
+        "MIT",
+        "allowed",
+        "train",
+        10_178,
+        7,
+    )
+    assert (
+        rows["umls_qa: not found"][3] == "forbidden"
+        and rows["umls_qa: not found"][5] == "not found"
+    )
 
 
 def broken(tmp_path: Path, change: dict, licences: dict | None = None) -> str:
@@ -174,14 +219,27 @@ def broken(tmp_path: Path, change: dict, licences: dict | None = None) -> str:
     [
         ({"price": 5}, "entries.medqa.price: Extra inputs are not permitted"),
         ({"licence": "not found"}, "a licence that was not found allows nothing"),
-        ({"redistribution": "forbidden"}, "medqa: redistribution is 'forbidden', its licence 'MIT' says 'allowed'"),
+        (
+            {"redistribution": "forbidden"},
+            "medqa: redistribution is 'forbidden', its licence 'MIT' says 'allowed'",
+        ),
         ({"licence": "WTFPL"}, "redistribution is 'allowed', its licence 'WTFPL' says 'not found'"),
         ({"component": "Everything"}, "component 'Everything' is not one of"),
         ({"hub": "not found", "revision": "abc"}, "a revision without a hub id"),
         ({"evidence": ""}, "entries.medqa.evidence"),
         ({"parts": []}, "entries.medqa.parts"),
         (
-            {"parts": [{"split": "x", "role": "train", "rows": "many", "file": "x.jsonl", "evidence": "nowhere"}]},
+            {
+                "parts": [
+                    {
+                        "split": "x",
+                        "role": "train",
+                        "rows": "many",
+                        "file": "x.jsonl",
+                        "evidence": "nowhere",
+                    }
+                ]
+            },
             "entries.medqa.parts.0.rows",
         ),
     ],
@@ -191,14 +249,22 @@ def test_a_dishonest_or_incomplete_entry_is_refused(tmp_path: Path, change: dict
 
 
 def test_two_parts_may_not_write_one_file(tmp_path: Path):
-    part = {"split": "x", "role": "train", "rows": 1, "file": "medmcqa_train.jsonl", "evidence": "a toy"}
+    part = {
+        "split": "x",
+        "role": "train",
+        "rows": 1,
+        "file": "medmcqa_train.jsonl",
+        "evidence": "a toy",
+    }
     assert "two parts write the file medmcqa_train.jsonl" in broken(tmp_path, {"parts": [part]})
 
 
 def test_choosing_by_name_and_role():
     assert catalogue.chosen(["medqa", "medmcqa"]) == ["medqa", "medmcqa"]
     assert catalogue.chosen([], "validation") == ["medmcqa", "dialogue"]
-    with pytest.raises(InputError, match="no source medqua in the catalogue; known: medmcqa, medqa"):
+    with pytest.raises(
+        InputError, match="no source medqua in the catalogue; known: medmcqa, medqa"
+    ):
         catalogue.chosen(["medqua"])
 
 
@@ -208,9 +274,11 @@ def test_the_figure_marks_what_is_absent():
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from bimedix_utils import display
+    from bimedix_utils.core import display
 
-    axis = display.planned_present([("MedQA", "en", 20_691, 20), ("MedQA", "ar", 11_210, 0)], "title", "rows")
+    axis = display.planned_present(
+        [("MedQA", "en", 20_691, 20), ("MedQA", "ar", 11_210, 0)], "title", "rows"
+    )
     said = [text.get_text().strip() for text in axis.texts]
     assert said == ["20 of 20,691", "none of 11,210"] and axis.get_xscale() == "log"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["MedQA, en", "MedQA, ar"]
@@ -219,9 +287,15 @@ def test_the_figure_marks_what_is_absent():
 
 def test_the_stage_that_reads_sources_depends_on_readers_and_catalogue():
     """An edited reader must re-run notebook 01."""
-    from bimedix_utils import provenance
+    from bimedix_utils.core import provenance
 
     package = ROOT / "bimedix_utils"
-    modules = {path.relative_to(package).as_posix() for path in provenance.imported_modules("from bimedix_utils import sources")}
-    parts = {f"sources/{name}.py" for name in ("__init__", "answers", "arabic", "census", "exams", "fields", "files")}
+    modules = {
+        path.relative_to(package).as_posix()
+        for path in provenance.imported_modules("from bimedix_utils import sources")
+    }
+    parts = {
+        f"sources/{name}.py"
+        for name in ("__init__", "answers", "arabic", "census", "exams", "fields", "files")
+    }
     assert {*parts, "catalogue.py", "records.py"} <= modules

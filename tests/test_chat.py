@@ -1,4 +1,6 @@
-"""The chat without a browser: emergency words, one conversation and its failures, local and endpoint models, the notebook's box."""
+"""The chat without a browser: emergency words, one conversation and its failures, local and
+endpoint models, the notebook's box.
+"""
 
 import csv
 import json
@@ -12,11 +14,13 @@ import pytest
 from support import streaming
 from support.tiny import adapted
 
-from bimedix_utils import chat, knowledge, models
+from bimedix_utils import chat
 from bimedix_utils.chat import __main__ as command
 from bimedix_utils.chat import conversation, endpoint, local, opening, page, red_flags, render
 from bimedix_utils.chat.conversation import Conversation, Ending, Shown
-from bimedix_utils.errors import InputError, KitError
+from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.sources import knowledge
+from bimedix_utils.training import models
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -35,14 +39,22 @@ def warned(part: str, label: str) -> tuple[int, int]:
 
 def test_the_labelled_messages_are_what_their_card_says():
     card = (DATA / "red_flags" / "README.md").read_text(encoding="utf-8")
-    parts = {value: sum(value in (row["part"], row["lang"]) for row in MESSAGES) for value in ("dev", "held_out", "en", "ar")}
+    parts = {
+        value: sum(value in (row["part"], row["lang"]) for row in MESSAGES)
+        for value in ("dev", "held_out", "en", "ar")
+    }
     assert f"{len(MESSAGES)} short messages, {parts['en']} English and {parts['ar']} Arabic" in card
-    assert f"`dev`, {parts['dev']} messages" in card and f"`held_out`, {parts['held_out']} messages" in card
+    assert (
+        f"`dev`, {parts['dev']} messages" in card
+        and f"`held_out`, {parts['held_out']} messages" in card
+    )
     assert len({row["text"] for row in MESSAGES}) == len(MESSAGES)
     assert {chat.language(row["text"]) == row["lang"] for row in MESSAGES} == {True}
 
 
-@pytest.mark.parametrize("row", [row for row in MESSAGES if row["part"] == "dev"], ids=lambda row: row["text"][:30])
+@pytest.mark.parametrize(
+    "row", [row for row in MESSAGES if row["part"] == "dev"], ids=lambda row: row["text"][:30]
+)
 def test_the_messages_the_lists_were_mended_by_come_out_as_labelled(row):
     """But for a negation, which is warned about on purpose."""
     found = chat.kinds(row["text"])
@@ -53,7 +65,9 @@ def test_the_messages_the_lists_were_mended_by_come_out_as_labelled(row):
 
 
 def test_messages_the_lists_have_not_seen():
-    """Measured when the lists were written: 46 of 47 found, 5 of 31 false alarms. A change of the lists must not do worse."""
+    """Measured when the lists were written: 46 of 47 found, 5 of 31 false alarms. A change of the
+    lists must not do worse.
+    """
     found, emergencies = warned("held_out", "emergency")
     alarms, benign = warned("held_out", "benign")
     assert (emergencies, benign) == (47, 31) and found >= 46 and alarms <= 5
@@ -81,7 +95,9 @@ def test_other_spellings_vowel_marks_and_hidden_signs(text):
     ],
 )  # fmt: skip
 def test_what_a_second_reader_found_missing(text):
-    """Common wordings, some in dialect, that the first lists passed over; the labelled messages were not looked at for them."""
+    """Common wordings, some in dialect, that the first lists passed over; the labelled messages
+    were not looked at for them.
+    """
     assert chat.red_flag(text)
 
 
@@ -98,14 +114,22 @@ THIRD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in THIRD.items() for text in texts])
+@pytest.mark.parametrize(
+    ("kind", "text"), [(kind, text) for kind, texts in THIRD.items() for text in texts]
+)
 def test_what_a_third_reader_found_missing(kind, text):
     """As above; the kind decides what is said: who may want to die is told more."""
     assert kind in chat.kinds(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["taking a battery of tests", "What treats an asthma attack?", "ما علاج الربو؟", "How many vertebrae are there?"]
+    "text",
+    [
+        "taking a battery of tests",
+        "What treats an asthma attack?",
+        "ما علاج الربو؟",
+        "How many vertebrae are there?",
+    ],
 )
 def test_their_neighbours_are_not_warned_about(text):
     assert not chat.red_flag(text)
@@ -120,7 +144,11 @@ def test_the_warning_speaks_the_users_language_and_suicide_gets_a_word_more(text
 def test_the_kits_own_study_questions_are_rarely_warned_about():
     relations = knowledge.load(DATA / "knowledge")
     kinds = [(kind, lang) for kind in ("qa", "mcqa") for lang in ("en", "ar")]
-    questions = {row.question for kind, lang in kinds for row in knowledge.training_rows(relations, kind, lang)}
+    questions = {
+        row.question
+        for kind, lang in kinds
+        for row in knowledge.training_rows(relations, kind, lang)
+    }
     alarms = [text for text in questions if chat.red_flag(text)]
     assert len(questions) > 1000 and len(alarms) <= len(questions) / 100, alarms[:5]
 
@@ -163,7 +191,12 @@ def test_the_emergency_is_shown_before_the_model_is_asked(text):
     pictures = Conversation().say(model, text)
     assert [one.who for one in next(pictures)] == ["user", "emergency"] and model.asked == []
     *_, last = pictures
-    assert [one.who for one in last if one.who != "note"] == ["user", "emergency", "model", "notice"]
+    assert [one.who for one in last if one.who != "note"] == [
+        "user",
+        "emergency",
+        "model",
+        "notice",
+    ]
     assert chat.language(last[1].text) == chat.language(text) == chat.language(last[-1].text)
 
 
@@ -172,7 +205,10 @@ def test_the_answer_grows_and_ends_with_the_notice_in_the_users_language():
     pictures = list(talk.say(Says("Ins", "ulin ", "", "is a hormone"), "What is insulin?"))
     assert [p[-1].text for p in pictures[1:-1]] == ["Ins", "Insulin", "Insulin is a hormone"]
     assert pictures[-1][-1] == Shown("notice", conversation.NOTICE["en"])
-    assert talk.history == [{"role": "user", "content": "What is insulin?"}, {"role": "assistant", "content": "Insulin is a hormone"}]
+    assert talk.history == [
+        {"role": "user", "content": "What is insulin?"},
+        {"role": "assistant", "content": "Insulin is a hormone"},
+    ]
     *_, last = talk.say(model := Says("هرمون"), "وما الجلوكاجون؟")
     assert last[-1] == Shown("notice", conversation.NOTICE["ar"]) and len(model.asked[0]) == 3
 
@@ -180,8 +216,16 @@ def test_the_answer_grows_and_ends_with_the_notice_in_the_users_language():
 def test_a_message_of_20000_characters_is_refused_with_a_sentence_and_still_warned_about():
     talk, model = Conversation(), Says("x")
     *_, last = talk.say(model, "word " * 4000 + "I have chest pain")
-    assert [one.who for one in last] == ["user", "emergency", "problem"] and model.asked == [] and talk.history == []
-    assert "20,017 characters" in last[-1].text and "8,000" in last[-1].text and len(last[0].text) < 8_010
+    assert (
+        [one.who for one in last] == ["user", "emergency", "problem"]
+        and model.asked == []
+        and talk.history == []
+    )
+    assert (
+        "20,017 characters" in last[-1].text
+        and "8,000" in last[-1].text
+        and len(last[0].text) < 8_010
+    )
     assert said(talk, model, "short")[-2:] == ["model", "notice"]
     *_, last = talk.say(model, "كلمة " * 4000)
     assert chat.language(last[-1].text) == "ar"
@@ -189,9 +233,16 @@ def test_a_message_of_20000_characters_is_refused_with_a_sentence_and_still_warn
 
 def test_a_failure_is_a_sentence_and_the_next_message_is_answered():
     talk = Conversation()
-    assert said(talk, Says("half an ", KitError("the server died")), "one") == ["user", "model", "problem"]
+    assert said(talk, Says("half an ", KitError("the server died")), "one") == [
+        "user",
+        "model",
+        "problem",
+    ]
     assert talk.history == [] and talk.shown[-1].text == "No answer: the server died"
-    assert said(talk, Says("whole"), "two")[3:] == ["user", "model", "notice"] and len(talk.history) == 2
+    assert (
+        said(talk, Says("whole"), "two")[3:] == ["user", "model", "notice"]
+        and len(talk.history) == 2
+    )
 
 
 def test_stop_keeps_what_was_said_and_the_conversation_goes_on():
@@ -201,7 +252,10 @@ def test_stop_keeps_what_was_said_and_the_conversation_goes_on():
         if shown[-1].text.endswith("word3"):
             talk.stop.set()
     assert [one.who for one in talk.shown] == ["user", "model", "note", "notice"]
-    assert talk.history[-1]["content"] == "word0 word1 word2 word3" and talk.shown[2].text == "Stopped."
+    assert (
+        talk.history[-1]["content"] == "word0 word1 word2 word3"
+        and talk.shown[2].text == "Stopped."
+    )
     assert said(talk, Says("more"), "again")[-2:] == ["model", "notice"]
 
 
@@ -245,8 +299,15 @@ def test_a_letter_that_was_cut_in_two_is_not_shown():
 
 
 def test_a_drug_name_in_latin_letters_is_no_other_language():
-    assert said(Conversation(), Says("propranolol ينتمي إلى حاصرات بيتا"), "ما فئة بروبرانولول؟") == ["user", "model", "notice"]
-    assert said(Conversation(), Says("beta blockers"), "ما فئة بروبرانولول؟") == ["user", "model", "note", "notice"]
+    assert said(
+        Conversation(), Says("propranolol ينتمي إلى حاصرات بيتا"), "ما فئة بروبرانولول؟"
+    ) == ["user", "model", "notice"]
+    assert said(Conversation(), Says("beta blockers"), "ما فئة بروبرانولول؟") == [
+        "user",
+        "model",
+        "note",
+        "notice",
+    ]
 
 
 def test_nothing_is_kept_unless_asked(tmp_path, monkeypatch):
@@ -254,8 +315,13 @@ def test_nothing_is_kept_unless_asked(tmp_path, monkeypatch):
     list(Conversation().say(Says("x"), "secret"))
     assert list(tmp_path.iterdir()) == []
     list(Conversation(transcript="kept.jsonl", name="a").say(Says("هرمون"), "I have chest pain"))
-    lines = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["who"] for line in lines][:3] == ["user", "emergency", "model"] and {line["conversation"] for line in lines} == {"a"}
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "kept.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [line["who"] for line in lines][:3] == ["user", "emergency", "model"] and {
+        line["conversation"] for line in lines
+    } == {"a"}
     assert "هرمون" in (tmp_path / "kept.jsonl").read_text(encoding="utf-8")
 
 
@@ -266,7 +332,10 @@ def test_the_oldest_turns_are_left_out_in_pairs():
         return sum(len(turn["content"]) for turn in part)
 
     assert len(conversation.turns_that_fit(turns, length, 70)) == 7
-    assert conversation.turns_that_fit(turns, length, 69) == turns[2:] and conversation.turns_that_fit(turns, length, 10) == turns[6:]
+    assert (
+        conversation.turns_that_fit(turns, length, 69) == turns[2:]
+        and conversation.turns_that_fit(turns, length, 10) == turns[6:]
+    )
     with pytest.raises(InputError, match="10 tokens, the model reads at most 9"):
         conversation.turns_that_fit(turns, length, 9)
 
@@ -278,19 +347,30 @@ def test_turns_beyond_the_most_are_left_out_and_the_chat_says_so(monkeypatch):
         assert said(talk, model, text)[-2:] == ["model", "notice"]
     list(talk.say(model, "three"))
     *_, shown = talk.say(model, "four")
-    assert [one.text for one in shown if one.who == "note"] == [conversation.saying("forgotten", "en", n=2)]
+    assert [one.text for one in shown if one.who == "note"] == [
+        conversation.saying("forgotten", "en", n=2)
+    ]
 
 
 def test_a_transcript_that_cannot_be_written_is_a_sentence_and_the_answer_stays():
     talk = Conversation(transcript="/dev/full")
     *_, shown = talk.say(Says("an answer"), "What is insulin?")
-    assert [one.who for one in shown] == ["user", "model", "notice", "problem"] and "No space left" in shown[-1].text
+    assert [one.who for one in shown] == [
+        "user",
+        "model",
+        "notice",
+        "problem",
+    ] and "No space left" in shown[-1].text
     assert not talk.busy
 
 
 def test_an_error_nobody_foresaw_is_a_sentence_and_the_next_message_is_answered(capsys):
     talk = Conversation()
-    assert said(talk, Says(7), "What is insulin?") == ["user", "problem"] and talk.shown[-1].text.endswith("TypeError") and not talk.busy
+    assert (
+        said(talk, Says(7), "What is insulin?") == ["user", "problem"]
+        and talk.shown[-1].text.endswith("TypeError")
+        and not talk.busy
+    )
     assert "Traceback" in capsys.readouterr().err
     assert said(talk, Says("an answer"), "What is insulin?")[-2:] == ["model", "notice"]
 
@@ -307,7 +387,11 @@ def test_messages_are_escaped_and_have_their_own_direction():
         ]
     )
     assert "<script>" not in page and "&lt;script&gt;" in page and "<img" not in page
-    assert 'bimedix-user" dir="ltr" lang="en"' in page and 'bimedix-model" dir="rtl" lang="ar"' in page and 'role="alert"' in page
+    assert (
+        'bimedix-user" dir="ltr" lang="en"' in page
+        and 'bimedix-model" dir="rtl" lang="ar"' in page
+        and 'role="alert"' in page
+    )
     assert "\u2066500 mg\u2069" in page
     assert render.plain([Shown("user", "a"), Shown("model", "b")]) == "[user] a\n[model] b"
 
@@ -325,7 +409,11 @@ ASK = [{"role": "user", "content": "What is aspirin?"}]
 
 
 def streamed(model, history=ASK, stop=None, ending=None):
-    return [piece for piece in model.stream(history, stop or threading.Event(), ending or Ending()) if piece]
+    return [
+        piece
+        for piece in model.stream(history, stop or threading.Event(), ending or Ending())
+        if piece
+    ]
 
 
 def reply(model, tokenizer, history, tokens):
@@ -338,14 +426,18 @@ def plain_greedy(model, tokenizer, tokens):
     text = tokenizer.apply_chat_template(ASK, tokenize=False, add_generation_prompt=True)
     coded = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     with torch.inference_mode():
-        out = model.generate(**coded, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        out = model.generate(
+            **coded, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
     return tokenizer.decode(out[0, coded.input_ids.shape[1] :], skip_special_tokens=True).strip()
 
 
 def test_a_streamed_answer_is_the_greedy_answer_in_pieces(loaded):
     ending = Ending()
     words = streamed(local.LocalModel(*loaded, 150), ending=ending)
-    assert len(words) > 2 and "".join(words).strip() == reply(*loaded, ASK, 150) == plain_greedy(*loaded, 150)
+    assert len(words) > 2 and "".join(words).strip() == reply(*loaded, ASK, 150) == plain_greedy(
+        *loaded, 150
+    )
     assert ending.left_out == 0
 
 
@@ -354,8 +446,15 @@ def test_turns_that_do_not_alternate_and_messages_that_do_not_fit_are_refused(lo
         reply(*loaded, ASK * 2, 3)
     with pytest.raises(InputError, match="the model reads at most 226"):
         reply(*loaded, [{"role": "user", "content": "word " * 1000}], 30)
-    ending, history = Ending(), [*(ASK + [{"role": "assistant", "content": "word " * 40}]) * 3, *ASK]
-    assert streamed(local.LocalModel(*loaded, 8), history, ending=ending) and ending.left_out in (2, 4, 6)
+    ending, history = (
+        Ending(),
+        [*(ASK + [{"role": "assistant", "content": "word " * 40}]) * 3, *ASK],
+    )
+    assert streamed(local.LocalModel(*loaded, 8), history, ending=ending) and ending.left_out in (
+        2,
+        4,
+        6,
+    )
 
 
 class Counting:
@@ -373,7 +472,9 @@ class Counting:
                 time.sleep(0.01)
                 return input_ids.new_zeros(input_ids.shape[0], dtype=bool)
 
-        return self.model.generate(stopping_criteria=[*stopping_criteria, Counter()], eos_token_id=None, **settings)
+        return self.model.generate(
+            stopping_criteria=[*stopping_criteria, Counter()], eos_token_id=None, **settings
+        )
 
 
 def test_stop_ends_the_generation_itself(loaded):
@@ -403,11 +504,16 @@ def test_a_reader_who_leaves_stops_the_generation(loaded):
 
 def test_two_users_at_once_both_get_their_answer(loaded):
     model = local.LocalModel(*loaded, 20)
-    alone = {text: reply(*loaded, [{"role": "user", "content": text}], 20) for text in ("What is aspirin?", "ما الأسبرين؟")}
+    alone = {
+        text: reply(*loaded, [{"role": "user", "content": text}], 20)
+        for text in ("What is aspirin?", "ما الأسبرين؟")
+    }
     found = {}
 
     def ask(text):
-        found[text] = "".join(model.stream([{"role": "user", "content": text}], threading.Event(), Ending())).strip()
+        found[text] = "".join(
+            model.stream([{"role": "user", "content": text}], threading.Event(), Ending())
+        ).strip()
 
     threads = [threading.Thread(target=ask, args=(text,)) for text in alone]
     [thread.start() for thread in threads]
@@ -418,7 +524,10 @@ def test_two_users_at_once_both_get_their_answer(loaded):
 def test_a_model_that_fails_is_a_sentence_and_lets_the_next_one_in(loaded):
     model, tokenizer = loaded
     broken = local.LocalModel(model, tokenizer, 5)
-    generate, model.generate = model.generate, lambda **_: (_ for _ in ()).throw(RuntimeError("out of memory\nlong trace"))
+    generate, model.generate = (
+        model.generate,
+        lambda **_: (_ for _ in ()).throw(RuntimeError("out of memory\nlong trace")),
+    )
     try:
         with pytest.raises(KitError, match=r"the model failed \(RuntimeError: out of memory\)"):
             streamed(broken)
@@ -433,8 +542,18 @@ def test_a_model_that_fails_is_a_sentence_and_lets_the_next_one_in(loaded):
 def test_a_whole_model_an_adapter_and_full_precision_can_be_opened(base, tmp_path):
     model, _ = adapted(base)
     models.save_adapter(model, tmp_path / "adapter")
-    text = reply(opening.load(str(base), max_new_tokens=5).model, opening.load(str(base), max_new_tokens=5).tokenizer, ASK, 5)
-    assert "".join(streamed(opening.load(str(tmp_path / "adapter"), str(base), max_new_tokens=5))).strip() == text
+    text = reply(
+        opening.load(str(base), max_new_tokens=5).model,
+        opening.load(str(base), max_new_tokens=5).tokenizer,
+        ASK,
+        5,
+    )
+    assert (
+        "".join(
+            streamed(opening.load(str(tmp_path / "adapter"), str(base), max_new_tokens=5))
+        ).strip()
+        == text
+    )
     full = opening.load(str(base), precision="full", max_new_tokens=5)
     assert streamed(full) and "4bit" not in str(type(full.model.model.layers[0].self_attn.q_proj))
     with pytest.raises(KitError, match="name it with BASE="):
@@ -484,7 +603,11 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(error):
 
     model = opening.Opening(load).begin()
     model.done.wait(5)
-    assert said(Conversation(), model, "Hello") == ["user", "problem"] and model.state == "failed" and str(error) in model.problem
+    assert (
+        said(Conversation(), model, "Hello") == ["user", "problem"]
+        and model.state == "failed"
+        and str(error) in model.problem
+    )
 
 
 # A model behind an address
@@ -513,10 +636,14 @@ def test_an_endpoints_answer_arrives_word_by_word(stub):
 def test_what_is_sent_alternates_and_asks_for_the_users_language(stub):
     asked(stub, "What is insulin?", model="mine", max_new_tokens=7)
     body = stub.seen()["bodies"][-1]
-    assert [turn["role"] for turn in body["messages"]] == ["user"] and body["messages"][0]["content"].startswith(endpoint.INSTRUCTION)
+    assert [turn["role"] for turn in body["messages"]] == ["user"] and body["messages"][0][
+        "content"
+    ].startswith(endpoint.INSTRUCTION)
     assert (body["model"], body["max_tokens"], body["stream"]) == ("mine", 7, True)
     asked(stub, "What is insulin?", instruction="")
-    assert stub.seen()["bodies"][-1]["messages"] == [{"role": "user", "content": "What is insulin?"}]
+    assert stub.seen()["bodies"][-1]["messages"] == [
+        {"role": "user", "content": "What is insulin?"}
+    ]
     assert stub.seen()["bodies"][-1]["model"] == "stub-model"
 
 
@@ -578,7 +705,11 @@ def test_a_killed_server_is_a_sentence_and_the_chat_goes_on_when_it_is_back():
         next(shown for shown in pictures if shown[-1].who == "model")
         server.kill()
         *_, last = pictures
-        assert [one.who for one in last] == ["user", "model", "problem"] and "When it is back" in last[-1].text
+        assert [one.who for one in last] == [
+            "user",
+            "model",
+            "problem",
+        ] and "When it is back" in last[-1].text
         assert said(talk, model, "hello")[-1] == "problem" and talk.history == []
         server.start()
         assert said(talk, model, "What is insulin?")[-2:] == ["model", "notice"]
@@ -591,7 +722,9 @@ def test_pages_have_conversations_of_their_own_and_closed_ones_are_forgotten(mon
     monkeypatch.setattr(page, "MOST_CONVERSATIONS", 3)
     talks = page.Talks()
     first = talks.of("a")
-    assert talks.of("a") is first and talks.of("b") is not first and first.name != talks.of("b").name
+    assert (
+        talks.of("a") is first and talks.of("b") is not first and first.name != talks.of("b").name
+    )
     list(first.say(Says("x"), "secret"))
     answering = first.stop = threading.Event()
     talks.forget("a")
@@ -613,13 +746,15 @@ def test_the_last_picture_is_always_drawn_and_none_after_clear():
 def test_the_page_says_what_the_model_does_and_what_is_kept():
     waiting = opening.Opening(lambda: Says())
     assert page.status(Says()) == ""
-    assert 'dir="rtl"' in page.status(waiting) and page.STATES["loading"]["en"] in page.status(waiting)
+    assert 'dir="rtl"' in page.status(waiting) and page.STATES["loading"]["en"] in page.status(
+        waiting
+    )
     waiting.problem = "no <such> model"
     waiting.done.set()
     assert "no &lt;such&gt; model" in page.status(waiting)
-    assert "kept in said.jsonl" in page.status(Says(), "/somewhere/said.jsonl") and "/somewhere" not in page.status(
+    assert "kept in said.jsonl" in page.status(
         Says(), "/somewhere/said.jsonl"
-    )
+    ) and "/somewhere" not in page.status(Says(), "/somewhere/said.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -628,7 +763,10 @@ def test_the_page_says_what_the_model_does_and_what_is_kept():
         (["--url", "https://example.org/v1"], "another machine: set ALLOW_REMOTE"),
         (["--url", "ftp://127.0.0.1"], "give the base URL"),
         (["--url", "http://127.0.0.1:9/v1"], "make setup EXTRAS=chat"),
-        (["--url", "http://127.0.0.1:9/v1", "--transcript", "/nowhere/at/all"], "the transcript cannot be written"),
+        (
+            ["--url", "http://127.0.0.1:9/v1", "--transcript", "/nowhere/at/all"],
+            "the transcript cannot be written",
+        ),
     ],
 )
 def test_the_command_ends_with_a_sentence(monkeypatch, capsys, arguments, message):
@@ -655,11 +793,19 @@ def test_the_box_streams_stops_and_clears(stub):
         time.sleep(0.02)
     stop.click()
     box.worker.join(10)
-    assert not box.worker.is_alive() and "Stopped." in conversation_.value and "word59" not in conversation_.value
+    assert (
+        not box.worker.is_alive()
+        and "Stopped." in conversation_.value
+        and "word59" not in conversation_.value
+    )
     assert len(values) > 3 and not send.disabled and stop.disabled
     clear.click()
     assert "word0" not in conversation_.value
     field.value = "<b>ما الأنسولين؟</b>"
     send.click()
     box.worker.join(10)
-    assert "<b>ما" not in conversation_.value and "&lt;" in conversation_.value and 'bimedix-model" dir="rtl"' in conversation_.value
+    assert (
+        "<b>ما" not in conversation_.value
+        and "&lt;" in conversation_.value
+        and 'bimedix-model" dir="rtl"' in conversation_.value
+    )

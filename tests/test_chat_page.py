@@ -1,6 +1,8 @@
-"""The chat page in a real headless Chromium. Any request to a host that is not this machine fails the test that made it.
+"""The chat page in a real headless Chromium. Any request to a host that is not this machine fails
+the test that made it.
 
-Needs `make setup EXTRAS=chat,browser` and Debian's chromium; without them the tests skip with the reason, and fail where CI is "true".
+Needs `make setup EXTRAS=chat,browser` and Debian's chromium; without them the tests skip with the
+reason, and fail where CI is "true".
 """
 
 import http.client
@@ -21,13 +23,15 @@ from support import chromium, streaming
 
 from bimedix_utils.chat.conversation import LONGEST_MESSAGE, SAYINGS
 from bimedix_utils.chat.red_flags import EMERGENCY
-from bimedix_utils.display import NOTICE
+from bimedix_utils.core.display import NOTICE
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
 chromium.skip_without("gradio")
 WAIT = 10_000  # milliseconds for whatever should be there soon
-FIELD, SEND, STOP, CLEAR = (f"#bimedix-{name}" for name in ("field textarea", "send", "stop", "clear"))
+FIELD, SEND, STOP, CLEAR = (
+    f"#bimedix-{name}" for name in ("field textarea", "send", "stop", "clear")
+)
 # A page whose model, a real tiny one, is loaded once a file is there; everything said is kept.
 LOADING = """
 import os, sys, time
@@ -46,10 +50,14 @@ page.serve(opening.Opening(load), "a tiny model", 0, sys.argv[3])
 def page_of(*command: str):
     """A page server started with this command; its address."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    )
     try:
         line = process.stdout.readline()
-        assert (found := re.search(r"http://127\.0\.0\.1:\d+/", line)), f"the page did not start: {line!r}"
+        assert (found := re.search(r"http://127\.0\.0\.1:\d+/", line)), (
+            f"the page did not start: {line!r}"
+        )
         yield found.group()
     finally:
         process.send_signal(signal.SIGTERM)
@@ -80,7 +88,9 @@ def address(stub, browser):
 
 @pytest.fixture
 def visit(browser):
-    """Opens an address in a browser profile of its own; afterwards every request was to this machine and nothing was reported."""
+    """Opens an address in a browser profile of its own; afterwards every request was to this
+    machine and nothing was reported.
+    """
     contexts, asked, faults = [], [], []
 
     def go(url: str, width: int = 1280, height: int = 900):
@@ -91,8 +101,14 @@ def visit(browser):
         page.set_default_timeout(WAIT)
         page.on("websocket", lambda one: asked.append(one.url))
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda one: faults.append(one.text) if "Content Security Policy" in one.text else None)
-        page.on("dialog", lambda dialog: (faults.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "console",
+            lambda one: faults.append(one.text) if "Content Security Policy" in one.text else None,
+        )
+        page.on(
+            "dialog",
+            lambda dialog: (faults.append(f"a dialog: {dialog.message}"), dialog.dismiss()),
+        )
         page.goto(url)
         ready(page)
         return page
@@ -100,7 +116,11 @@ def visit(browser):
     yield go
     for context in contexts:
         context.close()
-    outside = [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"]
+    outside = [
+        url
+        for url in asked
+        if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"
+    ]
     assert asked and not outside and not faults
 
 
@@ -117,7 +137,9 @@ def send(page, text: str) -> None:
 def done(page, turns: int = 1) -> None:
     """Wait until this many answers have come to their end."""
     page.wait_for_function(
-        "n => document.querySelectorAll('.bimedix-user').length >= n && !document.querySelector('#bimedix-send').disabled", arg=turns
+        "n => document.querySelectorAll('.bimedix-user').length >= n &&"
+        " !document.querySelector('#bimedix-send').disabled",
+        arg=turns,
     )
 
 
@@ -126,7 +148,9 @@ def turns(page) -> list[tuple[str, str, str]]:
     return [
         tuple(one)
         for one in page.eval_on_selector_all(
-            ".bimedix-turn", "all => all.map(e => [e.className.split('bimedix-').pop(), e.dir, e.querySelector('p').textContent])"
+            ".bimedix-turn",
+            "all => all.map(e => [e.className.split('bimedix-').pop(), e.dir,"
+            " e.querySelector('p').textContent])",
         )
     ]
 
@@ -134,17 +158,23 @@ def turns(page) -> list[tuple[str, str, str]]:
 def in_view(page, selector: str) -> bool:
     return page.eval_on_selector(
         selector,
-        "e => { const r = e.getBoundingClientRect(); const at = document.elementFromPoint(r.x + 20, r.y + r.height / 2);"
-        " return r.top >= 0 && r.bottom <= innerHeight && e.contains(at); }",
+        "e => { const r = e.getBoundingClientRect(); const at = document.elementFromPoint(r.x + 20,"
+        " r.y + r.height / 2); return r.top >= 0 && r.bottom <= innerHeight && e.contains(at); }",
     )
 
 
 def test_a_message_is_answered_and_both_notices_are_there(visit, address):
     page = visit(address)
-    assert in_view(page, ".bimedix-fixed") and all(text in page.inner_text(".bimedix-fixed") for text in NOTICE.values())
+    assert in_view(page, ".bimedix-fixed") and all(
+        text in page.inner_text(".bimedix-fixed") for text in NOTICE.values()
+    )
     send(page, "What is insulin?")
     done(page)
-    assert turns(page) == [("user", "ltr", "What is insulin?"), ("model", "ltr", streaming.ENGLISH), ("notice", "ltr", NOTICE["en"])]
+    assert turns(page) == [
+        ("user", "ltr", "What is insulin?"),
+        ("model", "ltr", streaming.ENGLISH),
+        ("notice", "ltr", NOTICE["en"]),
+    ]
     assert page.input_value(FIELD) == ""
 
 
@@ -173,7 +203,11 @@ def test_the_language_changes_from_message_to_message(visit, address):
     shown = turns(page)
     assert [way for who, way, _ in shown if who == "user"] == ["ltr", "rtl", "ltr"]
     assert [way for who, way, _ in shown if who == "model"] == ["ltr", "rtl", "ltr"]
-    assert [text for who, _, text in shown if who == "notice"] == [NOTICE["en"], NOTICE["ar"], NOTICE["en"]]
+    assert [text for who, _, text in shown if who == "notice"] == [
+        NOTICE["en"],
+        NOTICE["ar"],
+        NOTICE["en"],
+    ]
     page.fill(FIELD, "ما السكري؟")
     assert page.eval_on_selector(FIELD, "e => getComputedStyle(e).direction") == "rtl"
     page.fill(FIELD, "what")
@@ -183,13 +217,17 @@ def test_the_language_changes_from_message_to_message(visit, address):
     assert turns(page)[-3] == ("user", "ltr", "what")
 
 
-@pytest.mark.parametrize(("text", "lang"), [("I have chest pain", "en"), ("لا أستطيع التنفس", "ar")])
+@pytest.mark.parametrize(
+    ("text", "lang"), [("I have chest pain", "en"), ("لا أستطيع التنفس", "ar")]
+)
 def test_an_emergency_is_shown_before_any_model_text(visit, address, text, lang):
     """The model says nothing for a minute; the warning does not wait for it."""
     page = visit(address)
     send(page, f"silent {text}")
     page.wait_for_selector(".bimedix-emergency")
-    assert [(who, way) for who, way, _ in turns(page)][1:] == [("emergency", "rtl" if lang == "ar" else "ltr")]
+    assert [(who, way) for who, way, _ in turns(page)][1:] == [
+        ("emergency", "rtl" if lang == "ar" else "ltr")
+    ]
     assert turns(page)[1][2] == EMERGENCY[lang] and in_view(page, ".bimedix-emergency")
     page.click(STOP)
     done(page)
@@ -201,7 +239,11 @@ def test_an_emergency_stays_in_view_while_a_long_answer_grows_on_a_phone(visit, 
     send(page, "say " + "chest pain " * 60)
     done(page)
     assert [who for who, _, _ in turns(page)] == ["user", "emergency", "model", "notice"]
-    assert in_view(page, ".bimedix-notice") and in_view(page, ".bimedix-emergency") and in_view(page, ".bimedix-fixed")
+    assert (
+        in_view(page, ".bimedix-notice")
+        and in_view(page, ".bimedix-emergency")
+        and in_view(page, ".bimedix-fixed")
+    )
 
 
 def test_the_notice_stays_in_view_when_a_small_window_is_scrolled(visit, address):
@@ -218,7 +260,9 @@ def test_stop_really_stops(visit, address, stub):
     page.click(STOP)
     done(page)
     shown = turns(page)
-    assert [who for who, _, _ in shown] == ["user", "model", "note", "notice"] and shown[2][2] == SAYINGS["stopped"]["en"]
+    assert [who for who, _, _ in shown] == ["user", "model", "note", "notice"] and shown[2][
+        2
+    ] == SAYINGS["stopped"]["en"]
     page.wait_for_timeout(500)
     assert turns(page) == shown and stub.seen()["left"] == left + 1, "the server went on"
     send(page, "What is insulin?")
@@ -239,7 +283,9 @@ def test_a_reload_forgets_stops_and_works(visit, address, stub):
     assert stub.seen()["left"] == left + 1, "the closed page's answer went on"
     send(page, "What is insulin?")
     done(page)
-    assert len(stub.seen()["bodies"][-1]["messages"]) == 1, "the model was told the old conversation"
+    assert len(stub.seen()["bodies"][-1]["messages"]) == 1, (
+        "the model was told the old conversation"
+    )
 
 
 def test_clear_forgets_even_in_mid_answer(visit, address, stub):
@@ -255,17 +301,23 @@ def test_clear_forgets_even_in_mid_answer(visit, address, stub):
     assert len(turns(page)) == 3 and len(stub.seen()["bodies"][-1]["messages"]) == 1
 
 
-def test_a_long_arabic_text_fits_a_phone_and_20000_characters_are_refused_with_a_sentence(visit, address, stub):
+def test_a_long_arabic_text_fits_a_phone_and_20000_characters_are_refused_with_a_sentence(
+    visit, address, stub
+):
     page, asked = visit(address, 400, 800), stub.seen()["asked"]
     text = ("الأنسولين هرمون تفرزه خلايا بيتا في البنكرياس " * 200)[:7_500].strip()
     send(page, text)
     done(page)
     assert turns(page)[0] == ("user", "rtl", text) and turns(page)[1][:2] == ("model", "rtl")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the phone"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+        "the page is wider than the phone"
+    )
     send(page, "x" * 20_000)
     done(page, 2)
     who, _, words = turns(page)[-1]
-    assert who == "problem" and words == SAYINGS["long"]["en"].format(n=20_000, most=LONGEST_MESSAGE)
+    assert who == "problem" and words == SAYINGS["long"]["en"].format(
+        n=20_000, most=LONGEST_MESSAGE
+    )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert stub.seen()["asked"] == asked + 1
     send(page, "What is insulin?")
@@ -287,8 +339,13 @@ def test_html_markdown_and_templates_are_shown_as_text_from_both_sides(visit, ad
         done(page, n)
         shown = [(who, re.sub("[\u2066\u2069]", "", words)) for who, _, words in turns(page)]
         assert shown[3 * n - 3 : 3 * n - 1] == [("user", f"say {text}"), ("model", text)]
-    made = page.eval_on_selector_all(".bimedix-turn", "all => all.flatMap(e => [...e.querySelectorAll('*')].map(one => one.tagName))")
-    assert set(made) == {"B", "P"} and made.count("B") == 6, "only a name and a text in each turn; a notice has no name"
+    made = page.eval_on_selector_all(
+        ".bimedix-turn",
+        "all => all.flatMap(e => [...e.querySelectorAll('*')].map(one => one.tagName))",
+    )
+    assert set(made) == {"B", "P"} and made.count("B") == 6, (
+        "only a name and a text in each turn; a notice has no name"
+    )
     assert page.is_visible(FIELD)
 
 
@@ -313,7 +370,10 @@ def test_a_killed_server_is_a_sentence_and_the_chat_goes_on_when_it_is_back(visi
         assert [who for who, _, _ in turns(page)] == ["user", "model", "problem"]
         send(page, "Are you there?")
         done(page, 2)
-        assert turns(page)[-1][0] == "problem" and "When it is back, send the message again" in turns(page)[-1][2]
+        assert (
+            turns(page)[-1][0] == "problem"
+            and "When it is back, send the message again" in turns(page)[-1][2]
+        )
     finally:
         stub.start()
     send(page, "What is insulin?")
@@ -321,11 +381,15 @@ def test_a_killed_server_is_a_sentence_and_the_chat_goes_on_when_it_is_back(visi
     assert turns(page)[-2][2] == streaming.ENGLISH
 
 
-def test_a_message_to_a_model_that_is_still_loading_is_answered_when_it_is_ready(visit, base, tmp_path):
+def test_a_message_to_a_model_that_is_still_loading_is_answered_when_it_is_ready(
+    visit, base, tmp_path
+):
     gate, kept = tmp_path / "gate", tmp_path / "kept.jsonl"
     with page_of("-c", LOADING, str(base), str(gate), str(kept)) as url:
         page = visit(url)
-        page.wait_for_function("() => document.querySelector('#bimedix-status')?.innerText.includes('is loading')")
+        page.wait_for_function(
+            "() => document.querySelector('#bimedix-status')?.innerText.includes('is loading')"
+        )
         assert "kept in kept.jsonl" in page.inner_text("#bimedix-status")
         send(page, "What is aspirin?")
         page.wait_for_selector(".bimedix-note")
@@ -334,7 +398,9 @@ def test_a_message_to_a_model_that_is_still_loading_is_answered_when_it_is_ready
         page.wait_for_selector(".bimedix-notice", timeout=60_000)
         done(page)
         assert [who for who, _, _ in turns(page)][:2] == ["user", "model"]
-        page.wait_for_function("() => !document.querySelector('#bimedix-status')?.innerText.includes('is loading')")
+        page.wait_for_function(
+            "() => !document.querySelector('#bimedix-status')?.innerText.includes('is loading')"
+        )
     lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     assert [line["who"] for line in lines][:2] == ["user", "model"]
 
@@ -344,7 +410,9 @@ def test_the_page_listens_on_the_loopback_device_and_to_its_own_names_only(addre
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.2", port), 2)
 
-    def ask(host: str, method: str = "GET", path: str = "/", **headers: str) -> http.client.HTTPResponse:
+    def ask(
+        host: str, method: str = "GET", path: str = "/", **headers: str
+    ) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request(method, path, headers={"Host": host, **headers})
         reply = connection.getresponse()
@@ -356,7 +424,11 @@ def test_the_page_listens_on_the_loopback_device_and_to_its_own_names_only(addre
     assert good.status == 200 and "connect-src 'self'" in good.headers["Content-Security-Policy"]
     assert ask("evil.example").status == 400, "a page of another host could talk to it"
     for other in ("https://evil.example", "null"):
-        assert ask(f"127.0.0.1:{port}", Origin=other).status == 403, "a form of another page could be sent to it"
+        assert ask(f"127.0.0.1:{port}", Origin=other).status == 403, (
+            "a form of another page could be sent to it"
+        )
     assert ask(f"127.0.0.1:{port}", Origin=f"http://127.0.0.1:{port}").status == 200
-    assert ask(f"127.0.0.1:{port}", "POST", "/gradio_api/upload").status == 403, "files could be left in the temporary folder"
+    assert ask(f"127.0.0.1:{port}", "POST", "/gradio_api/upload").status == 403, (
+        "files could be left in the temporary folder"
+    )
     assert not re.findall(rb"<(?:script|link|img)[^>]+https?://(?!127\.)", good.body)

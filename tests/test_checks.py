@@ -1,4 +1,6 @@
-"""The rules that read a translation before any score is believed: each with a text it flags and texts it leaves alone."""
+"""The rules that read a translation before any score is believed: each with a text it flags and
+texts it leaves alone.
+"""
 
 import csv
 import time
@@ -6,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import checks, sources, translation
-from bimedix_utils.checks import Flag, Pair, form, quantities, whole, wording
-from bimedix_utils.checks.language import codes, fold
-from bimedix_utils.checks.stream import CHUNK, stream
-from bimedix_utils.errors import InputError
-from bimedix_utils.knowledge import COLUMNS
+from bimedix_utils import sources, translation
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.language import codes, fold
+from bimedix_utils.sources.knowledge import COLUMNS
+from bimedix_utils.translation import checks
+from bimedix_utils.translation.checks import Flag, Pair, form, quantities, whole, wording
+from bimedix_utils.translation.checks.stream import CHUNK, stream
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -20,7 +23,9 @@ ARABIC = checks.load("ar", DATA / "knowledge")
 
 def pair_of(source, candidate, language=ARABIC):
     """One pair of texts, or two lists of texts, as the checks read them."""
-    return Pair(*([text] if isinstance(text, str) else text for text in (source, candidate)), language)
+    return Pair(
+        *([text] if isinstance(text, str) else text for text in (source, candidate)), language
+    )
 
 
 def flags(check, source, candidate, language=ARABIC):
@@ -84,12 +89,21 @@ def test_changed_numbers_are_rejected(source, candidate, reason):
 
 
 @pytest.mark.parametrize(
-    "number, same, other", [(7, "هفت", "هفتاد"), (8, "هشت", "هشتاد"), (5, "پنج", "پنجاه"), (4, "چهار", "چهارده"), (6, "شش", "ششصد")]
+    "number, same, other",
+    [
+        (7, "هفت", "هفتاد"),
+        (8, "هشت", "هشتاد"),
+        (5, "پنج", "پنجاه"),
+        (4, "چهار", "چهارده"),
+        (6, "شش", "ششصد"),
+    ],
 )
 def test_tens_and_hundreds_are_no_units_in_persian_either(number, same, other):
     persian = checks.load("fa")
     assert flags(quantities.numbers, f"for {number} days", f"به مدت {same} روز", persian) == []
-    assert flags(quantities.numbers, f"for {number} days", f"به مدت {other} روز", persian) == [("reject", f"part 1: lost {number}, new -")]
+    assert flags(quantities.numbers, f"for {number} days", f"به مدت {other} روز", persian) == [
+        ("reject", f"part 1: lost {number}, new -")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +124,9 @@ def test_small_numbers_may_be_words(source, candidate):
 
 
 def test_a_number_that_is_part_of_a_name_goes_to_a_human():
-    assert flags(quantities.numbers, "higher O2 levels", "مستويات أكسجين أعلى") == [("human", "part 1: lost 2, part of a name such as O2")]
+    assert flags(quantities.numbers, "higher O2 levels", "مستويات أكسجين أعلى") == [
+        ("human", "part 1: lost 2, part of a name such as O2")
+    ]
 
 
 # Units and frequency
@@ -158,7 +174,9 @@ def test_another_unit_is_rejected(source, candidate, reason):
 
 
 def test_a_lost_unit_goes_to_a_human():
-    assert flags(quantities.units, "18 gauge", "18 جيجا") == [("human", "part 1: 18 has lost its unit gauge")]
+    assert flags(quantities.units, "18 gauge", "18 جيجا") == [
+        ("human", "part 1: 18 has lost its unit gauge")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,9 +198,15 @@ def test_kept_frequency_passes(source, candidate):
 
 
 def test_another_frequency_is_rejected_and_a_lost_one_goes_to_a_human():
-    assert flags(quantities.frequency, "twice a day", "ثلاث مرات يوميًا") == [("reject", "part 1: 2 times a day became 3")]
-    assert flags(quantities.frequency, "every 8 hours", "كل 6 ساعات") == [("reject", "part 1: every 8 hours became 6")]
-    assert flags(quantities.frequency, "twice a day", "يوميًا") == [("human", "part 1: 2 times a day was not found")]
+    assert flags(quantities.frequency, "twice a day", "ثلاث مرات يوميًا") == [
+        ("reject", "part 1: 2 times a day became 3")
+    ]
+    assert flags(quantities.frequency, "every 8 hours", "كل 6 ساعات") == [
+        ("reject", "part 1: every 8 hours became 6")
+    ]
+    assert flags(quantities.frequency, "twice a day", "يوميًا") == [
+        ("human", "part 1: 2 times a day was not found")
+    ]
 
 
 # Negation
@@ -222,7 +246,9 @@ def test_kept_negation_passes(source, candidate):
     ],
 )
 def test_lost_negation_goes_to_a_human(source, candidate, word):
-    assert flags(wording.negation, source, candidate) == [("human", f"part 1: no counterpart of {word}")]
+    assert flags(wording.negation, source, candidate) == [
+        ("human", f"part 1: no counterpart of {word}")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +272,10 @@ def test_everyday_words_that_look_like_denials_are_none(source, candidate):
     "source, candidate",
     [
         ("Which drug is NOT a beta blocker?", "ما الدواء الذي ينتمي إلى حاصرات بيتا؟"),
-        ("What is the most likely diagnosis in this man without fever?", "ما التشخيص الأرجح لدى هذا الرجل المصاب بالحمى؟"),
+        (
+            "What is the most likely diagnosis in this man without fever?",
+            "ما التشخيص الأرجح لدى هذا الرجل المصاب بالحمى؟",
+        ),
     ],
 )
 def test_what_is_no_negation(source, candidate):
@@ -272,7 +301,14 @@ def test_a_kept_exception_passes(source, candidate):
     assert flags(wording.exception, source, candidate) == []
 
 
-@pytest.mark.parametrize("source", ["Which of the following is NOT true?", "Which of the following is not true?", "All are true EXCEPT:"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Which of the following is NOT true?",
+        "Which of the following is not true?",
+        "All are true EXCEPT:",
+    ],
+)
 def test_a_lost_exception_is_rejected(source):
     ((severity, reason),) = flags(wording.exception, source, "أي مما يلي صحيح؟")
     assert severity == "reject" and "the question asks for the opposite" in reason
@@ -301,9 +337,15 @@ def test_side_effects_are_no_sides():
 
 
 def test_a_changed_side_is_rejected_and_a_lost_one_goes_to_a_human():
-    assert flags(wording.sides, "the left lung", "الرئة اليمنى") == [("reject", "part 1: left became right")]
-    assert flags(wording.sides, "pain in the right leg", "ألم في الساق") == [("human", "part 1: right was not found")]
-    assert flags(wording.sides, "bilateral edema", "وذمة") == [("human", "part 1: both was not found")]
+    assert flags(wording.sides, "the left lung", "الرئة اليمنى") == [
+        ("reject", "part 1: left became right")
+    ]
+    assert flags(wording.sides, "pain in the right leg", "ألم في الساق") == [
+        ("human", "part 1: right was not found")
+    ]
+    assert flags(wording.sides, "bilateral edema", "وذمة") == [
+        ("human", "part 1: both was not found")
+    ]
 
 
 # Translated, clean, complete
@@ -315,7 +357,10 @@ def test_a_changed_side_is_rejected_and_a_lost_one_goes_to_a_human():
         ("The femoral nerve supplies the quadriceps.", "يغذي العصب الفخذي العضلة رباعية الرؤوس."),
         ("DNA", "DNA"),
         ("CFTR", "CFTR"),
-        ("Escherichia coli lives in the healthy gut.", "تعيش جرثومة Escherichia coli في أمعاء الإنسان السليم."),
+        (
+            "Escherichia coli lives in the healthy gut.",
+            "تعيش جرثومة Escherichia coli في أمعاء الإنسان السليم.",
+        ),
         ("120/80", "120/80"),
         ("TSH, CA-125 and PSA were ordered today.", "طلبت اليوم فحوص TSH و CA-125 و PSA."),
     ],
@@ -326,8 +371,13 @@ def test_translated_text_passes(source, candidate):
 
 def test_english_left_is_rejected():
     text = "The femoral nerve supplies the quadriceps muscle."
-    assert flags(form.script, text, text) == [("reject", "part 1: English left: femoral nerve supplies the quadriceps")]
-    half = "العصب الفخذي the femoral nerve supplies the quadriceps في الفخذ من الأمام والخلف والجانب وما حولها"
+    assert flags(form.script, text, text) == [
+        ("reject", "part 1: English left: femoral nerve supplies the quadriceps")
+    ]
+    half = (
+        "العصب الفخذي the femoral nerve supplies the quadriceps في الفخذ من الأمام والخلف والجانب"
+        " وما حولها"
+    )
     assert [severity for severity, _ in flags(form.script, text, half)] == ["reject"]
     other = "Der Oberschenkelnerv versorgt ihn."
     assert flags(form.script, text, other) == [("reject", f"part 1: English left: {other[:40]}")]
@@ -362,15 +412,26 @@ def test_broken_characters_are_rejected(candidate):
     assert found[0] == "reject" and found[1].startswith("part 2: character U+")
 
 
-@pytest.mark.parametrize("candidate", ["ضغط الدم مرتفع جدًا؛ راجع الطبيب.", "ما قيمة pH؟ «7.4»", "β و µ و °م", "أسفل الظهر", ""])
+@pytest.mark.parametrize(
+    "candidate",
+    ["ضغط الدم مرتفع جدًا؛ راجع الطبيب.", "ما قيمة pH؟ «7.4»", "β و µ و °م", "أسفل الظهر", ""],
+)
 def test_clean_text_passes(candidate):
-    assert flags(form.chatter, "source", candidate) == flags(form.characters, "source", candidate) == []
+    assert (
+        flags(form.chatter, "source", candidate)
+        == flags(form.characters, "source", candidate)
+        == []
+    )
 
 
 def test_number_of_parts():
     assert flags(form.part_count, ["a", "b"], ["أ", "ب"]) == []
-    assert flags(form.part_count, ["a", "b"], ["أ"]) == [("reject", "2 parts in the source, 1 in the translation")]
-    assert flags(form.part_count, ["a"], ["أ", "ب"]) == [("reject", "1 parts in the source, 2 in the translation")]
+    assert flags(form.part_count, ["a", "b"], ["أ"]) == [
+        ("reject", "2 parts in the source, 1 in the translation")
+    ]
+    assert flags(form.part_count, ["a"], ["أ", "ب"]) == [
+        ("reject", "1 parts in the source, 2 in the translation")
+    ]
     assert flags(form.part_count, ["a", "b"], ["أ", " "]) == [("reject", "part 2 is empty")]
 
 
@@ -381,7 +442,9 @@ def test_length(times, found):
 
 def test_length_of_short_texts_says_nothing():
     assert flags(form.length, "x" * 79, "ن") == []
-    assert flags(form.length, ["x" * 40, "x" * 40], ["ن", "ن"]) == [("human", "0.03 times the letters of the source")]
+    assert flags(form.length, ["x" * 40, "x" * 40], ["ن", "ن"]) == [
+        ("human", "0.03 times the letters of the source")
+    ]
 
 
 # Drugs
@@ -399,7 +462,9 @@ def drugs(tmp_path):
     }  # fmt: skip
     for name, rows in facts.items():
         with open(tmp_path / f"{name}.csv", "w", encoding="utf-8", newline="") as handle:
-            csv.writer(handle).writerows([COLUMNS, *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows)])
+            csv.writer(handle).writerows(
+                [COLUMNS, *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows)]
+            )
     language = checks.load("ar", tmp_path)
     return lambda pair: wording.drugs(Pair(pair.source, pair.candidate, language))
 
@@ -434,14 +499,19 @@ def test_a_changed_drug_goes_to_a_human(drugs):
     assert flags(drugs, ["Rest.", "Give warfarin."], ["استرح.", "يعطى دواء."]) == [
         ("human", "part 2: warfarin was not found in the translation")
     ]
-    assert flags(drugs, "Give a drug.", "يعطى وارفارين.") == [("human", "part 1: warfarin is in the translation and not in the source")]
+    assert flags(drugs, "Give a drug.", "يعطى وارفارين.") == [
+        ("human", "part 1: warfarin is in the translation and not in the source")
+    ]
 
 
 def test_swapped_drugs_of_two_parts_are_both_found(drugs):
     assert len(flags(drugs, ["warfarin", "atenolol"], ["أتينولول", "وارفارين"])) == 4
 
 
-@pytest.mark.parametrize("source, candidate", [("rest and with warfarin", "الراحة وبالوارفارين"), ("and for warfarin", "وللوارفارين")])
+@pytest.mark.parametrize(
+    "source, candidate",
+    [("rest and with warfarin", "الراحة وبالوارفارين"), ("and for warfarin", "وللوارفارين")],
+)
 def test_two_particles_in_front_of_a_drug(source, candidate, drugs):
     assert flags(drugs, source, candidate) == []
 
@@ -477,23 +547,35 @@ def test_a_drug_may_have_another_name_or_keep_its_latin_letters(source, candidat
 
 # Form
 
-LONG = "The patient came to the clinic with fever and a cough and was told to rest at home. He should come back in a week."
+LONG = (
+    "The patient came to the clinic with fever and a cough and was told to rest at home. He should"
+    " come back in a week."
+)
 
 
 def test_a_cut_text_is_rejected():
-    whole_text = "حضر المريض إلى العيادة مصابًا بحمى وسعال وقيل له أن يستريح في بيته. وعليه أن يعود بعد أسبوع."
+    whole_text = (
+        "حضر المريض إلى العيادة مصابًا بحمى وسعال وقيل له أن يستريح في بيته. وعليه أن يعود بعد"
+        " أسبوع."
+    )
     assert flags(form.truncation, LONG, whole_text) == []
     assert [severity for severity, _ in flags(form.truncation, LONG, whole_text[:50])] == ["reject"]
     assert [severity for severity, _ in flags(form.truncation, LONG, whole_text[:80])] == ["human"]
 
 
 def test_a_loop_is_rejected_and_a_repeated_source_is_not():
-    assert flags(form.repetition, "Pain.", "ألم في الصدر " * 6) == [("reject", "part 1: the same 3 words 6 times in a row")]
+    assert flags(form.repetition, "Pain.", "ألم في الصدر " * 6) == [
+        ("reject", "part 1: the same 3 words 6 times in a row")
+    ]
     assert flags(form.repetition, "ha ha ha ha ha ha ha", "ها ها ها ها ها ها ها") == []
 
 
 def test_two_options_that_became_one_are_rejected():
-    found = flags(form.part_count, ["Which?", "renal artery", "renal vein"], ["أيها؟", "الشريان الكلوي", "الشريان الكلوي"])
+    found = flags(
+        form.part_count,
+        ["Which?", "renal artery", "renal vein"],
+        ["أيها؟", "الشريان الكلوي", "الشريان الكلوي"],
+    )
     assert found == [("reject", "part 3 says the same as part 2")]
     assert flags(form.part_count, ["Which?", "yes", "yes"], ["أيها؟", "نعم", "نعم"]) == []
 
@@ -511,7 +593,9 @@ def test_the_instructions_in_a_translation_are_rejected():
 
 
 def test_letters_of_a_third_script_are_rejected():
-    assert flags(form.script, "fever", "حمى лихорадка") == [("reject", "part 1: letters of another script: лихорадк")]
+    assert flags(form.script, "fever", "حمى лихорадка") == [
+        ("reject", "part 1: letters of another script: лихорадк")
+    ]
 
 
 # More than one record
@@ -522,12 +606,26 @@ def test_one_translation_for_different_sources_is_found_in_both_rows():
     rows = [
         ("a", pair_of(["Which nerve was injured here?", "radial"], item)),
         ("b", pair_of(["What is the dose?", "50 mg"], item)),
-        ("c", pair_of(["What is the dose?", "20 mg"], ["ما الجرعة المعتادة لهذا الدواء عند البالغين؟", "20 ملغ"])),
-        ("d", pair_of(["What is the dose?", "50 mg"], ["ما الجرعة المعتادة لهذا الدواء عند البالغين؟", "50 ملغ"])),
+        (
+            "c",
+            pair_of(
+                ["What is the dose?", "20 mg"],
+                ["ما الجرعة المعتادة لهذا الدواء عند البالغين؟", "20 ملغ"],
+            ),
+        ),
+        (
+            "d",
+            pair_of(
+                ["What is the dose?", "50 mg"],
+                ["ما الجرعة المعتادة لهذا الدواء عند البالغين؟", "50 ملغ"],
+            ),
+        ),
     ]
     found = whole.repeats(rows)
     assert (
-        set(found) == {"a", "b"} and found["b"][0].reason == "part 1: the same translation as in a" and found["a"][0].severity == "reject"
+        set(found) == {"a", "b"}
+        and found["b"][0].reason == "part 1: the same translation as in a"
+        and found["a"][0].severity == "reject"
     )
 
 
@@ -536,7 +634,12 @@ def test_an_unrelated_text_is_inadequate_and_the_right_one_is_not():
     rows = [("right", pair_of(question, "ما الفيتامين الذي يسبب نقصه العشى الليلي لدى الأطفال؟")),
             ("wrong", pair_of(question, "كيف يمكن إصلاح محرك السيارة في الورشة؟"))]  # fmt: skip
     found, read = whole.adequacy(rows)
-    assert set(found) == {"wrong"} and read == 2 and found["wrong"][0].severity == "reject" and "similarity" in found["wrong"][0].reason
+    assert (
+        set(found) == {"wrong"}
+        and read == 2
+        and found["wrong"][0].severity == "reject"
+        and "similarity" in found["wrong"][0].reason
+    )
 
 
 def test_rows_with_numbers_and_names_found_again_need_no_encoder(monkeypatch):
@@ -579,7 +682,9 @@ def test_every_pattern_of_every_language_compiles_and_is_on_one_line():
     """Folded YAML blocks put spaces into patterns that span lines: "تنفي" was then no denial."""
     for code in codes():
         language = checks.load(code)
-        assert language.name and all("\n" not in p.pattern and "  " not in p.pattern for p in language.patterns.values()), code
+        assert language.name and all(
+            "\n" not in p.pattern and "  " not in p.pattern for p in language.patterns.values()
+        ), code
 
 
 def test_folding_makes_writers_spellings_one():
@@ -592,31 +697,60 @@ def test_persian_is_checked_with_its_own_data():
     right = "۵۰ میلی‌گرم دو بار در روز در بازوی چپ بدهید. او تب ندارد."
     assert [f for f in checks.run_all([text], [right], persian) if f.stops] == []
     wrong = "۵۰ گرم سه بار در روز در بازوی راست بدهید. او تب دارد."
-    assert {f.check for f in checks.run_all([text], [wrong], persian) if f.stops} == {"units", "frequency", "negation", "side"}
+    assert {f.check for f in checks.run_all([text], [wrong], persian) if f.stops} == {
+        "units",
+        "frequency",
+        "negation",
+        "side",
+    }
 
 
 # All together
 
 
 def test_all_checks_run_in_a_fixed_order():
-    source = ["Do not give 50 mg of warfarin to a patient with a bleeding ulcer of the stomach."] * 2
-    found = checks.run_all(source, ["Sure! give some drug to a patient with a bleeding ulcer"], ARABIC, ("question", "answer"))
+    source = [
+        "Do not give 50 mg of warfarin to a patient with a bleeding ulcer of the stomach."
+    ] * 2
+    found = checks.run_all(
+        source,
+        ["Sure! give some drug to a patient with a bleeding ulcer"],
+        ARABIC,
+        ("question", "answer"),
+    )
     names = [flag.check for flag in found if flag.stops]
-    assert names == ["part_count", "numbers", "negation", "drug", "untranslated", "preamble", "length", "truncation"]
+    assert names == [
+        "part_count",
+        "numbers",
+        "negation",
+        "drug",
+        "untranslated",
+        "preamble",
+        "length",
+        "truncation",
+    ]
     assert [flag.check for flag in found if not flag.stops] == ["abbreviation"]
-    assert all(isinstance(flag, Flag) and flag.reason for flag in found) and found[1].reason.startswith("question: ")
+    assert all(isinstance(flag, Flag) and flag.reason for flag in found) and found[
+        1
+    ].reason.startswith("question: ")
 
 
 def test_nothing_stops_a_gold_translation():
-    """The sample's Arabic was written by hand: whatever a rule says against it is a fault of the rule."""
-    records = [r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)]
+    """The sample's Arabic was written by hand: whatever a rule says against it is a fault of the
+    rule.
+    """
+    records = [
+        r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)
+    ]
     gold = {record.parent_id: record for record in records if record.lang == "ar"}
     english = [record for record in records if record.lang == "en"]
     assert len(english) == len(gold) >= 242
     found = {}
     for record in english:
         texts = (translation.parts(translation.fields(r)) for r in (record, gold[record.id]))
-        found[record.id] = [(flag.check, flag.reason) for flag in checks.run_all(*texts, ARABIC) if flag.stops]
+        found[record.id] = [
+            (flag.check, flag.reason) for flag in checks.run_all(*texts, ARABIC) if flag.stops
+        ]
     assert {row_id: names for row_id, names in found.items() if names} == {}
 
 
@@ -629,9 +763,13 @@ BOMBS = {"digits": "1" * 20_000, "commas": "1," * 10_000, "letters": "ب" * 20_0
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 @pytest.mark.parametrize("code", ["ar", "fa"])
 def test_no_check_is_slow_on_odd_text(code, bomb):
-    """A pattern tried from each comma or letter took minutes for a model's answer that repeats one sign."""
+    """A pattern tried from each comma or letter took minutes for a model's answer that repeats one
+    sign.
+    """
     begin = time.perf_counter()
-    checks.run_all(["Give 50 mg twice daily, every 8 hours."], [f"يعطى {bomb} مرات يوميا"], checks.load(code))
+    checks.run_all(
+        ["Give 50 mg twice daily, every 8 hours."], [f"يعطى {bomb} مرات يوميا"], checks.load(code)
+    )
     assert time.perf_counter() - begin < 5
 
 
@@ -642,9 +780,10 @@ def test_a_check_that_fails_is_a_finding_and_stops_no_run(monkeypatch):
 
     monkeypatch.setattr(checks, "CHECKS", (broken, quantities.numbers))
     found = checks.run_all(["5 mg"], ["6 ملغ"], ARABIC)
-    assert [(flag.check, flag.severity) for flag in found] == [("broken", "human"), ("numbers", "reject")] and "RuntimeError" in found[
-        0
-    ].reason
+    assert [(flag.check, flag.severity) for flag in found] == [
+        ("broken", "human"),
+        ("numbers", "reject"),
+    ] and "RuntimeError" in found[0].reason
 
 
 @pytest.mark.parametrize("candidate", ["يتناول \u202e51 ملغ\u202c منه", "أولا\u2028ثانيا"])
@@ -658,5 +797,11 @@ def test_options_that_changed_places_are_seen_by_the_encoder():
     right = ["ما العلامة؟", "حمى", "سعال", "طفح جلدي", "ألم في الصدر"]
     moved = [right[0], right[2], right[1], *right[3:]]
     names = ("question", *(f"option {i}" for i in range(1, 5)))
-    found = whole.option_order((row_id, Pair(source, texts, ARABIC, names)) for row_id, texts in (("right", right), ("moved", moved)))
-    assert set(found) == {"moved"} and found["moved"][0].reason == "option 1 and option 2 seem to have changed places"
+    found = whole.option_order(
+        (row_id, Pair(source, texts, ARABIC, names))
+        for row_id, texts in (("right", right), ("moved", moved))
+    )
+    assert (
+        set(found) == {"moved"}
+        and found["moved"][0].reason == "option 1 and option 2 seem to have changed places"
+    )

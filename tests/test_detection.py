@@ -1,4 +1,6 @@
-"""What the checks find: damage made by a mutator that knows none of their lists, harmless variants, and the published damaged rows."""
+"""What the checks find: damage made by a mutator that knows none of their lists, harmless variants,
+and the published damaged rows.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -7,14 +9,17 @@ import pytest
 from benchmarks import checks as bench
 from support import mutator
 
-from bimedix_utils import checks
-from bimedix_utils.checks import whole
-from bimedix_utils.provenance import ROOT
-from bimedix_utils.records import read_study
-from bimedix_utils.translation import pair
+from bimedix_utils.core.provenance import ROOT
+from bimedix_utils.core.records import read_study
+from bimedix_utils.translation import checks
+from bimedix_utils.translation.checks import whole
+from bimedix_utils.translation.rounds import pair
 
 pytestmark = pytest.mark.unit
-MOST = {True: 170, False: 30}  # cases of a kind that must be found, and of another: the whole benchmark is `make bench-checks`
+MOST = {
+    True: 170,
+    False: 30,
+}  # cases of a kind that must be found, and of another: the whole benchmark is `make bench-checks`
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +34,16 @@ def cases():
 
 def stopped(source, values):
     texts = pair(source, values, bench.ARABIC)
-    return [flag for flag in checks.run_all(texts.source, texts.candidate, bench.ARABIC, texts.names) if flag.stops]
+    return [
+        flag
+        for flag in checks.run_all(texts.source, texts.candidate, bench.ARABIC, texts.names)
+        if flag.stops
+    ]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in bench.WANTED if kind != "duplicated_from_neighbour"])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in bench.WANTED if kind != "duplicated_from_neighbour"]
+)
 def test_dangerous_damage_is_stopped(kind, cases):
     found = [bool(stopped(english, damage.values)) for _, _, english, damage in cases[kind]]
     assert len(found) >= 20 and sum(found) >= 0.95 * len(found)
@@ -50,14 +61,26 @@ def test_a_neighbours_translation_is_found_among_the_others(cases):
 
 def test_rejecting_rules_leave_gold_and_harmless_variants_alone(cases):
     good = [(english, gold) for _, english, gold in mutator.gold_pairs()]
-    good += [(english, damage.values) for kind in mutator.HARMLESS for _, _, english, damage in cases[kind]]
-    rejected = [flag.reason for english, values in good for flag in stopped(english, values) if flag.severity == "reject"]
+    good += [
+        (english, damage.values)
+        for kind in mutator.HARMLESS
+        for _, _, english, damage in cases[kind]
+    ]
+    rejected = [
+        flag.reason
+        for english, values in good
+        for flag in stopped(english, values)
+        if flag.severity == "reject"
+    ]
     assert len(good) >= 500 and len(rejected) <= 0.02 * len(good), rejected
 
 
 def test_a_third_of_the_drug_and_negation_damage_uses_words_in_neither_list(cases):
     """Otherwise the benchmark would ask the checks for their own lists back."""
-    listed = checks.load("en").pattern("negation.not").pattern + checks.load("en").pattern("negation.lack").pattern
+    listed = (
+        checks.load("en").pattern("negation.not").pattern
+        + checks.load("en").pattern("negation.lack").pattern
+    )
     plain = set(re.findall(r"[a-z]{2,}", listed)) & {
         "not",
         "no",
@@ -70,16 +93,24 @@ def test_a_third_of_the_drug_and_negation_damage_uses_words_in_neither_list(case
         "nothing",
         "except",
     }
-    negation = [damage.words[0].casefold() for kind in ("negation_dropped", "except_dropped") for *_, damage in cases[kind]]
+    negation = [
+        damage.words[0].casefold()
+        for kind in ("negation_dropped", "except_dropped")
+        for *_, damage in cases[kind]
+    ]
     drugs = [damage.words[0].casefold() for *_, damage in cases["drug_replaced"]]
     assert len(plain) >= 9 and sum(word not in plain for word in negation) >= len(negation) / 3
     assert sum(word not in bench.ARABIC.drugs for word in drugs) >= len(drugs) / 3
 
 
 def test_the_study_is_of_todays_checks_and_counts_right():
-    """The committed table names each check that ever stopped something; its manifest holds the shares the notebook's text speaks of."""
+    """The committed table names each check that ever stopped something; its manifest holds the
+    shares the notebook's text speaks of.
+    """
     rows = read_study(ROOT / "data" / "studies", "checks")
-    assert len(rows) >= 14 and all(int(row["of_these_stopped"]) <= int(row["of_these"]) for row in rows)
+    assert len(rows) >= 14 and all(
+        int(row["of_these_stopped"]) <= int(row["of_these"]) for row in rows
+    )
     known = {"part_count", "numbers", "units", "frequency", "negation", "exception", "side", "drug", "untranslated", "script", "characters",
              "preamble",
              "prompt_overlap", "markup", "length", "truncation", "repetition", "repeated_target", "adequacy", "order", "roles"}  # fmt: skip

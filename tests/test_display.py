@@ -1,8 +1,10 @@
-"""Figures of a training: what they draw, and that nobody's notebook redraws them when nobody watches."""
+"""Figures of a training: what they draw, and that nobody's notebook redraws them when nobody
+watches.
+"""
 
 import pytest
 
-from bimedix_utils import display
+from bimedix_utils.core import display
 
 pytestmark = pytest.mark.unit
 LOG = [{"step": i, "loss": 4.0 / i} for i in range(1, 31)] + [{"step": 30, "eval_loss": 0.5}]
@@ -19,7 +21,10 @@ def test_the_curve_draws_each_step_a_running_mean_and_the_held_out_loss():
     axis = display.training_curve(LOG)
     each, means, held = axis.get_lines()
     assert list(each.get_ydata()) == [entry["loss"] for entry in LOG[:-1]]
-    assert means.get_ydata()[-1] == pytest.approx(sum(4.0 / i for i in range(11, 31)) / 20) and means.get_ydata()[0] == 4.0
+    assert (
+        means.get_ydata()[-1] == pytest.approx(sum(4.0 / i for i in range(11, 31)) / 20)
+        and means.get_ydata()[0] == 4.0
+    )
     assert list(held.get_xdata()) == [30] and axis.get_xlabel() and axis.get_ylabel()
     assert len(display.training_curve([]).get_lines()) == 0
 

@@ -1,4 +1,6 @@
-"""Near duplicates: what is alike is found, what is not stays, whatever the language, the order or the process."""
+"""Near duplicates: what is alike is found, what is not stays, whatever the language, the order or
+the process.
+"""
 
 import os
 import random
@@ -7,7 +9,7 @@ import sys
 
 import pytest
 
-from bimedix_utils.duplicates import jaccard, near_duplicates, shingles, words
+from bimedix_utils.core.shingles import jaccard, near_duplicates, shingle_hashes, words
 
 pytestmark = pytest.mark.unit
 WORDS = [
@@ -15,7 +17,9 @@ WORDS = [
     for first in ("car", "neu", "gas", "der", "hep", "pul", "ost")
     for second in ("dio", "rol", "tra", "mal", "nic", "ver")
 ]
-CASE = "A man of forty has had a dry cough for three weeks and wakes at night with sweat on his back"
+CASE = (
+    "A man of forty has had a dry cough for three weeks and wakes at night with sweat on his back"
+)
 
 
 def found(*texts: str, similarity: float = 0.6, kept: int = 1) -> list[str | None]:
@@ -27,16 +31,24 @@ def found(*texts: str, similarity: float = 0.6, kept: int = 1) -> list[str | Non
 
 
 def sharing(count: int, of: int) -> tuple[str, str]:
-    """Two texts with `count` shingles in common and `of` in all: they begin alike and end in words of their own."""
+    """Two texts with `count` shingles in common and `of` in all: they begin alike and end in words
+    of their own.
+    """
     common = [f"common{i}" for i in range(count + 4)]  # n words have n - 4 shingles
     more = (of - count) // 2
-    return " ".join(common + [f"left{i}" for i in range(more)]), " ".join(common + [f"right{i}" for i in range(of - count - more)])
+    return " ".join(common + [f"left{i}" for i in range(more)]), " ".join(
+        common + [f"right{i}" for i in range(of - count - more)]
+    )
 
 
 def likeness(first: str, second: str) -> float:
     """Jaccard's index of the runs of five words, as plain Python sets."""
-    one, other = ({tuple(w[i : i + 5]) for i in range(len(w) - 4)} for w in (words(first), words(second)))
-    assert jaccard(shingles(words(first)), shingles(words(second))) == len(one & other) / len(one | other)
+    one, other = (
+        {tuple(w[i : i + 5]) for i in range(len(w) - 4)} for w in (words(first), words(second))
+    )
+    assert jaccard(shingle_hashes(words(first)), shingle_hashes(words(second))) == len(
+        one & other
+    ) / len(one | other)
     return len(one & other) / len(one | other)
 
 
@@ -47,12 +59,17 @@ def test_an_exact_copy_is_found():
     assert found(CASE, CASE) == [None, "a"]
 
 
-@pytest.mark.parametrize("copy", [CASE.upper(), f"  {CASE}!! ", CASE.replace(" ", "\n"), CASE.replace("cough", "“cough”,")])
+@pytest.mark.parametrize(
+    "copy",
+    [CASE.upper(), f"  {CASE}!! ", CASE.replace(" ", "\n"), CASE.replace("cough", "“cough”,")],
+)
 def test_case_punctuation_and_white_space_make_no_difference(copy):
     assert found(CASE, copy, similarity=1.0) == [None, "a"]
 
 
-@pytest.mark.parametrize("share, alike", [(0.45, False), (0.55, False), (0.65, True), (0.75, True), (0.95, True)])
+@pytest.mark.parametrize(
+    "share, alike", [(0.45, False), (0.55, False), (0.65, True), (0.75, True), (0.95, True)]
+)
 def test_the_threshold_parts_near_copies_from_others(share, alike):
     first, second = sharing(round(share * 100), 100)
     assert likeness(first, second) == share
@@ -70,11 +87,20 @@ def test_the_threshold_itself_is_enough(similarity):
 
 def test_one_changed_word_in_the_middle_of_a_long_text_is_a_near_copy():
     words = [random.Random(1).choice(WORDS) + str(i) for i in range(60)]
-    assert found(" ".join(words), " ".join([*words[:30], "other", *words[31:]]), similarity=0.8) == [None, "a"]
+    assert found(
+        " ".join(words), " ".join([*words[:30], "other", *words[31:]]), similarity=0.8
+    ) == [None, "a"]
 
 
 def test_unrelated_texts_are_kept():
-    assert found(CASE, "The liver makes bile, which the gall bladder stores until fat arrives.", "Vitamin C mends scurvy.") == [None] * 3
+    assert (
+        found(
+            CASE,
+            "The liver makes bile, which the gall bladder stores until fat arrives.",
+            "Vitamin C mends scurvy.",
+        )
+        == [None] * 3
+    )
 
 
 def test_the_same_words_in_another_order_are_another_text():
@@ -90,7 +116,7 @@ ARABIC = "أشعر بألم شديد في أسفل البطن منذ ثلاثة 
 @pytest.mark.parametrize(
     "copy",
     [
-        "أَشعُرُ بِألمٍ شديدٍ في أسفلِ البطنِ منذُ ثلاثةِ أيامٍ وأخشى أن تكونَ الزائدةُ الدوديةُ ملتهبةً",
+        ("أَشعُرُ بِألمٍ شديدٍ في أسفلِ البطنِ منذُ ثلاثةِ أيامٍ وأخشى أن تكونَ الزائدةُ الدوديةُ ملتهبةً"),
         ARABIC.replace("أ", "ا"),
         ARABIC.replace("ى", "ي"),
         ARABIC.replace("ة", "ه"),
@@ -104,12 +130,19 @@ def test_ways_of_writing_arabic_make_no_difference(copy):
 
 
 def test_another_arabic_complaint_is_kept():
-    assert found(ARABIC, "ابني في الخامسة من عمره ويسعل كثيرًا في الليل منذ أسبوع ولا ينام") == [None, None]
+    assert found(ARABIC, "ابني في الخامسة من عمره ويسعل كثيرًا في الليل منذ أسبوع ولا ينام") == [
+        None,
+        None,
+    ]
 
 
 def test_arabic_digits_are_digits():
     text = "أتناول {} ملغ من الدواء كل صباح منذ {} أسابيع ولا أشعر بأي تحسن"
-    assert found(text.format("٥٠٠", "٣"), text.format("500", "3"), text.format("250", "8")) == [None, "a", None]
+    assert found(text.format("٥٠٠", "٣"), text.format("500", "3"), text.format("250", "8")) == [
+        None,
+        "a",
+        None,
+    ]
 
 
 # Short and empty
@@ -124,15 +157,25 @@ def test_one_text_resembles_nothing():
 
 
 @pytest.mark.parametrize(
-    "text, count", [("", 1), ("fever", 1), ("fever and cough", 1), ("a b c d e", 1), ("a b c d e f", 2), ("a a a a a a a", 1)]
+    "text, count",
+    [
+        ("", 1),
+        ("fever", 1),
+        ("fever and cough", 1),
+        ("a b c d e", 1),
+        ("a b c d e f", 2),
+        ("a a a a a a a", 1),
+    ],
 )
 def test_shingles_are_runs_of_five_words(text, count):
-    assert len(shingles(words(text))) == count
-    assert set(shingles(words("One, two three FOUR five six"))) == {
-        *shingles(["one", "two", "three", "four", "five"]),
-        *shingles(["two", "three", "four", "five", "six"]),
+    assert len(shingle_hashes(words(text))) == count
+    assert set(shingle_hashes(words("One, two three FOUR five six"))) == {
+        *shingle_hashes(["one", "two", "three", "four", "five"]),
+        *shingle_hashes(["two", "three", "four", "five", "six"]),
     }
-    assert list(shingles(["a", "b", "c", "d", "e"])) != list(shingles(["e", "d", "c", "b", "a"]))
+    assert list(shingle_hashes(["a", "b", "c", "d", "e"])) != list(
+        shingle_hashes(["e", "d", "c", "b", "a"])
+    )
 
 
 def test_bands_catch_pairs_at_the_threshold_of_the_big_build():
@@ -149,7 +192,9 @@ def test_bands_catch_pairs_at_the_threshold_of_the_big_build():
 
 
 def test_texts_shorter_than_a_shingle_are_compared_whole():
-    assert found("Fever.", "fever", "Fever and cough", "cough", "Cough and fever", "fever AND cough") == [None, "a", None, None, None, "c"]
+    assert found(
+        "Fever.", "fever", "Fever and cough", "cough", "Cough and fever", "fever AND cough"
+    ) == [None, "a", None, None, None, "c"]
 
 
 def test_texts_without_words_are_all_alike():
@@ -165,7 +210,9 @@ def test_two_of_a_kind_may_be_kept():
 
 
 def test_surplus_texts_do_not_count_against_later_ones():
-    """A chain in which each text resembles the one before: the third resembles only the second, and that is not kept."""
+    """A chain in which each text resembles the one before: the third resembles only the second, and
+    that is not kept.
+    """
     words = [f"w{i}" for i in range(160)]
     first, second, third = (" ".join(words[start : start + 100]) for start in (0, 15, 30))
     assert likeness(first, second) > 0.6 > likeness(first, third)
@@ -195,7 +242,9 @@ def test_texts_are_read_one_by_one():
 
 
 def many() -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """(300 texts of 60 to 120 words in random order, {id of a planted near copy: id of its original})."""
+    """(300 texts of 60 to 120 words in random order, {id of a planted near copy: id of its
+    original}).
+    """
     draw = random.Random(42)
     originals = [(f"text:{i}", draw.choices(WORDS, k=draw.randint(60, 120))) for i in range(270)]
     texts, planted = list(originals), {}
@@ -212,13 +261,17 @@ def many() -> tuple[list[tuple[str, str]], dict[str, str]]:
 def test_every_planted_near_copy_among_300_is_found_and_nothing_else():
     texts, planted = many()
     pairs = {frozenset(pair) for pair in planted.items()}
-    assert {frozenset(pair) for pair in near_duplicates(texts, 0.6) if pair[1]} == pairs and len(pairs) == 30
+    assert {frozenset(pair) for pair in near_duplicates(texts, 0.6) if pair[1]} == pairs and len(
+        pairs
+    ) == 30
 
 
 def test_another_process_finds_the_same():
     """Python's own hashes change between processes; they must not decide."""
     code = "import test_duplicates as t; print(list(t.near_duplicates(t.many()[0][:80], 0.6)))"
-    places = os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])
+    places = os.pathsep.join(
+        [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     said = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -44,7 +44,9 @@ def test_the_lock_holds_every_dependency_at_an_allowed_version():
     locked = {name.lower().replace("_", "-"): version for name, version in locked.items()}
     for line in PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), []):
         wanted = Requirement(line)
-        assert wanted.specifier.contains(locked[wanted.name]), f"{line} against {locked[wanted.name]}"
+        assert wanted.specifier.contains(locked[wanted.name]), (
+            f"{line} against {locked[wanted.name]}"
+        )
 
 
 def test_the_conda_front_door_adds_no_package_of_its_own():
@@ -63,11 +65,15 @@ def test_the_conda_front_door_adds_no_package_of_its_own():
 def test_the_readme_gives_a_reason_for_every_dependency():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in names(PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])):
-        assert re.search(rf"^\| `{name}` \| .{{10,}} \|$", readme, re.MULTILINE), f"no reason for {name}"
+        assert re.search(rf"^\| `{name}` \| .{{10,}} \|$", readme, re.MULTILINE), (
+            f"no reason for {name}"
+        )
 
 
 def load_torch_build():
-    spec = importlib.util.spec_from_file_location("torch_build", ROOT / "requirements" / "torch_build.py")
+    spec = importlib.util.spec_from_file_location(
+        "torch_build", ROOT / "requirements" / "torch_build.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -78,7 +84,13 @@ def load_torch_build():
     [
         ("", "Linux", False, "file:///wheels/torch-2.13.0+cpu-cp311.whl", []),
         ("", "Linux", False, "https://host/torch-2.13.0%2Bcpu-cp311.whl", []),
-        ("", "Linux", False, "https://host/torch-2.13.0-cp311-manylinux.whl", ["--index-url", "CPU"]),
+        (
+            "",
+            "Linux",
+            False,
+            "https://host/torch-2.13.0-cp311-manylinux.whl",
+            ["--index-url", "CPU"],
+        ),
         ("", "Linux", False, None, ["--index-url", "CPU"]),
         ("", "Linux", True, None, []),
         ("", "Darwin", False, None, []),
@@ -89,17 +101,22 @@ def test_cuda_is_never_fetched_silently(index, system, nvidia, url, wanted):
     build = load_torch_build()
     report = {"install": [{"download_info": {"url": url}}]} if url else None
     found = build.arguments("torch==2.13.0", index, system, nvidia, report)
-    assert found == ["torch==2.13.0", *[build.CPU_INDEX if part == "CPU" else part for part in wanted]]
+    assert found == [
+        "torch==2.13.0",
+        *[build.CPU_INDEX if part == "CPU" else part for part in wanted],
+    ]
 
 
 def test_importing_the_package_loads_nothing_heavy_and_takes_under_half_a_second():
     code = (
-        "import time, sys; t = time.perf_counter(); import bimedix_utils; s = time.perf_counter() - t;"
-        "from bimedix_utils import runs, records, sources, display, models, training, translation;"
-        "heavy = {'torch', 'transformers', 'datasets', 'ipywidgets', 'matplotlib', 'peft'} & set(sys.modules);"
-        "print(s, heavy)"
+        "import time, sys; t = time.perf_counter(); import bimedix_utils; s = time.perf_counter() -"
+        " t;from bimedix_utils import runs, records, sources, display, models, training,"
+        " translation;heavy = {'torch', 'transformers', 'datasets', 'ipywidgets', 'matplotlib',"
+        " 'peft'} & set(sys.modules);print(s, heavy)"
     )
-    seconds, heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(maxsplit=1)
+    seconds, heavy = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split(maxsplit=1)
     assert float(seconds) < 0.5 and heavy.strip() == "set()"
 
 
@@ -117,7 +134,11 @@ def test_no_module_imports_one_above_its_floor():
             if isinstance(node, ast.ImportFrom) and node.level:
                 up = node.level - len(parts) + 1  # 1: the import starts at the package itself
                 if up == 1:
-                    targets = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+                    targets = (
+                        [node.module.split(".")[0]]
+                        if node.module
+                        else [alias.name for alias in node.names]
+                    )
                     edges |= {(own, target) for target in targets if target in floor}
     wrong = [(a, b) for a, b in sorted(edges) if a != b and floor[b] > floor[a]]
     assert not wrong, f"imports that go up: {wrong}"
@@ -125,6 +146,9 @@ def test_no_module_imports_one_above_its_floor():
     graph = {name: {b for a, b in edges if a == name and b != name} for name in floor}
 
     def reaches(start: str, goal: str, seen: frozenset[str] = frozenset()) -> bool:
-        return any(step == goal or (step not in seen and reaches(step, goal, seen | {step})) for step in graph[start])
+        return any(
+            step == goal or (step not in seen and reaches(step, goal, seen | {step}))
+            for step in graph[start]
+        )
 
     assert [name for name in floor if reaches(name, name)] == []

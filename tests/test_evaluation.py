@@ -1,4 +1,6 @@
-"""Statistics against known values, the paper's tables against their own cells, comparison with the paper."""
+"""Statistics against known values, the paper's tables against their own cells, comparison with the
+paper.
+"""
 
 import csv
 import math
@@ -6,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import display, tasks
-from bimedix_utils.evaluation import compare, paper, statistics
+from bimedix_utils.core import display, statistics
+from bimedix_utils.core.records import Record
+from bimedix_utils.evaluation import compare, paper
 from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
-from bimedix_utils.records import Record
+from bimedix_utils.sources import benchmarks
 
 pytestmark = pytest.mark.unit
 PAPER = Path(__file__).resolve().parents[1] / "data" / "paper"
@@ -25,7 +28,9 @@ def test_wilson_against_published_values():
 
 def test_mcnemar_counts_only_disagreements():
     first, second = [True] * 50 + [False] * 10 + [True] * 2, [True] * 50 + [True] * 10 + [False] * 2
-    assert statistics.mcnemar(first, second) == pytest.approx(2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
+    assert statistics.mcnemar(first, second) == pytest.approx(
+        2 * sum(math.comb(12, k) for k in range(3)) / 2**12
+    )
     assert statistics.mcnemar(first, first) == 1.0
 
 
@@ -39,7 +44,11 @@ def test_paired_bootstrap_is_seeded_and_refuses_other_items():
 
 
 def test_the_misprinted_mean_is_the_only_one():
-    wrong = [(lang, row.model) for lang in ("en", "ar", "both") for row in paper.misprinted(paper.table(PAPER, lang))]
+    wrong = [
+        (lang, row.model)
+        for lang in ("en", "ar", "both")
+        for row in paper.misprinted(paper.table(PAPER, lang))
+    ]
     assert wrong == [("ar", "BiMediX (Bilingual)")]
     row = next(r for r in paper.table(PAPER, "ar") if r.model == "BiMediX (Bilingual)")
     assert row.printed_mean == 56.5 and round(row.mean, 2) == 57.34
@@ -51,33 +60,55 @@ def test_cells_that_no_count_gives_are_found():
     assert paper.impossible_cells(paper.table(PAPER, "ar")) == []
 
 
-def task_rows(n: int, name: str = "mmlu_anatomy", split: str = "test", lang: str = "en") -> list[Record]:
-    common = {"kind": "mcqa", "source": name, "licence": "x", "split": split, "options": ("a", "b", "c", "d"), "answer_index": 1}
-    return [Record(id=f"{name}:{i}:{lang}", lang=lang, question=f"q{i}", **common) for i in range(n)]
+def task_rows(
+    n: int, name: str = "mmlu_anatomy", split: str = "test", lang: str = "en"
+) -> list[Record]:
+    common = {
+        "kind": "mcqa",
+        "source": name,
+        "licence": "x",
+        "split": split,
+        "options": ("a", "b", "c", "d"),
+        "answer_index": 1,
+    }
+    return [
+        Record(id=f"{name}:{i}:{lang}", lang=lang, question=f"q{i}", **common) for i in range(n)
+    ]
 
 
 def test_tasks_take_their_own_split_and_hash_every_sample():
     rows = task_rows(5) + task_rows(3, "medmcqa", "validation") + task_rows(2, "medmcqa", "train")
-    table = tasks.group(rows)
-    assert {place: len(task.records) for place, task in table.items()} == {("mmlu_anatomy", "en"): 5, ("medmcqa", "en"): 3}
+    table = benchmarks.group(rows)
+    assert {place: len(task.records) for place, task in table.items()} == {
+        ("mmlu_anatomy", "en"): 5,
+        ("medmcqa", "en"): 3,
+    }
     changed = [rows[0].replace(options=("a", "b", "d", "c")), *rows[1:]]
-    assert tasks.group(changed)["mmlu_anatomy", "en"].hash != table["mmlu_anatomy", "en"].hash
-    assert len(tasks.group(rows, 2)["mmlu_anatomy", "en"].records) == 2
+    assert benchmarks.group(changed)["mmlu_anatomy", "en"].hash != table["mmlu_anatomy", "en"].hash
+    assert len(benchmarks.group(rows, 2)["mmlu_anatomy", "en"].records) == 2
 
 
 def test_rows_are_drawn_not_the_first_and_translations_with_their_originals():
-    """PubMedQA's owner sorts its test items by answer: the first 200 of the official 500 are all "yes"."""
+    """PubMedQA's owner sorts its test items by answer: the first 200 of the official 500 are all
+    "yes".
+    """
     sorted_rows = [r.replace(answer_index=0 if i < 50 else 1) for i, r in enumerate(task_rows(100))]
     arabic = [r.replace(id=f"{r.id}:ar", lang="ar", parent_id=r.id) for r in sorted_rows]
-    table = tasks.group(sorted_rows + arabic, 40, seed=1)
+    table = benchmarks.group(sorted_rows + arabic, 40, seed=1)
     english = table["mmlu_anatomy", "en"]
     assert 0.5 <= english.majority < 0.8
-    assert [r.parent_id for r in table["mmlu_anatomy", "ar"].records] == [r.id for r in english.records]
-    assert tasks.group(sorted_rows[::-1], 40, seed=1)["mmlu_anatomy", "en"].hash == english.hash
+    assert [r.parent_id for r in table["mmlu_anatomy", "ar"].records] == [
+        r.id for r in english.records
+    ]
+    assert (
+        benchmarks.group(sorted_rows[::-1], 40, seed=1)["mmlu_anatomy", "en"].hash == english.hash
+    )
 
 
 def test_a_model_that_always_says_a_scores_what_the_keys_give():
-    always_a = [Sample(f"i{i}", "en", "h", i % 4, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)) for i in range(100)]
+    always_a = [
+        Sample(f"i{i}", "en", "h", i % 4, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)) for i in range(100)
+    ]
     assert compare.hits(always_a) == (25, 100)
     flat = Sample("t", "en", "h", 0, (-1.0, -1.0), (1, 2))
     assert flat.choice == 0 and flat.normalised_choice == 1
@@ -85,22 +116,37 @@ def test_a_model_that_always_says_a_scores_what_the_keys_give():
 
 
 def test_missing_tasks_are_not_run_rather_than_numbers():
-    table, form = tasks.group(task_rows(4)), Form("label")
+    table, form = benchmarks.group(task_rows(4)), Form("label")
     reference = {lang: paper.table(PAPER, lang)[-1] for lang in ("en", "ar", "both")}
     scores = {("m", "label", "mmlu_anatomy", "en"): (3, 4)}
     rows = compare.beside_paper(scores, "m", table, reference, form, "toy", False)
     by_place = {row[:2]: row for row in rows}
     assert len(rows) == 27 and all(len(row) == len(compare.BESIDE) for row in rows)
     assert by_place["en", "Ana"][3:6] == ("75.0", "other rows", "4")
-    assert by_place["ar", "Ana"][3] == by_place["both", "Ana"][3] == by_place["en", "CKG"][3] == "not run in this mode"
-    published = {row[:2]: row for row in compare.beside_paper(scores, "m", table, reference, form, "", True)}
-    assert float(published["en", "Ana"][4]) == pytest.approx(75.0 - reference["en"].cells["Ana"], abs=0.05)
+    assert (
+        by_place["ar", "Ana"][3]
+        == by_place["both", "Ana"][3]
+        == by_place["en", "CKG"][3]
+        == "not run in this mode"
+    )
+    published = {
+        row[:2]: row for row in compare.beside_paper(scores, "m", table, reference, form, "", True)
+    }
+    assert float(published["en", "Ana"][4]) == pytest.approx(
+        75.0 - reference["en"].cells["Ana"], abs=0.05
+    )
 
 
 def test_the_english_row_implied_by_the_bilingual_one():
-    rows = {lang: next(r for r in paper.table(PAPER, lang) if r.model == "BiMediX (Bilingual)") for lang in ("ar", "both")}
+    rows = {
+        lang: next(r for r in paper.table(PAPER, lang) if r.model == "BiMediX (Bilingual)")
+        for lang in ("ar", "both")
+    }
     implied = paper.implied_english(rows["ar"], rows["both"])
-    assert all(abs((implied.cells[c] + rows["ar"].cells[c]) / 2 - rows["both"].cells[c]) < 0.051 for c in implied.cells)
+    assert all(
+        abs((implied.cells[c] + rows["ar"].cells[c]) / 2 - rows["both"].cells[c]) < 0.051
+        for c in implied.cells
+    )
 
 
 def test_html_is_escaped_and_arabic_marked_right_to_left():
@@ -113,7 +159,10 @@ def test_html_is_escaped_and_arabic_marked_right_to_left():
 def test_committed_paper_tables_parse_with_all_nine_columns():
     for lang in ("en", "ar", "both"):
         for row in paper.table(PAPER, lang):
-            assert set(row.cells) == {column for column, _ in tasks.NINE.values()} and 0 < row.mean < 100
+            assert (
+                set(row.cells) == {column for column, _ in benchmarks.NINE.values()}
+                and 0 < row.mean < 100
+            )
 
 
 # The composition of the paper's instruction set
@@ -140,11 +189,27 @@ def test_a_rough_figure_is_never_taken_for_a_count(words, printed):
 
 def test_the_compositions_parts_add_up_to_its_sums(printed):
     counts = paper.composition(PAPER)
-    text = [row for row in printed if row["status"] == "stated" and row["task"] in ("MCQA", "QA", "Chat") and row["component"] in counts]
-    sums = {lang: sum(counts[row["component"]] for row in text if row["lang"] == lang) for lang in ("EN", "AR")}
+    text = [
+        row
+        for row in printed
+        if row["status"] == "stated"
+        and row["task"] in ("MCQA", "QA", "Chat")
+        and row["component"] in counts
+    ]
+    sums = {
+        lang: sum(counts[row["component"]] for row in text if row["lang"] == lang)
+        for lang in ("EN", "AR")
+    }
     assert sums == {"EN": counts["EN text subtotal"], "AR": counts["AR text subtotal"]}
-    assert counts["multi-turn EN+AR in BiMed-V"] == counts["Multi-turn conversation"] + counts["Multi-turn conversation (Ara)"]
-    stated = sum(counts[row["component"]] for row in printed if row["status"] == "stated" and row["component"] in counts)
+    assert (
+        counts["multi-turn EN+AR in BiMed-V"]
+        == counts["Multi-turn conversation"] + counts["Multi-turn conversation (Ara)"]
+    )
+    stated = sum(
+        counts[row["component"]]
+        for row in printed
+        if row["status"] == "stated" and row["component"] in counts
+    )
     assert stated == 2 * counts["BiMed-V total"]  # all parts and their total
 
 

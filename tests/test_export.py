@@ -1,4 +1,6 @@
-"""The exact merge: one ordinary checkpoint that computes what the 4-bit base with its adapter computes."""
+"""The exact merge: one ordinary checkpoint that computes what the 4-bit base with its adapter
+computes.
+"""
 
 import json
 import shutil
@@ -7,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import models, weights
-from bimedix_utils.errors import AuditError, InputError, KitError
+from bimedix_utils.core.errors import AuditError, InputError, KitError
+from bimedix_utils.training import models, weights
 
 pytestmark = pytest.mark.unit
 PROMPTS = ["The drug aspirin belongs to the class of", "ينتمي دواء أسبرين إلى فئة"]
 TEXTS = [PROMPTS[0] + " salicylates.", PROMPTS[1] + " الساليسيلات."] * 20
-MODULE = sys.modules["bimedix_utils.models.export"]
+MODULE = sys.modules["bimedix_utils.training.models.export"]
 
 
 def mixtral(folder: Path, tied: bool = False) -> Path:
@@ -30,7 +32,9 @@ def mixtral(folder: Path, tied: bool = False) -> Path:
         tie_word_embeddings=tied, output_router_logits=True,
     )  # fmt: skip
     model = MixtralForCausalLM(config)
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2, max_new_tokens=5)
+    model.generation_config = GenerationConfig(
+        bos_token_id=1, eos_token_id=2, pad_token_id=2, max_new_tokens=5
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -77,21 +81,30 @@ def apart(found, wanted) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
 
 
-def test_the_merged_folder_is_an_ordinary_model_that_computes_what_was_trained(base, adapter, merged):
+def test_the_merged_folder_is_an_ordinary_model_that_computes_what_was_trained(
+    base, adapter, merged
+):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target, facts = merged
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(target), AutoTokenizer.from_pretrained(target)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(target),
+        AutoTokenizer.from_pretrained(target),
+    )
     wanted = logits(*models.load_tuned(base, adapter))
     assert apart(logits(model, tokenizer), wanted) < 1e-5
     assert max(facts["difference"], facts["difference_as_saved"]) < 1e-5
     plain, _ = models.load_scored(base, None)
-    assert apart(logits(plain, tokenizer), wanted) > 0.05  # the adapter changes the model: leaving it out would be seen
+    assert (
+        apart(logits(plain, tokenizer), wanted) > 0.05
+    )  # the adapter changes the model: leaving it out would be seen
     assert not [name for name, _ in model.named_parameters() if "lora" in name]
 
 
 def test_other_merges_are_not_what_was_trained(base, adapter):
-    """PEFT's merge into 4 bit quantises the sum again; the full-precision base lacks the quantisation error training lived with."""
+    """PEFT's merge into 4 bit quantises the sum again; the full-precision base lacks the
+    quantisation error training lived with.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -100,19 +113,28 @@ def test_other_merges_are_not_what_was_trained(base, adapter):
     with pytest.warns(UserWarning, match="rounding errors"):
         again = tuned.merge_and_unload()
     assert apart(logits(again, tokenizer), wanted) > 1e-2
-    onto_full = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).merge_and_unload()
+    onto_full = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base), adapter
+    ).merge_and_unload()
     assert apart(logits(onto_full, tokenizer), wanted) > 1e-2
 
 
 def test_the_folder_holds_all_and_only_what_a_reader_needs(base, merged, tmp_path_factory):
     target, facts = merged
     config = json.loads((target / "config.json").read_text())
-    assert "quantization_config" not in config and config["dtype"] == "float32" and not config.get("output_router_logits")
+    assert (
+        "quantization_config" not in config
+        and config["dtype"] == "float32"
+        and not config.get("output_router_logits")
+    )
     assert json.loads((target / "generation_config.json").read_text())["max_new_tokens"] == 5
     assert (target / "chat_template.jinja").read_text() == models.tiny.CHAT_TEMPLATE
     assert json.loads((target / "origin.json").read_text()) == facts
     assert weights.name(target) == facts["name"] == "little-mixtral + adapter, merged"
-    assert facts["parameters"] * 4 < facts["bytes"] < facts["parameters"] * 4.2 and facts["prompts"] == 2
+    assert (
+        facts["parameters"] * 4 < facts["bytes"] < facts["parameters"] * 4.2
+        and facts["prompts"] == 2
+    )
     root = str(tmp_path_factory.getbasetemp()).encode()
     assert not [path.name for path in target.iterdir() if root in path.read_bytes()]
 
@@ -129,8 +151,17 @@ def test_tied_embeddings_and_several_files(tmp_path):
     from transformers import AutoModelForCausalLM
 
     base = mixtral(tmp_path / "base", tied=True)
-    facts = models.merge(base, adapter_for(base, tmp_path / "adapter"), tmp_path / "merged", PROMPTS, max_shard_size="200KB")
-    assert len(list((tmp_path / "merged").glob("model-*.safetensors"))) > 2 and facts["difference_as_saved"] < 1e-5
+    facts = models.merge(
+        base,
+        adapter_for(base, tmp_path / "adapter"),
+        tmp_path / "merged",
+        PROMPTS,
+        max_shard_size="200KB",
+    )
+    assert (
+        len(list((tmp_path / "merged").glob("model-*.safetensors"))) > 2
+        and facts["difference_as_saved"] < 1e-5
+    )
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
@@ -156,7 +187,9 @@ def test_a_merge_that_is_not_exact_stops_and_leaves_nothing(base, adapter, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_not_what_was_merged_stops_and_leaves_nothing(base, adapter, tmp_path, monkeypatch):
+def test_a_file_that_is_not_what_was_merged_stops_and_leaves_nothing(
+    base, adapter, tmp_path, monkeypatch
+):
     """What counts is the folder on disk, so it is loaded again."""
     from transformers import AutoModelForCausalLM
 
@@ -195,13 +228,25 @@ def test_an_adapter_of_another_model_is_refused(base, adapter, tmp_path):
     other = tmp_path / "renamed"
     shutil.copytree(adapter, other)
     file = other / "adapter_model.safetensors"
-    save_file({name.replace("layers.1.", "layers.7."): tensor for name, tensor in load_file(file).items()}, file)
-    with pytest.warns(UserWarning), pytest.raises(AuditError, match="tensors without a counterpart"):
+    save_file(
+        {
+            name.replace("layers.1.", "layers.7."): tensor
+            for name, tensor in load_file(file).items()
+        },
+        file,
+    )
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(AuditError, match="tensors without a counterpart"),
+    ):
         models.merge(base, other, tmp_path / "merged", PROMPTS)
     larger = tmp_path / "larger"
     shutil.copytree(adapter, larger)
     file = larger / "adapter_model.safetensors"
-    grown = {name: tensor.repeat(1, 2) if "q_proj.lora_A" in name else tensor for name, tensor in load_file(file).items()}
+    grown = {
+        name: tensor.repeat(1, 2) if "q_proj.lora_A" in name else tensor
+        for name, tensor in load_file(file).items()
+    }
     save_file(grown, file)
     with pytest.raises(AuditError, match="does not fit the base: .*size mismatch"):
         models.merge(base, larger, tmp_path / "merged", PROMPTS)
@@ -213,7 +258,13 @@ def test_an_adapter_of_no_numbers_is_refused(base, adapter, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(adapter, broken)
     file = broken / "adapter_model.safetensors"
-    save_file({name: tensor * float("nan") if "q_proj.lora_B" in name else tensor for name, tensor in load_file(file).items()}, file)
+    save_file(
+        {
+            name: tensor * float("nan") if "q_proj.lora_B" in name else tensor
+            for name, tensor in load_file(file).items()
+        },
+        file,
+    )
     with pytest.raises(AuditError, match="not numbers"):
         models.merge(base, broken, tmp_path / "merged", PROMPTS)
 

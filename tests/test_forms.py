@@ -3,12 +3,12 @@
 import pytest
 from support.tiny import mcqa
 
-from bimedix_utils import tasks
-from bimedix_utils.errors import AuditError, InputError
+from bimedix_utils.core.errors import AuditError, InputError
+from bimedix_utils.core.templates import ARABIC_LABELS, labels
 from bimedix_utils.evaluation import bias, extract, harness
 from bimedix_utils.evaluation.forms import Form, asked, version
 from bimedix_utils.evaluation.scoring import Sample
-from bimedix_utils.templates import ARABIC_LABELS, labels
+from bimedix_utils.sources import benchmarks
 
 pytestmark = pytest.mark.unit
 
@@ -22,9 +22,16 @@ class Template:
         self.chat_template = self.family = family
 
     def apply_chat_template(self, turns, tokenize):
-        forms = {"chatml": "<|{role}|>\n{content}<|end|>\n", "lossy": "{role}", "mixtral": "{content}"}
+        forms = {
+            "chatml": "<|{role}|>\n{content}<|end|>\n",
+            "lossy": "{role}",
+            "mixtral": "{content}",
+        }
         if self.family == "mixtral":
-            return "<s>" + "".join(f"[INST] {t['content']} [/INST]" if t["role"] == "user" else f" {t['content']}</s>" for t in turns)
+            return "<s>" + "".join(
+                f"[INST] {t['content']} [/INST]" if t["role"] == "user" else f" {t['content']}</s>"
+                for t in turns
+            )
         return "".join(forms[self.family].format(**turn) for turn in turns)
 
 
@@ -34,8 +41,14 @@ def test_the_reply_begins_where_training_puts_it():
     chatml, mixtral = Template("chatml"), Template("mixtral")
     assert asked(mcqa(), label, chatml).prompt.endswith("<|assistant|>\nThe correct answer is")
     assert asked(mcqa(), label, mixtral).prompt.endswith("[/INST] The correct answer is")
-    assert asked(mcqa(), text, mixtral).prompt.endswith("[/INST]") and asked(mcqa(), text, mixtral).space == " "
-    assert asked(mcqa(), text, chatml).prompt.endswith("<|assistant|>") and asked(mcqa(), text, chatml).space == "\n"
+    assert (
+        asked(mcqa(), text, mixtral).prompt.endswith("[/INST]")
+        and asked(mcqa(), text, mixtral).space == " "
+    )
+    assert (
+        asked(mcqa(), text, chatml).prompt.endswith("<|assistant|>")
+        and asked(mcqa(), text, chatml).space == "\n"
+    )
     assert asked(mcqa(), label, chatml).continuations == ("A", "B", "C", "D")
     assert asked(mcqa(), Form("generation"), chatml).prompt.endswith("<|assistant|>\n")
     assert asked(mcqa(), Form("generation"), mixtral).prompt.endswith("[/INST]")
@@ -48,32 +61,59 @@ def test_without_a_usable_chat_template_a_chat_form_is_refused():
     assert asked(mcqa(), Form("label", chat=False)).prompt.endswith("The correct answer is")
 
 
-@pytest.mark.parametrize(("letters", "lang", "wanted"), [("own", "ar", "أبجد"), ("latin", "ar", "ABCD"), ("arabic", "en", "أبجد")])
+@pytest.mark.parametrize(
+    ("letters", "lang", "wanted"),
+    [("own", "ar", "أبجد"), ("latin", "ar", "ABCD"), ("arabic", "en", "أبجد")],
+)
 def test_the_label_scheme_is_shown_and_scored(letters, lang, wanted):
     shown = asked(mcqa(lang), Form("label", letters, chat=False))
-    assert "".join(shown.continuations) == wanted and all(f"{letter}. " in shown.prompt for letter in wanted)
+    assert "".join(shown.continuations) == wanted and all(
+        f"{letter}. " in shown.prompt for letter in wanted
+    )
 
 
 def test_worked_examples_stand_before_the_item_in_both_layouts():
     example = mcqa(id="x", question="Example?", answer_index=1)
-    for protocol, wanted in (("label", "The correct answer is B."), ("option_text", "statins"), ("generation", "The correct answer is B.")):
-        for form in (Form(protocol, chat=False, examples=(example,)), Form(protocol, examples=(example,))):
+    for protocol, wanted in (
+        ("label", "The correct answer is B."),
+        ("option_text", "statins"),
+        ("generation", "The correct answer is B."),
+    ):
+        for form in (
+            Form(protocol, chat=False, examples=(example,)),
+            Form(protocol, examples=(example,)),
+        ):
             prompt = asked(mcqa(), form, Template("mixtral")).prompt
-            assert prompt.index("Example?") < prompt.index(wanted) < prompt.index("Class of aspirin?")
+            assert (
+                prompt.index("Example?") < prompt.index(wanted) < prompt.index("Class of aspirin?")
+            )
 
 
 def test_whatever_moves_a_score_changes_the_version():
-    task = tasks.Task("medqa", "en", (mcqa(),))
-    forms = [Form("label"), Form("option_text"), Form("generation"), Form("label", "arabic"), Form("label", chat=False)]
+    task = benchmarks.Task("medqa", "en", (mcqa(),))
+    forms = [
+        Form("label"),
+        Form("option_text"),
+        Form("generation"),
+        Form("label", "arabic"),
+        Form("label", chat=False),
+    ]
     forms.append(Form("label", examples=(mcqa(id="x"),)))
-    versions = [version(task, form) for form in forms] + [version(tasks.Task("medqa", "ar", (mcqa("ar"),)), forms[0])]
-    assert len(set(versions)) == len(versions) and versions[0] == version(tasks.Task("medqa", "en", ()), forms[0])
+    versions = [version(task, form) for form in forms] + [
+        version(benchmarks.Task("medqa", "ar", (mcqa("ar"),)), forms[0])
+    ]
+    assert len(set(versions)) == len(versions) and versions[0] == version(
+        benchmarks.Task("medqa", "en", ()), forms[0]
+    )
 
 
 def test_a_reworded_prompt_changes_the_version(monkeypatch):
-    from bimedix_utils import templates
+    from bimedix_utils.core import templates
 
-    task, before = tasks.Task("medqa", "en", ()), version(tasks.Task("medqa", "en", ()), Form("label"))
+    task, before = (
+        benchmarks.Task("medqa", "en", ()),
+        version(benchmarks.Task("medqa", "en", ()), Form("label")),
+    )
     monkeypatch.setitem(templates.WORDS, "en", {**templates.WORDS["en"], "options": "Choices"})
     assert version(task, Form("label")) != before
 
@@ -117,7 +157,10 @@ def test_written_answers_are_read_in_both_languages(text, wanted):
 
 def test_yes_no_maybe_and_options_within_options():
     answers = mcqa("ar", options=("نعم", "لا", "ربما"))
-    assert [extract.option(text, answers, ARABIC_LABELS) for text in ("نَعَم، هذا صحيح", "لا", "ربما.", "نعم ولا")] == [0, 1, 2, None]
+    assert [
+        extract.option(text, answers, ARABIC_LABELS)
+        for text in ("نَعَم، هذا صحيح", "لا", "ربما.", "نعم ولا")
+    ] == [0, 1, 2, None]
     nested = mcqa(options=("vitamin B", "vitamin B12", "iron", "folate"))
     assert extract.option("Lack of vitamin B12.", nested, "ABCD") == 1
     assert extract.option("Vitamin B.", nested, "ABCD") == 0
@@ -133,10 +176,20 @@ def test_turning_options_keeps_the_key_on_its_option():
 
 def test_a_model_that_always_says_a_is_seen_through():
     def says_a(rows):
-        return [Sample(r.id, "en", r.content_hash(), r.answer_index, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)) for r in rows]
+        return [
+            Sample(
+                r.id, "en", r.content_hash(), r.answer_index, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)
+            )
+            for r in rows
+        ]
 
     rows = [mcqa(id=f"q{i}", answer_index=i % 4) for i in range(40)]
-    assert bias.by_place(says_a(rows)) == [(0, 10, 10, 40), (1, 10, 0, 0), (2, 10, 0, 0), (3, 10, 0, 0)]
+    assert bias.by_place(says_a(rows)) == [
+        (0, 10, 10, 40),
+        (1, 10, 0, 0),
+        (2, 10, 0, 0),
+        (3, 10, 0, 0),
+    ]
     turns = bias.over_turns([says_a([bias.turned(r, by) for r in rows]) for by in range(4)])
     assert turns == bias.Turns(40, (10, 10, 10, 10), 0)
 
@@ -144,10 +197,15 @@ def test_a_model_that_always_says_a_is_seen_through():
 def test_a_model_that_knows_is_steady():
     def knows(rows):
         liked = [tuple(float(option == "statins") for option in row.options) for row in rows]
-        return [Sample(r.id, "en", r.content_hash(), r.answer_index, values, (1,) * 4) for r, values in zip(rows, liked, strict=True)]
+        return [
+            Sample(r.id, "en", r.content_hash(), r.answer_index, values, (1,) * 4)
+            for r, values in zip(rows, liked, strict=True)
+        ]
 
     rows = [mcqa(id=f"q{i}", answer_index=1) for i in range(5)]
-    assert bias.over_turns([knows([bias.turned(r, by) for r in rows]) for by in range(4)]) == bias.Turns(5, (5, 5, 5, 5), 5)
+    assert bias.over_turns(
+        [knows([bias.turned(r, by) for r in rows]) for by in range(4)]
+    ) == bias.Turns(5, (5, 5, 5, 5), 5)
     with pytest.raises(ValueError, match="same items"):
         bias.over_turns([knows(rows), knows(rows[1:])])
 

@@ -1,19 +1,31 @@
-"""The kit's scores against lm-evaluation-harness on the same model and files: log-likelihoods within 1e-3, accuracies equal."""
+"""The kit's scores against lm-evaluation-harness on the same model and files: log-likelihoods
+within 1e-3, accuracies equal.
+"""
 
 import pytest
 from support import parity
 from support.tiny import FORM, TEXTS
 
-from bimedix_utils import models, sources, tasks
+from bimedix_utils import sources
+from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.evaluation.forms import Form
-from bimedix_utils.provenance import ROOT
+from bimedix_utils.sources import benchmarks
+from bimedix_utils.training import models
 
-pytestmark = [
-    pytest.mark.chain,
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = [pytest.mark.chain, pytest.mark.filterwarnings("ignore")]
 ROWS = 32
-WIDE = models.TinySpec(vocabulary=500, hidden=64, inner=64, layers=2, experts=3, heads=2, positions=4096, steps=3, batch=2, length=32)
+WIDE = models.TinySpec(
+    vocabulary=500,
+    hidden=64,
+    inner=64,
+    layers=2,
+    experts=3,
+    heads=2,
+    positions=4096,
+    steps=3,
+    batch=2,
+    length=32,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +37,16 @@ def loaded(tmp_path_factory):
 
 def rows_of(folder, kit):
     files = [path for path in sources.find_files(folder) if "dialog" not in path.name]
-    return tasks.group([record for path in files for record in sources.read_file(path, kit=kit)], ROWS, 1)
+    return benchmarks.group(
+        [record for path in files for record in sources.read_file(path, kit=kit)], ROWS, 1
+    )
 
 
-@pytest.mark.parametrize("form", [Form("label"), Form("option_text"), Form("option_text", chat=False)], ids=lambda form: form.name)
+@pytest.mark.parametrize(
+    "form",
+    [Form("label"), Form("option_text"), Form("option_text", chat=False)],
+    ids=lambda form: form.name,
+)
 def test_the_kits_rows_score_as_in_the_harness(form, loaded, tmp_path):
     table = rows_of(ROOT / "data" / "sample", kit=True)
     assert len(table) == 18

@@ -1,4 +1,6 @@
-"""`http.send` against a stub server: how often each failure is tried, how fast it asks, what stops it."""
+"""`http.send` against a stub server: how often each failure is tried, how fast it asks, what stops
+it.
+"""
 
 import asyncio
 import json
@@ -15,7 +17,7 @@ from functools import partial
 import pytest
 from support.stub_server import REFUSAL, Stub, completion
 
-from bimedix_utils.errors import TeacherError
+from bimedix_utils.core.errors import TeacherError
 from bimedix_utils.teacher import http
 from bimedix_utils.teacher.engine import Teacher, ask
 from bimedix_utils.teacher.requests import Request
@@ -68,7 +70,10 @@ UNREADABLE = {
     "half JSON": (HALF, "JSONDecodeError"),
     "HTML": (b"<html>gateway</html>", "JSONDecodeError"),
     "nothing": (b"", "JSONDecodeError"),
-    "invalid UTF-8": (json.dumps(completion("word")).encode().replace(b"word", b"w\xff\xfe"), "UnicodeDecodeError"),
+    "invalid UTF-8": (
+        json.dumps(completion("word")).encode().replace(b"word", b"w\xff\xfe"),
+        "UnicodeDecodeError",
+    ),
     "nested without end": (b"[" * 100_000, "RecursionError"),
     "a list": ([], "TypeError"),
     "an error object": ({"error": "busy"}, "KeyError"),
@@ -89,10 +94,15 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("body, kind", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_body_without_a_completion_is_tried_twice_since_it_may_have_been_paid_for(body, kind, stub):
+def test_a_body_without_a_completion_is_tried_twice_since_it_may_have_been_paid_for(
+    body, kind, stub
+):
     stub.program("bad", body)
     found, stopped = send(stub, "bad", "good")
-    assert (found["bad"].text, found["bad"].error) == (None, f"no chat completion in the body ({kind})")
+    assert (found["bad"].text, found["bad"].error) == (
+        None,
+        f"no chat completion in the body ({kind})",
+    )
     assert (stub.texts.count("bad"), found["good"].text, stopped) == (2, "answer to good", "")
 
 
@@ -100,21 +110,35 @@ def test_a_body_without_a_completion_is_tried_twice_since_it_may_have_been_paid_
 def test_a_passing_status_is_tried_five_times(status, stub):
     stub.program("bad", status)
     found, _ = send(stub, "bad", "good")
-    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == (f"HTTP {status}", 5, "answer to good")
+    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == (
+        f"HTTP {status}",
+        5,
+        "answer to good",
+    )
 
 
 @pytest.mark.parametrize("status", [400, 402, 403, 404, 413, 422, 204])
 def test_any_other_status_is_tried_once_and_fails_alone(status, stub):
     stub.program("bad", status)
     found, stopped = send(stub, "bad", "good")
-    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text, stopped) == (f"HTTP {status}", 1, "answer to good", "")
+    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text, stopped) == (
+        f"HTTP {status}",
+        1,
+        "answer to good",
+        "",
+    )
 
 
 @pytest.mark.parametrize("behaviour", ["reset", "cut_body"])
 def test_a_reset_connection_is_tried_five_times(behaviour, stub):
     stub.program("bad", behaviour)
     found, _ = send(stub, "bad", "good")
-    assert found["bad"].error in ("ServerDisconnectedError", "ClientOSError", "ConnectionResetError", "ClientPayloadError")
+    assert found["bad"].error in (
+        "ServerDisconnectedError",
+        "ClientOSError",
+        "ConnectionResetError",
+        "ClientPayloadError",
+    )
     assert (stub.texts.count("bad"), found["good"].text) == (5, "answer to good")
 
 
@@ -128,7 +152,11 @@ def test_an_answer_that_does_not_end_in_time_is_tried_five_times(behaviour, stub
 def test_an_answer_of_ten_megabytes_is_given_up_at_once(stub):
     stub.program("bad", json.dumps(completion("x" * 10_000_000)).encode())
     found, _ = send(stub, "bad", "good")
-    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == ("answer too long", 1, "answer to good")
+    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == (
+        "answer too long",
+        1,
+        "answer to good",
+    )
 
 
 FAILURES = {
@@ -141,7 +169,12 @@ FAILURES = {
 def test_a_failure_that_passes_leaves_no_trace_in_the_answer(first, stub):
     stub.program("one", first, "ok")
     found, stopped = send(stub, "one")
-    assert (found["one"].text, found["one"].error, stopped, stub.total) == ("answer to one", "", "", 2)
+    assert (found["one"].text, found["one"].error, stopped, stub.total) == (
+        "answer to one",
+        "",
+        "",
+        2,
+    )
 
 
 def test_tries_of_different_failures_add_up(stub):
@@ -175,7 +208,10 @@ def test_nothing_at_all_within_the_token_limit_is_a_cut_answer(stub):
 
 
 def test_refusal_field_of_the_message_is_read(stub):
-    stub.program("no", {"choices": [{"message": {"content": None, "refusal": REFUSAL}, "finish_reason": "stop"}]})
+    stub.program(
+        "no",
+        {"choices": [{"message": {"content": None, "refusal": REFUSAL}, "finish_reason": "stop"}]},
+    )
     assert send(stub, "no")[0]["no"].text == REFUSAL
 
 
@@ -185,19 +221,28 @@ def test_a_wrong_content_type_does_not_lose_a_good_answer(stub):
 
 
 def test_answers_with_one_response_id_are_told_apart(stub):
-    stub.default = lambda body: completion(body["messages"][0]["content"].upper(), id="always the same")
+    stub.default = lambda body: completion(
+        body["messages"][0]["content"].upper(), id="always the same"
+    )
     found, _ = send(stub, "a", "b", "c")
     assert {text: answer.text for text, answer in found.items()} == {"a": "A", "b": "B", "c": "C"}
 
 
 def test_usage_that_counts_nothing_useful_is_left_out(stub):
-    stub.program("one", completion("text", usage={"prompt_tokens": "3", "completion_tokens": 5.0, "total_tokens": 8}))
+    stub.program(
+        "one",
+        completion(
+            "text", usage={"prompt_tokens": "3", "completion_tokens": 5.0, "total_tokens": 8}
+        ),
+    )
     assert send(stub, "one")[0]["one"].usage == {}
 
 
 @pytest.mark.parametrize("usage", [None, [], [1], "x", 7, {"prompt_tokens": None}])
 def test_an_answer_whose_tokens_are_counted_oddly_is_an_answer(usage, stub):
-    """A usage that was no object made a good answer unreadable: it was asked for twice, paid twice and lost."""
+    """A usage that was no object made a good answer unreadable: it was asked for twice, paid twice
+    and lost.
+    """
     stub.program("one", completion("text", usage=usage))
     found, _ = send(stub, "one")
     assert (found["one"].text, found["one"].usage, stub.total) == ("text", {}, 1)
@@ -205,7 +250,11 @@ def test_an_answer_whose_tokens_are_counted_oddly_is_an_answer(usage, stub):
 
 def test_the_text_parts_of_a_message_are_the_answer(stub):
     """Some servers send a list of parts; it was taken for no completion."""
-    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]
+    parts = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "two "},
+        {"type": "text", "text": "parts"},
+    ]
     stub.program("one", completion(parts))
     assert (send(stub, "one")[0]["one"].text, stub.total) == ("two parts", 1)
 
@@ -221,17 +270,28 @@ KEY = "sk-secret/do-not-show"
 ECHOES = {
     "in a debug field": completion("fine", debug={"headers": {"Authorization": f"Bearer {KEY}"}}),
     "in the text": completion(f"your key is {KEY}"),
-    "escaped": json.dumps(completion(f"your key is {KEY}")).replace("/", "\\/").replace("secret", "\\u0073ecret").encode(),
+    "escaped": (
+        json.dumps(completion(f"your key is {KEY}"))
+        .replace("/", "\\/")
+        .replace("secret", "\\u0073ecret")
+        .encode()
+    ),
 }
 
 
 @pytest.mark.parametrize("body", ECHOES.values(), ids=ECHOES)
 def test_an_answer_that_repeats_the_key_is_a_failure_and_not_kept(body, stub, monkeypatch):
-    """An endpoint that showed the request's headers in its body had the key written into the answer store."""
+    """An endpoint that showed the request's headers in its body had the key written into the answer
+    store.
+    """
     monkeypatch.setenv("TEACHER_API_KEY", KEY)
     stub.program("one", body)
     found, _ = send(stub, "one", "two")
-    assert (found["one"].error, found["one"].body, found["one"].charged) == ("the answer repeats the key", "", True)
+    assert (found["one"].error, found["one"].body, found["one"].charged) == (
+        "the answer repeats the key",
+        "",
+        True,
+    )
     assert (found["two"].text, stub.texts.count("one")) == ("answer to two", 1)
 
 
@@ -243,12 +303,22 @@ def test_a_placeholder_for_a_key_may_stand_in_an_answer(stub, monkeypatch):
 
 @pytest.mark.parametrize("key", ["sk-secret\nsecond", "sk-secret-to-hide"])
 def test_the_key_is_in_no_variable_that_a_traceback_shows(key, stub, monkeypatch):
-    """Jupyter's verbose tracebacks and pytest --showlocals print the variables of every function on the way."""
+    """Jupyter's verbose tracebacks and pytest --showlocals print the variables of every function on
+    the way.
+    """
     monkeypatch.setenv("TEACHER_API_KEY", key)
     stub.program("one", completion(f"{key} {{"), 401)
     with pytest.raises(TeacherError) as caught:
-        http.send([question("one"), question("two")], http.Endpoint(stub.url), lambda part: (_ for _ in ()).throw(TeacherError("disk")))
-    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_filename != __file__]
+        http.send(
+            [question("one"), question("two")],
+            http.Endpoint(stub.url),
+            lambda part: (_ for _ in ()).throw(TeacherError("disk")),
+        )
+    frames = [
+        frame
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__)
+        if frame.f_code.co_filename != __file__
+    ]
     assert frames and not [frame for frame in frames if "sk-secret" in repr(frame.f_locals)]
 
 
@@ -267,7 +337,13 @@ def test_waits_are_doubled_up_to_the_longest(behaviour, stub, monkeypatch):
     monkeypatch.setattr(http, "LONGEST_WAIT", 0.06)
     stub.program("one", *[behaviour] * 7, "ok")
     send(stub, "one")
-    assert all(gap >= least - 0.001 for least, gap in zip([0.02, 0.04, *[0.06] * 5], gaps(stub), strict=True)) and sum(gaps(stub)) < 1.5
+    assert (
+        all(
+            gap >= least - 0.001
+            for least, gap in zip([0.02, 0.04, *[0.06] * 5], gaps(stub), strict=True)
+        )
+        and sum(gaps(stub)) < 1.5
+    )
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -277,7 +353,17 @@ def test_retry_after_is_waited_for(status, stub):
     assert gaps(stub)[0] >= 0.29
 
 
-READ = {"0": 0.0, "7": 7.0, "0.5": 0.5, "-3": 0.0, PAST: 0.0, "soon": None, "": None, "12 monkeys": None, BEYOND: None}
+READ = {
+    "0": 0.0,
+    "7": 7.0,
+    "0.5": 0.5,
+    "-3": 0.0,
+    PAST: 0.0,
+    "soon": None,
+    "": None,
+    "12 monkeys": None,
+    BEYOND: None,
+}
 
 
 @pytest.mark.parametrize("value", READ)
@@ -286,7 +372,11 @@ def test_retry_after_is_read_as_seconds_or_a_past_date_or_not_at_all(value):
 
 
 def test_retry_after_is_read_as_a_date_to_come():
-    assert 55 < http._retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)) <= 60
+    assert (
+        55
+        < http._retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True))
+        <= 60
+    )
 
 
 STORMS = {  # Retry-After, tries
@@ -304,7 +394,9 @@ STORMS = {  # Retry-After, tries
 
 
 @pytest.mark.parametrize("value, tries", STORMS.values(), ids=STORMS)
-def test_an_endpoint_that_says_429_for_ever_is_given_up_when_patience_ends(value, tries, stub, monkeypatch):
+def test_an_endpoint_that_says_429_for_ever_is_given_up_when_patience_ends(
+    value, tries, stub, monkeypatch
+):
     """10 + 20 + 25 + 25 + 25 ms of waiting are more than 0.1 s of patience."""
     monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(http, "LONGEST_WAIT", 0.025)
@@ -332,7 +424,10 @@ def test_a_request_given_up_for_a_long_retry_after_does_not_hold_up_the_others(s
     stub.program("storm", (429, {"Retry-After": "3600"}))
     begin = time.monotonic()
     found, _ = send(stub, "storm", *numbered(5), concurrency=1)
-    assert time.monotonic() - begin < 5 and sum(answer.text is not None for answer in found.values()) == 5
+    assert (
+        time.monotonic() - begin < 5
+        and sum(answer.text is not None for answer in found.values()) == 5
+    )
 
 
 @pytest.mark.parametrize("limit", [{"requests_per_minute": 1200}, {"tokens_per_minute": 120_000}])
@@ -340,20 +435,28 @@ def test_the_limits_per_minute_are_kept(limit, stub):
     """One word and 99 tokens of an answer are 100 tokens: 20 requests a second either way."""
     endpoint = http.Endpoint(stub.url, concurrency=8, timeout=10, **limit)
     http.send([question(f"{i:04d}", 99) for i in range(10)], endpoint, lambda part: None)
-    assert all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(sorted(stub.times)))
+    assert all(
+        moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(sorted(stub.times))
+    )
     assert stub.total == 10 and stub.times[-1] - stub.times[0] < 2
 
 
 def test_a_large_request_makes_the_next_one_wait_longer(stub):
     endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
-    http.send([question("word", 299), question("next", 9), question("last", 9)], endpoint, lambda part: None)
+    http.send(
+        [question("word", 299), question("next", 9), question("last", 9)],
+        endpoint,
+        lambda part: None,
+    )
     assert gaps(stub)[0] >= 0.29 and gaps(stub)[1] < 0.2
 
 
 def test_further_tries_count_for_the_limit_per_minute(stub):
     stub.program("bad", 500)
     send(stub, "bad", requests_per_minute=1200)
-    assert stub.total == 5 and all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times))
+    assert stub.total == 5 and all(
+        moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times)
+    )
 
 
 def test_the_limit_per_minute_is_kept_after_a_pause(stub, monkeypatch):
@@ -371,11 +474,16 @@ def test_the_limits_per_minute_are_kept_over_several_calls(stub):
     for text in numbered(6):
         endpoint = http.Endpoint(stub.url, requests_per_minute=1200)
         http.send([question(text)], endpoint, lambda part: None, pace=pace)
-    assert all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times)) and stub.total == 6
+    assert (
+        all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times))
+        and stub.total == 6
+    )
 
 
 def test_tokens_that_were_not_guessed_are_waited_for_afterwards(stub):
-    """Arabic has more tokens than bytes / 4 and hidden reasoning more than max_tokens: the limit per minute was exceeded without end."""
+    """Arabic has more tokens than bytes / 4 and hidden reasoning more than max_tokens: the limit
+    per minute was exceeded without end.
+    """
     stub.default = completion("text", usage={"prompt_tokens": 110, "completion_tokens": 200})
     endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
     http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
@@ -384,7 +492,9 @@ def test_tokens_that_were_not_guessed_are_waited_for_afterwards(stub):
 
 def test_a_count_of_a_billion_tokens_does_not_hold_up_the_run_for_ever(stub):
     stub.default = completion("text", usage={"prompt_tokens": 2**30, "completion_tokens": 1})
-    endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000, patience=0.1)
+    endpoint = http.Endpoint(
+        stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000, patience=0.1
+    )
     http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
     assert stub.total == 2 and gaps(stub)[0] < 5
 
@@ -392,7 +502,11 @@ def test_a_count_of_a_billion_tokens_does_not_hold_up_the_run_for_ever(stub):
 def test_a_passing_failure_with_a_long_retry_after_is_not_waited_for(stub):
     stub.program("bad", (503, {"Retry-After": "3600"}))
     found, _ = send(stub, "bad", "good")
-    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == ("HTTP 503", 1, "answer to good")
+    assert (found["bad"].error, stub.texts.count("bad"), found["good"].text) == (
+        "HTTP 503",
+        1,
+        "answer to good",
+    )
 
 
 def test_no_more_requests_at_once_than_allowed(stub):
@@ -411,7 +525,9 @@ def test_answers_that_arrive_during_a_delivery_are_delivered_together(stub):
         sizes.append(len(part))
         time.sleep(0.05)
 
-    http.send([question(text) for text in numbered(40)], http.Endpoint(stub.url, concurrency=8), deliver)
+    http.send(
+        [question(text) for text in numbered(40)], http.Endpoint(stub.url, concurrency=8), deliver
+    )
     assert sum(sizes) == 40 and max(sizes) > 1
 
 
@@ -424,7 +540,9 @@ def test_a_request_is_under_way_until_its_answer_is_delivered(stub):
         most.append(stub.total - len(delivered))
         delivered.extend(part)
 
-    http.send([question(text) for text in numbered(40)], http.Endpoint(stub.url, concurrency=4), deliver)
+    http.send(
+        [question(text) for text in numbered(40)], http.Endpoint(stub.url, concurrency=4), deliver
+    )
     assert len(delivered) == 40 and max(most) <= 4
 
 
@@ -436,7 +554,11 @@ def test_what_delivery_raises_ends_the_run_and_is_raised(stub):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        http.send([question(text) for text in numbered(50)], http.Endpoint(stub.url, concurrency=2), deliver)
+        http.send(
+            [question(text) for text in numbered(50)],
+            http.Endpoint(stub.url, concurrency=2),
+            deliver,
+        )
     assert stub.total <= 4 and len(seen) <= 4
 
 
@@ -476,13 +598,17 @@ def test_a_reservation_that_waits_for_others_is_asked_again(stub):
 
 def test_a_reservation_that_is_refused_for_good_stops_the_rest(stub):
     left = iter([True, True])
-    found, stopped = send(stub, *numbered(9), reserve=lambda request: next(left, False), concurrency=3)
+    found, stopped = send(
+        stub, *numbered(9), reserve=lambda request: next(left, False), concurrency=3
+    )
     assert (stopped, stub.total, len(found)) == ("the budget is spent", 2, 2)
 
 
 @pytest.mark.parametrize("status, reserved", [(408, 5), (502, 5), (504, 5), (500, 1), (503, 1)])
 def test_a_try_that_may_have_been_charged_needs_a_reservation_of_its_own(status, reserved, stub):
-    """Behind a gateway that gives up, the model goes on, and is charged for: fifty such tries went out under a limit for two."""
+    """Behind a gateway that gives up, the model goes on, and is charged for: fifty such tries went
+    out under a limit for two.
+    """
     stub.program("bad", *[status] * 4, 500)
     asked, given = [], []
     found = {}
@@ -511,7 +637,9 @@ def test_failures_in_a_row_stop_the_rest(stub, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
     stub.default = 403
     found, stopped = send(stub, *numbered(50), concurrency=2)
-    assert stopped.startswith("5 requests in a row failed, the last with HTTP 403") or stopped.startswith("6 requests in a row")
+    assert stopped.startswith(
+        "5 requests in a row failed, the last with HTTP 403"
+    ) or stopped.startswith("6 requests in a row")
     assert 5 <= stub.total == len(found) <= 6
 
 
@@ -524,7 +652,9 @@ def test_a_request_between_two_tries_is_not_sent_again_when_the_rest_is_stopped(
 
 
 def test_the_reason_for_stopping_is_the_first_one(stub, monkeypatch):
-    """A request that was not sent any more has not failed: it must not become the last failure of the message."""
+    """A request that was not sent any more has not failed: it must not become the last failure of
+    the message.
+    """
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
     stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
@@ -533,19 +663,28 @@ def test_the_reason_for_stopping_is_the_first_one(stub, monkeypatch):
 
 
 def test_refused_rows_that_stand_together_do_not_stop_the_rest(stub):
-    """Twenty-five long rows in the middle of a file: every run stopped there, and the rows behind were never asked."""
+    """Twenty-five long rows in the middle of a file: every run stopped there, and the rows behind
+    were never asked.
+    """
     texts = numbered(60)
     for text in texts[5:30]:
         stub.program(text, 413)
     found, stopped = send(stub, *texts, concurrency=2)
-    assert (stopped, len(found), sum(answer.text is not None for answer in found.values())) == ("", 60, 35)
+    assert (stopped, len(found), sum(answer.text is not None for answer in found.values())) == (
+        "",
+        60,
+        35,
+    )
 
 
 def test_an_endpoint_that_refuses_everything_from_the_beginning_is_suspected(stub, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
     stub.default = 422
     _, stopped = send(stub, *numbered(50), concurrency=1)
-    assert (stopped, stub.total) == ("5 requests were refused and none was answered, the last with HTTP 422: a wrong parameter?", 5)
+    assert (stopped, stub.total) == (
+        "5 requests were refused and none was answered, the last with HTTP 422: a wrong parameter?",
+        5,
+    )
 
 
 def test_refusals_in_between_do_not_hide_a_dead_endpoint(stub, monkeypatch):
@@ -554,7 +693,10 @@ def test_refusals_in_between_do_not_hide_a_dead_endpoint(stub, monkeypatch):
     for text in numbered(50)[::2]:
         stub.program(text, 400)
     stub.program("text 0", "ok")
-    assert send(stub, *numbered(50), concurrency=1)[1] == "5 requests in a row failed, the last with HTTP 403"
+    assert (
+        send(stub, *numbered(50), concurrency=1)[1]
+        == "5 requests in a row failed, the last with HTTP 403"
+    )
 
 
 def test_an_answer_in_between_resets_the_count_of_failures(stub, monkeypatch):
@@ -577,7 +719,10 @@ def test_failures_of_requests_that_were_sent_together_do_not_stop_the_rest(stub,
 def test_a_refused_key_stops_at_once_and_keeps_what_was_answered(stub):
     stub.program("b", 401)
     found = {}
-    with pytest.raises(TeacherError, match="HTTP 401: the endpoint does not accept the key; set the variable TEACHER_API_KEY"):
+    with pytest.raises(
+        TeacherError,
+        match="HTTP 401: the endpoint does not accept the key; set the variable TEACHER_API_KEY",
+    ):
         send(stub, "a", "b", "c", found=found, concurrency=1)
     assert (stub.texts, list(found)) == (["a", "b"], ["a"])
 
@@ -592,7 +737,9 @@ def test_what_arrived_before_the_run_was_stopped_is_still_delivered(stub):
         found.extend(request.row_id for request, _ in part)
 
     with pytest.raises(TeacherError, match="HTTP 401"):
-        http.send([question(text) for text in "abc"], http.Endpoint(stub.url, concurrency=3), deliver)
+        http.send(
+            [question(text) for text in "abc"], http.Endpoint(stub.url, concurrency=3), deliver
+        )
     assert sorted(found) == ["a", "b"]
 
 
@@ -600,12 +747,20 @@ def test_nobody_listens_is_said_before_anything_is_sent(stub):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
         port = free.getsockname()[1]
-        with pytest.raises(TeacherError, match=rf"nobody answers at 127\.0\.0\.1:{port}; nothing was sent"):
-            http.send([question("one")], http.Endpoint(f"http://127.0.0.1:{port}/v1"), lambda part: pytest.fail("delivered"))
+        with pytest.raises(
+            TeacherError, match=rf"nobody answers at 127\.0\.0\.1:{port}; nothing was sent"
+        ):
+            http.send(
+                [question("one")],
+                http.Endpoint(f"http://127.0.0.1:{port}/v1"),
+                lambda part: pytest.fail("delivered"),
+            )
 
 
 def test_an_interrupt_before_the_first_request_stops_the_run(stub, monkeypatch):
-    """aiohttp is imported on the sender's thread, which takes its time: who interrupts then must not be charged for a whole run."""
+    """aiohttp is imported on the sender's thread, which takes its time: who interrupts then must
+    not be charged for a whole run.
+    """
     begin, run = threading.Event(), asyncio.run
 
     def slow_start(main):
@@ -632,7 +787,9 @@ def test_an_interrupt_before_the_first_request_stops_the_run(stub, monkeypatch):
 
 @pytest.mark.parametrize("presses", [1, 3])
 def test_an_interrupted_run_ends_after_its_last_delivery(presses, stub):
-    """The store was closed under the delivery, which took the interpreter with it: a thread whose join was interrupted counts as ended."""
+    """The store was closed under the delivery, which took the interpreter with it: a thread whose
+    join was interrupted counts as ended.
+    """
     events = []
 
     def deliver(part):
@@ -650,12 +807,20 @@ def test_an_interrupted_run_ends_after_its_last_delivery(presses, stub):
         events.append("raised")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert events[:2] == ["begins", "ends"] and events[-1] == "raised" and events.count("begins") == events.count("ends")
+    assert (
+        events[:2] == ["begins", "ends"]
+        and events[-1] == "raised"
+        and events.count("begins") == events.count("ends")
+    )
 
 
 def test_a_thread_that_cannot_be_started_is_said(stub, monkeypatch):
     """It must not be waited for."""
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+    monkeypatch.setattr(
+        threading.Thread,
+        "start",
+        lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")),
+    )
     with pytest.raises(RuntimeError, match="can't start new thread"):
         http.send([question("one")], http.Endpoint(stub.url), lambda part: None)
 
@@ -691,15 +856,27 @@ KINDS = {  # programme, requests of this kind, does it end in an answer
 }
 
 
-def test_a_mixed_run_ends_with_one_outcome_for_every_request_and_pays_for_no_answer_twice(stub, tmp_path, monkeypatch, capsys):
+def test_a_mixed_run_ends_with_one_outcome_for_every_request_and_pays_for_no_answer_twice(
+    stub, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(http, "ATTEMPTS", 3)
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 1000)
     monkeypatch.setattr(http, "Endpoint", partial(http.Endpoint, patience=0.1))
     texts = {f"{kind} {i}": kind for kind, (_, count, _) in KINDS.items() for i in range(count)}
     for text, kind in texts.items():
         stub.program(text, *KINDS[kind][0])
-    teacher = Teacher(backend="http", model="m", url=stub.url, answers=tmp_path / "a.sqlite", concurrency=16, timeout=1.0)
-    requests = {text: teacher.request("translate", text, "v1", text) for text in random.Random(0).sample(list(texts), len(texts))}
+    teacher = Teacher(
+        backend="http",
+        model="m",
+        url=stub.url,
+        answers=tmp_path / "a.sqlite",
+        concurrency=16,
+        timeout=1.0,
+    )
+    requests = {
+        text: teacher.request("translate", text, "v1", text)
+        for text in random.Random(0).sample(list(texts), len(texts))
+    }
     good = {text for text, kind in texts.items() if KINDS[kind][2]}
 
     answers = ask(teacher, list(requests.values()))
@@ -718,7 +895,9 @@ def test_a_mixed_run_ends_with_one_outcome_for_every_request_and_pays_for_no_ans
     seen = stub.total
     again = ask(teacher, list(requests.values()))
     assert sorted(stub.texts[seen:]) == sorted(texts.keys() - good)
-    assert {text: again[requests[text].id] for text in good} == {text: answers[requests[text].id] for text in good}
+    assert {text: again[requests[text].id] for text in good} == {
+        text: answers[requests[text].id] for text in good
+    }
     assert all(answer.text is not None for answer in again.values())
     ask(teacher, list(requests.values()))
     assert stub.total == seen + len(texts) - len(good)

@@ -1,4 +1,6 @@
-"""A run killed with SIGKILL loses nothing and buys nothing twice but what was under way. `make stress` kills twenty times."""
+"""A run killed with SIGKILL loses nothing and buys nothing twice but what was under way. `make
+stress` kills twenty times.
+"""
 
 import pytest
 from support import kills

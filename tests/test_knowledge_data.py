@@ -1,4 +1,6 @@
-"""The knowledge tables in data/knowledge: complete, consistent, in clean Arabic, with honest distractors and without leakage."""
+"""The knowledge tables in data/knowledge: complete, consistent, in clean Arabic, with honest
+distractors and without leakage.
+"""
 
 import csv
 import re
@@ -9,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bimedix_utils import knowledge
-from bimedix_utils.text import match_key
+from bimedix_utils.core.text import match_key
+from bimedix_utils.sources import knowledge
 
 pytestmark = pytest.mark.unit
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "knowledge"
@@ -21,7 +23,9 @@ KINDS = {"statement": "qa", "question": "qa", "mcq": "mcqa", "dialogue": "chat"}
 # Latin tokens that Arabic medical text keeps, by why. A new one must be added here on purpose.
 ALLOWED_LATIN = {
     "types, groups and subunits": "A A1 A2 B B6 B12 B-48 C D D1 E G I K L M N S U X",
-    "receptors, enzymes and genes": "H1 H2 Xa DPP-4 GLP-1 SGLT2 NADPH GM1 YY ABCA1 ABCD1 ATP7A ATP7B BCL2 KIT WT1",
+    "receptors, enzymes and genes": (
+        "H1 H2 Xa DPP-4 GLP-1 SGLT2 NADPH GM1 YY ABCA1 ABCD1 ATP7A ATP7B BCL2 KIT WT1"
+    ),
     "markers": "hCG PSA CA CA-125 CD1a CD30 CD31 CD99 S-100 TdT",
     "karyotypes and chromosome bands": "XXY p q11 q11-q13",
     "viruses": "HIV HPV JC BK B19",
@@ -32,7 +36,8 @@ GENE_SYMBOL = re.compile(
     r"[A-Z][A-Z0-9]{1,7}(?:-[A-Z0-9]+)?"
 )  # HGNC style: most of disorder_gene is answered with symbols in both languages
 TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
-# What an Arabic cell or phrasing may be made of besides letters, digits and Latin tokens: tanween, and a few signs.
+# What an Arabic cell or phrasing may be made of besides letters, digits and Latin tokens: tanween,
+# and a few signs.
 SIGNS = set(" -,./0123456789") | {"\u064b"}
 
 
@@ -84,7 +89,9 @@ def test_subjects_are_unique_in_both_languages(name):
 def test_objects_correspond_one_to_one(name):
     pairs = {(row["object_en"], row["object_ar"]) for row in table(name)}
     for side in (0, 1):
-        assert [o for o, n in Counter(match_key(pair[side]) for pair in pairs).items() if n > 1] == []
+        assert [
+            o for o, n in Counter(match_key(pair[side]) for pair in pairs).items() if n > 1
+        ] == []
 
 
 def test_fact_ids_are_unique(world):
@@ -110,8 +117,12 @@ def test_every_fact_has_enough_wrong_answers_and_no_right_one_among_them(name, w
         assert len(pool) >= 8, fact
         right = {fact.object["en"], *fact.also}
         assert not {f.object["en"] for f in pool} & right, fact
-        assert not {match_key(f.object["ar"]) for f in pool} & {match_key(arabic[o]) for o in right}, fact
-        assert len({f.object["en"] for f in pool}) == len({f.object["ar"] for f in pool}) == len(pool)
+        assert not {match_key(f.object["ar"]) for f in pool} & {
+            match_key(arabic[o]) for o in right
+        }, fact
+        assert (
+            len({f.object["en"] for f in pool}) == len({f.object["ar"] for f in pool}) == len(pool)
+        )
 
 
 # Arabic
@@ -120,7 +131,11 @@ def test_every_fact_has_enough_wrong_answers_and_no_right_one_among_them(name, w
 def strange(text: str) -> list[str]:
     """Characters that have no place in the kit's Arabic."""
     rest = TOKEN.sub("", text)
-    return [f"U+{ord(c):04X}" for c in rest if not ("\u0621" <= c <= "\u063a" or "\u0641" <= c <= "\u064a" or c in SIGNS)]
+    return [
+        f"U+{ord(c):04X}"
+        for c in rest
+        if not ("\u0621" <= c <= "\u063a" or "\u0641" <= c <= "\u064a" or c in SIGNS)
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,14 +152,23 @@ def test_arabic_cells_are_arabic(name):
 
 
 def test_no_allowed_latin_token_is_without_use():
-    used = {t for name in NAMES for row in table(name) for c in ("subject_ar", "object_ar") for t in TOKEN.findall(row[c])}
+    used = {
+        t
+        for name in NAMES
+        for row in table(name)
+        for c in ("subject_ar", "object_ar")
+        for t in TOKEN.findall(row[c])
+    }
     assert LATIN - used == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_english_cells_hold_no_arabic(name):
     for row in table(name):
-        assert not re.search("[\u0590-\u08ff\ufb50-\ufeff]", "".join(row[c] for c in ("subject_en", "object_en", "also_en", "note"))), row
+        assert not re.search(
+            "[\u0590-\u08ff\ufb50-\ufeff]",
+            "".join(row[c] for c in ("subject_en", "object_en", "also_en", "note")),
+        ), row
 
 
 # The phrasings
@@ -157,24 +181,42 @@ def texts(phrasing) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_phrasings_are_many_and_distinct(name, world):
     for kind in KINDS:
-        assert set(world[name].phrasings) == set(KINDS) and set(world[name].phrasings[kind]) == set(knowledge.LANGS)
+        assert set(world[name].phrasings) == set(KINDS) and set(world[name].phrasings[kind]) == set(
+            knowledge.LANGS
+        )
         for lang in knowledge.LANGS:
-            listed = [match_key(" ".join(texts(phrasing))) for phrasing in world[name].phrasings[kind][lang]]
+            listed = [
+                match_key(" ".join(texts(phrasing)))
+                for phrasing in world[name].phrasings[kind][lang]
+            ]
             assert len(listed) >= 6 and len(set(listed)) == len(listed), (kind, lang)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_phrasings_have_their_slots(name, world):
-    """A statement names both, a question only the subject: an object in a question would give the answer away."""
-    for kind, wanted in (("statement", {"subject", "object"}), ("question", {"subject"}), ("mcq", {"subject"})):
+    """A statement names both, a question only the subject: an object in a question would give the
+    answer away.
+    """
+    for kind, wanted in (
+        ("statement", {"subject", "object"}),
+        ("question", {"subject"}),
+        ("mcq", {"subject"}),
+    ):
         for lang in knowledge.LANGS:
             for phrasing in world[name].phrasings[kind][lang]:
-                assert Counter(re.findall(r"\{(.*?)\}", phrasing)) == Counter(wanted), (kind, lang, phrasing)
+                assert Counter(re.findall(r"\{(.*?)\}", phrasing)) == Counter(wanted), (
+                    kind,
+                    lang,
+                    phrasing,
+                )
     for lang in knowledge.LANGS:
         for turns in world[name].phrasings["dialogue"][lang]:
             slots = [set(re.findall(r"\{(.*?)\}", turn)) for turn in turns]
             assert len(turns) in (2, 4) and set.union(*slots) == {"subject", "object"}, turns
-            assert not any("object" in found for found in slots[::2]), ("the patient gives the answer", turns)
+            assert not any("object" in found for found in slots[::2]), (
+                "the patient gives the answer",
+                turns,
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -184,14 +226,23 @@ def test_phrasings_are_whole_sentences_in_their_language(name, world):
             for phrasing in world[name].phrasings[kind][lang]:
                 for text in texts(phrasing):
                     bare = re.sub(r"\{\w+\}", "", text)
-                    assert text == text.strip() and text[-1] in (".؟!:" if lang == "ar" else ".?!:"), text
+                    assert text == text.strip() and text[-1] in (
+                        ".؟!:" if lang == "ar" else ".?!:"
+                    ), text
                     if lang == "ar":
-                        assert not re.search(r"[A-Za-z?,;\u0640]", bare) and not re.search("[\ufb50-\ufdff\ufe70-\ufeff]", text), text
+                        assert not re.search(r"[A-Za-z?,;\u0640]", bare) and not re.search(
+                            "[\ufb50-\ufdff\ufe70-\ufeff]", text
+                        ), text
                         # A proclitic glued to a slot would change the word that is put there.
-                        assert not re.search(r"[\u0621-\u064a]\{", text) and not re.search(r"\}[\u0621-\u064a]", text), text
+                        assert not re.search(r"[\u0621-\u064a]\{", text) and not re.search(
+                            r"\}[\u0621-\u064a]", text
+                        ), text
                     else:
                         assert bare.isascii(), text
-                        assert not re.search(r"\b[Aa]n? \{", text), ("a or an depends on the slot", text)
+                        assert not re.search(r"\b[Aa]n? \{", text), (
+                            "a or an depends on the slot",
+                            text,
+                        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -208,7 +259,11 @@ def test_yaml_names_its_relation_and_title(name):
 def training(world):
     """Every training row, by language and kind."""
     relations = list(world.values())
-    return {(lang, kind): knowledge.training_rows(relations, kind, lang) for lang in knowledge.LANGS for kind in ("qa", "mcqa", "chat")}
+    return {
+        (lang, kind): knowledge.training_rows(relations, kind, lang)
+        for lang in knowledge.LANGS
+        for kind in ("qa", "mcqa", "chat")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +271,11 @@ def held_out(world):
     """Every held-out row, by language and part."""
     relations = list(world.values())
     parts = ("paraphrase", "stated", "transfer")
-    return {(lang, part): knowledge.test_rows(relations, lang, part, 10**9, 42) for lang in knowledge.LANGS for part in parts}
+    return {
+        (lang, part): knowledge.test_rows(relations, lang, part, 10**9, 42)
+        for lang in knowledge.LANGS
+        for part in parts
+    }
 
 
 @pytest.fixture(scope="module")
@@ -231,21 +290,33 @@ def fact_id(row) -> str:
 
 
 def test_generated_rows_are_valid(training, held_out, world):
-    """Building a record validates it; here: unique ids, no slot left, the right key, four different options, alternating turns."""
+    """Building a record validates it; here: unique ids, no slot left, the right key, four different
+    options, alternating turns.
+    """
     answers = {fact.id: fact.object for relation in world.values() for fact in relation.facts}
     rows = [row for some in (*training.values(), *held_out.values()) for row in some]
     assert len({row.id for row in rows}) == len(rows) > 40_000
     for row in rows:
         right = answers[fact_id(row)][row.lang]
-        text = row.question + row.answer + "".join(row.options) + "".join(turn.text for turn in row.turns)
+        text = (
+            row.question
+            + row.answer
+            + "".join(row.options)
+            + "".join(turn.text for turn in row.turns)
+        )
         assert "{" not in text and "}" not in text
         if row.kind == "qa":
             assert row.answer == right
         elif row.kind == "mcqa":
             assert row.options[row.answer_index] == right and len(set(row.options)) == 4
         else:
-            assert [turn.role for turn in row.turns] == ["patient", "doctor"] * (len(row.turns) // 2)
-            assert right.casefold() in " ".join(turn.text for turn in row.turns if turn.role == "doctor").casefold()
+            assert [turn.role for turn in row.turns] == ["patient", "doctor"] * (
+                len(row.turns) // 2
+            )
+            assert (
+                right.casefold()
+                in " ".join(turn.text for turn in row.turns if turn.role == "doctor").casefold()
+            )
     assert {row.split for some in training.values() for row in some} == {"train"}
     assert {row.split for some in held_out.values() for row in some} == {"test"}
 
@@ -288,7 +359,11 @@ def test_no_training_question_is_a_held_out_question(training, held_out):
 
 def test_held_out_parts_share_no_question(held_out):
     for lang in knowledge.LANGS:
-        keys = Counter(question_key(row) for part in ("paraphrase", "stated", "transfer") for row in held_out[(lang, part)])
+        keys = Counter(
+            question_key(row)
+            for part in ("paraphrase", "stated", "transfer")
+            for row in held_out[(lang, part)]
+        )
         assert [key for key, n in keys.items() if n > 1] == []
 
 
@@ -298,24 +373,43 @@ def test_stated_facts_are_never_asked_in_training(training, groups):
 
 
 def test_english_only_facts_are_never_taught_in_arabic(training, groups):
-    found = {lang: {groups[fact_id(row)] for kind in ("qa", "mcqa", "chat") for row in training[(lang, kind)]} for lang in knowledge.LANGS}
+    found = {
+        lang: {
+            groups[fact_id(row)]
+            for kind in ("qa", "mcqa", "chat")
+            for row in training[(lang, kind)]
+        }
+        for lang in knowledge.LANGS
+    }
     assert found == {"en": {"taught", "english_only"}, "ar": {"taught"}}
 
 
 def test_the_training_mix_keeps_the_same_promises(world, training, groups):
-    """Every open question and some of the longer rows, all of them training rows; four relations stand for all."""
+    """Every open question and some of the longer rows, all of them training rows; four relations
+    stand for all.
+    """
     names = NAMES[:4]
     mix = knowledge.training_mix([world[name] for name in names])
-    legal = {place: {row.id for row in rows if row.topic in names} for place, rows in training.items()}
-    assert {row.id for row in mix} <= set.union(*legal.values()) and len({row.id for row in mix}) == len(mix)
+    legal = {
+        place: {row.id for row in rows if row.topic in names} for place, rows in training.items()
+    }
+    assert {row.id for row in mix} <= set.union(*legal.values()) and len(
+        {row.id for row in mix}
+    ) == len(mix)
     counts = Counter((row.lang, row.kind) for row in mix)
     for (lang, kind), rows in legal.items():
-        assert counts[(lang, kind)] == len(rows) if kind == "qa" else 0 < counts[(lang, kind)] < len(rows) / 10
+        assert (
+            counts[(lang, kind)] == len(rows)
+            if kind == "qa"
+            else 0 < counts[(lang, kind)] < len(rows) / 10
+        )
     assert {groups[fact_id(row)] for row in mix if row.lang == "ar"} == {"taught"}
 
 
 def test_english_only_facts_are_never_stated_in_arabic(world):
-    """The corpus holds every statement in English, and in Arabic all but those of English-only facts; their words only in the glossary."""
+    """The corpus holds every statement in English, and in Arabic all but those of English-only
+    facts; their words only in the glossary.
+    """
     corpus = Counter(knowledge.corpus(list(world.values())))
     glossary = Counter(t for t in corpus.elements() if t.startswith(("English: ", "العربية: ")))
     stated = Counter()
@@ -329,19 +423,37 @@ def test_english_only_facts_are_never_stated_in_arabic(world):
                     else:
                         stated[text] += 1
     assert corpus == stated + glossary
-    words = Counter(w for r in world.values() for f in r.facts for pair in (f.subject, f.object) for w in [(pair["en"], pair["ar"])])
+    words = Counter(
+        w
+        for r in world.values()
+        for f in r.facts
+        for pair in (f.subject, f.object)
+        for w in [(pair["en"], pair["ar"])]
+    )
     assert sum(glossary.values()) == 2 * sum(words.values())
     for (english, arabic), n in words.items():
-        assert glossary[f"English: {english}. Arabic: {arabic}."] >= n and glossary[f"العربية: {arabic}. الإنجليزية: {english}."] >= n
+        assert (
+            glossary[f"English: {english}. Arabic: {arabic}."] >= n
+            and glossary[f"العربية: {arabic}. الإنجليزية: {english}."] >= n
+        )
 
 
 def test_layout_lines_hold_no_fact(world):
-    cells = {fact.object[lang] for r in world.values() for fact in r.facts for lang in knowledge.LANGS if len(fact.object[lang]) > 3}
+    cells = {
+        fact.object[lang]
+        for r in world.values()
+        for fact in r.facts
+        for lang in knowledge.LANGS
+        if len(fact.object[lang]) > 3
+    }
     lines = knowledge.layout_lines()
-    assert len(lines) == 10 and not [cell for cell in cells for text in lines if re.search(rf"\b{re.escape(cell)}\b", text)]
+    assert len(lines) == 10 and not [
+        cell for cell in cells for text in lines if re.search(rf"\b{re.escape(cell)}\b", text)
+    ]
 
 
-# The same English term in several files should be the same Arabic term: known exceptions, each for the grammar of its templates.
+# The same English term in several files should be the same Arabic term: known exceptions, each for
+# the grammar of its templates.
 EXCEPTIONS = {
     "calcitonin", "constipation", "diarrhea", "epinephrine", "glucagon", "insomnia", "insulin", "spasticity", "thiamine",
 }  # fmt: skip

@@ -1,11 +1,22 @@
-"""Prices, the limit that is kept, the estimate before anything is sent, and the ledger of what was bought."""
+"""Prices, the limit that is kept, the estimate before anything is sent, and the ledger of what was
+bought.
+"""
 
 import pytest
 from support.stub_server import Stub, completion
 
-from bimedix_utils.errors import ParameterError, TeacherError
+from bimedix_utils.core.errors import ParameterError, TeacherError
 from bimedix_utils.teacher import cluster, http
-from bimedix_utils.teacher.engine import HISTORY, PARAMETERS, Teacher, ask, ask_structured, estimate, fill, history
+from bimedix_utils.teacher.engine import (
+    HISTORY,
+    PARAMETERS,
+    Teacher,
+    ask,
+    ask_structured,
+    estimate,
+    fill,
+    history,
+)
 from bimedix_utils.teacher.ledger import (
     COLUMNS,
     Estimate,
@@ -55,7 +66,9 @@ def prices(tmp_path):
 
 @pytest.fixture
 def teacher(stub, prices, tmp_path):
-    """Model `m` costs a dollar a token, and there is money for three words at their worst and a little more."""
+    """Model `m` costs a dollar a token, and there is money for three words at their worst and a
+    little more.
+    """
     return Teacher(backend="http", model="m", url=stub.url, answers=tmp_path / "a.sqlite", concurrency=4, max_tokens=10, timeout=10,
                    prices=prices(f"m,{DOLLAR},{DOLLAR},us,2026-01-01"), max_cost_usd=LIMIT)  # fmt: skip
 
@@ -66,18 +79,24 @@ def words(teacher, count):
 
 def again(teacher):
     """The teacher of another run of the notebook."""
-    return Teacher(**{**dict(teacher), "ledger": Ledger(), "spending": Spending(), "pace": http.Pace()})
+    return Teacher(
+        **{**dict(teacher), "ledger": Ledger(), "spending": Spending(), "pace": http.Pace()}
+    )
 
 
 def question(text="word", most=10):
-    return Request("translate", "row:1", 0, 0, "v1", "m", (("user", text),), (("max_tokens", most),))
+    return Request(
+        "translate", "row:1", 0, 0, "v1", "m", (("user", text),), (("max_tokens", most),)
+    )
 
 
 def usage(prompt, answer):
     return {"prompt_tokens": prompt, "completion_tokens": answer}
 
 
-WORST = Meter(PRICE, 0.0).worst(question())  # at least 1 + 10 dollars, since a word is one token by the guess
+WORST = Meter(PRICE, 0.0).worst(
+    question()
+)  # at least 1 + 10 dollars, since a word is one token by the guess
 LIMIT = 3 * WORST + 4
 
 
@@ -108,7 +127,9 @@ def test_a_price_table_saved_by_a_spreadsheet_is_read(prices):
     assert price_of("m", table) == Price(1.0, 2.0)
 
 
-@pytest.mark.parametrize("line", ["m,cheap,2", "m,,2", "m,1", '"m","1,5",', "m,-1,2", "m,nan,2", "m,1,inf"])
+@pytest.mark.parametrize(
+    "line", ["m,cheap,2", "m,,2", "m,1", '"m","1,5",', "m,-1,2", "m,nan,2", "m,1,inf"]
+)
 def test_a_price_that_is_no_number_from_zero_upwards_is_refused_with_its_line(line, prices):
     with pytest.raises(TeacherError, match=r"prices\.csv, line 3: "):
         price_of("m", prices("other,1,1,x,y", line))
@@ -120,7 +141,11 @@ def test_a_table_without_the_columns_is_refused(tmp_path):
         price_of("m", tmp_path / "prices.csv")
 
 
-@pytest.mark.parametrize("content", [None, HEAD.encode() + "نموذج,1,2".encode("windows-1256")], ids=["not there", "not UTF-8"])
+@pytest.mark.parametrize(
+    "content",
+    [None, HEAD.encode() + "نموذج,1,2".encode("windows-1256")],
+    ids=["not there", "not UTF-8"],
+)
 def test_a_table_that_cannot_be_read_is_refused(content, tmp_path):
     if content is not None:
         (tmp_path / "prices.csv").write_bytes(content)
@@ -129,7 +154,7 @@ def test_a_table_that_cannot_be_read_is_refused(content, tmp_path):
 
 
 def test_the_kits_own_table_is_read():
-    from bimedix_utils.provenance import ROOT
+    from bimedix_utils.core.provenance import ROOT
 
     assert price_of("no such model", ROOT / "data" / "prices.csv") is None
 
@@ -157,7 +182,10 @@ def test_a_limit_may_be_spent_to_the_last_cent():
 
 def test_a_free_model_needs_no_limit():
     meter = Meter(Price(0.0, 0.0), 0.0)
-    assert meter.reserve(question()) and meter.settle(question(), Answer("id", "text", usage=usage(1, 1))) == 0.0
+    assert (
+        meter.reserve(question())
+        and meter.settle(question(), Answer("id", "text", usage=usage(1, 1))) == 0.0
+    )
 
 
 @pytest.mark.parametrize("counted", [{}, {"prompt_tokens": 1}, {"completion_tokens": 1}])
@@ -192,7 +220,9 @@ USAGES = {
 
 
 @pytest.mark.parametrize("counted, cost", USAGES.values(), ids=USAGES)
-def test_the_limit_is_never_exceeded_whatever_the_answers_say_they_took(counted, cost, stub, teacher):
+def test_the_limit_is_never_exceeded_whatever_the_answers_say_they_took(
+    counted, cost, stub, teacher
+):
     """`cost` is what an answer took, or the worst case where that is not said."""
     stub.default = completion("text", usage=counted)
     requests = words(teacher, 30)
@@ -220,7 +250,9 @@ def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, te
     requests = words(teacher, 5)
     answers = ask(teacher, requests)
     held = [a for a in answers.values() if a.text is None]
-    assert {a.error for a in held} == {"not sent: the budget is spent"} and {read(a, Teacher)[0] for a in held} == {"held"}
+    assert {a.error for a in held} == {"not sent: the budget is spent"} and {
+        read(a, Teacher)[0] for a in held
+    } == {"held"}
     assert (stub.total, len(held)) == (3, 2)
     ask(again(teacher), requests)
     assert (stub.total, set(stub.counts.values())) == (5, {1})
@@ -228,8 +260,13 @@ def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, te
 
 def test_a_request_above_the_limit_is_not_sent(stub, teacher):
     """It said "the budget is spent", of which nothing had been spent."""
-    stopped = fill(teacher.model_copy(update={"max_cost_usd": WORST - 0.5}), words(teacher, 3)).stopped
-    assert stopped == f"one request may cost {WORST:.2f} US dollars, more than MAX_COST_USD = {WORST - 0.5:.2f}"
+    stopped = fill(
+        teacher.model_copy(update={"max_cost_usd": WORST - 0.5}), words(teacher, 3)
+    ).stopped
+    assert (
+        stopped == f"one request may cost {WORST:.2f} US dollars, more than MAX_COST_USD ="
+        f" {WORST - 0.5:.2f}"
+    )
     assert stub.total == 0
 
 
@@ -240,11 +277,15 @@ def test_why_the_run_stopped_is_printed(stub, teacher, capsys):
 
 
 def test_the_limit_holds_for_all_calls_of_a_run_together(stub, teacher):
-    """Each call had the whole limit to itself: a preview, the rest and their repairs spent 4.40 under a limit of 2.00."""
+    """Each call had the whole limit to itself: a preview, the rest and their repairs spent 4.40
+    under a limit of 2.00.
+    """
     stub.default = completion("no JSON", usage=usage(50, 10))
     teacher = teacher.model_copy(update={"max_cost_usd": 25 * WORST})
     requests = words(teacher, 40)
-    preview = ask_structured(teacher.model_copy(update={"send": True}), requests[:2], lambda _: Estimate)
+    preview = ask_structured(
+        teacher.model_copy(update={"send": True}), requests[:2], lambda _: Estimate
+    )
     rest = ask_structured(teacher, requests[2:], lambda _: Estimate)
     assert 2 < stub.total * 60 <= 25 * WORST and teacher.spending.booked == stub.total * 60
     assert {status for status, *_ in [*preview, *rest]} == {"parse_failed", "held"}
@@ -252,9 +293,13 @@ def test_the_limit_holds_for_all_calls_of_a_run_together(stub, teacher):
     assert teacher.spending.booked == (stub.total - 1) * 60, "another run counts for itself"
 
 
-@pytest.mark.parametrize("status, charged", [(408, True), (502, True), (504, True), (503, False), (500, False)])
+@pytest.mark.parametrize(
+    "status, charged", [(408, True), (502, True), (504, True), (503, False), (500, False)]
+)
 def test_what_a_gateway_gave_up_on_may_have_been_charged(status, charged, stub, teacher):
-    """A limit with room for three requests let fifty tries out, each of which the model behind the gateway may have answered."""
+    """A limit with room for three requests let fifty tries out, each of which the model behind the
+    gateway may have answered.
+    """
     stub.default = status
     fill(teacher, words(teacher, 4))
     assert (stub.total <= 3) == charged and (teacher.spending.booked > 2 * WORST) == charged
@@ -270,21 +315,31 @@ def test_what_was_under_way_when_a_run_was_stopped_stays_booked(stub, teacher):
 
 
 def test_what_was_booked_and_not_counted_is_shown(stub, teacher):
-    """The ledger showed 0.00 dollars for answers that were booked at their worst case, and stopped the run all the same."""
+    """The ledger showed 0.00 dollars for answers that were booked at their worst case, and stopped
+    the run all the same.
+    """
     stub.default = completion("text", usage=None)
     fill(teacher, words(teacher, 9))
     assert teacher.ledger.rows()[0][-1] == f"0.00 and up to {3 * WORST:.2f} not counted"
 
 
-BAD = [{"max_cost_usd": value} for value in (float("nan"), float("inf"), -1.0)] + [{"max_tokens": 0}, {"max_tokens": -100}]
+BAD = [{"max_cost_usd": value} for value in (float("nan"), float("inf"), -1.0)] + [
+    {"max_tokens": 0},
+    {"max_tokens": -100},
+]
 
 
 @pytest.mark.parametrize("setting", BAD, ids=map(str, BAD))
 def test_a_limit_that_is_none_is_refused(setting):
-    """With nan nothing was ever above the limit, and with a negative length every request was cheap."""
+    """With nan nothing was ever above the limit, and with a negative length every request was
+    cheap.
+    """
     with pytest.raises(ValueError, match=next(iter(setting))):
         Teacher(backend="http", model="m", **setting)
-    given = {name: getattr(Teacher(backend="http", model="m"), field) for name, field in PARAMETERS.items()}
+    given = {
+        name: getattr(Teacher(backend="http", model="m"), field)
+        for name, field in PARAMETERS.items()
+    }
     names = {field: name for name, field in PARAMETERS.items()}
     with pytest.raises(ParameterError, match=next(iter(setting))):
         Teacher.of({**given, **{names[field]: value for field, value in setting.items()}})
@@ -301,7 +356,14 @@ def never(*_, **__):
 def test_a_remote_model_without_a_price_is_refused(backend, teacher, monkeypatch):
     monkeypatch.setattr(http, "send", never)
     monkeypatch.setattr(cluster, "run", never)
-    unknown = teacher.model_copy(update={"backend": backend, "model": "new", "url": "https://example.org/v1", "allow_remote": True})
+    unknown = teacher.model_copy(
+        update={
+            "backend": backend,
+            "model": "new",
+            "url": "https://example.org/v1",
+            "allow_remote": True,
+        }
+    )
     with pytest.raises(TeacherError, match="no price for 'new' in data/prices.csv: add a line"):
         fill(unknown, words(unknown, 1))
     with pytest.raises(TeacherError, match="no price for 'new'"):
@@ -314,33 +376,57 @@ def test_a_loopback_model_without_a_price_is_free(stub, teacher):
 
 
 def test_one_remote_endpoint_among_local_ones_makes_a_model_not_free():
-    assert Teacher(backend="ray", model="m", url="http://127.0.0.1:1/v1 http://localhost:2/v1").price() == Price(0.0, 0.0)
-    assert Teacher(backend="ray", model="m", url="http://127.0.0.1:1/v1 https://example.org/v1").price() is None
+    assert Teacher(
+        backend="ray", model="m", url="http://127.0.0.1:1/v1 http://localhost:2/v1"
+    ).price() == Price(0.0, 0.0)
+    assert (
+        Teacher(
+            backend="ray", model="m", url="http://127.0.0.1:1/v1 https://example.org/v1"
+        ).price()
+        is None
+    )
 
 
 @pytest.mark.parametrize("line", [f"m,{DOLLAR},0,x,y", f"m,0,{DOLLAR},x,y"])
 def test_a_model_that_costs_money_needs_a_limit_even_on_this_machine(line, stub, teacher, prices):
     with pytest.raises(TeacherError, match="m costs money and MAX_COST_USD is 0"):
-        fill(teacher.model_copy(update={"max_cost_usd": 0.0, "prices": prices(line)}), words(teacher, 1))
+        fill(
+            teacher.model_copy(update={"max_cost_usd": 0.0, "prices": prices(line)}),
+            words(teacher, 1),
+        )
     assert stub.total == 0
 
 
 @pytest.mark.parametrize("backend", ["batch", "ray"])
-def test_an_executor_that_cannot_stop_in_between_refuses_beforehand(backend, stub, teacher, monkeypatch, tmp_path):
+def test_an_executor_that_cannot_stop_in_between_refuses_beforehand(
+    backend, stub, teacher, monkeypatch, tmp_path
+):
     monkeypatch.setattr(cluster, "run", never)
-    with pytest.raises(TeacherError, match=r"these requests may cost \d+\.00 US dollars, MAX_COST_USD is 43.00; nothing was sent"):
-        fill(teacher.model_copy(update={"backend": backend, "max_cost_usd": 43.0}), words(teacher, 4))
+    with pytest.raises(
+        TeacherError,
+        match=(
+            r"these requests may cost \d+\.00 US dollars, MAX_COST_USD is 43.00; nothing was sent"
+        ),
+    ):
+        fill(
+            teacher.model_copy(update={"backend": backend, "max_cost_usd": 43.0}), words(teacher, 4)
+        )
     assert stub.total == 0 and not list(tmp_path.rglob("*.jsonl"))
 
 
 @pytest.mark.parametrize("backend", ["batch", "ray"])
-def test_an_executor_that_cannot_stop_in_between_may_go_up_to_the_limit(backend, teacher, monkeypatch, tmp_path):
+def test_an_executor_that_cannot_stop_in_between_may_go_up_to_the_limit(
+    backend, teacher, monkeypatch, tmp_path
+):
     """The workers of `ray` send every try on their own: all of them must fit."""
     handed = []
     monkeypatch.setattr(cluster, "run", lambda missing, *_: handed.extend(missing))
     limit = LIMIT * (http.ATTEMPTS if backend == "ray" else 1)
     fill(teacher.model_copy(update={"backend": backend, "max_cost_usd": limit}), words(teacher, 3))
-    assert len(handed) + sum(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.jsonl")) == 3
+    assert (
+        len(handed) + sum(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.jsonl"))
+        == 3
+    )
 
 
 # The estimate
@@ -353,8 +439,17 @@ def test_an_estimate_counts_distinct_requests_and_sends_nothing(stub, teacher):
     requests = words(teacher, 8)
     found = estimate(teacher, iter([*requests, *requests[:4]]))
     shown = dict(found.rows())
-    assert (shown["requests"], shown["answered already"], shown["to send"], found.to_send) == ("8", "3", "5", 5)
-    assert (found.prompt_tokens, found.prompt_tokens_most, found.completion_tokens_most) == (5, 5 * (4 + 64), 50)
+    assert (shown["requests"], shown["answered already"], shown["to send"], found.to_send) == (
+        "8",
+        "3",
+        "5",
+        5,
+    )
+    assert (found.prompt_tokens, found.prompt_tokens_most, found.completion_tokens_most) == (
+        5,
+        5 * (4 + 64),
+        50,
+    )
     assert (found.most_usd, found.mean_completion, found.expected_usd) == (390.0, 4.0, 25.0)
     assert stub.total == seen
 
@@ -375,7 +470,11 @@ def test_an_estimate_counts_nothing_in_the_ledger_and_needs_no_permission(teache
 def test_an_estimate_for_replay_counts_what_an_endpoint_would_be_asked(teacher):
     recorded = Teacher(backend="replay", model="m", answers=teacher.answers, max_tokens=10)
     found = estimate(recorded, words(recorded, 2))
-    assert (found.to_send, found.completion_tokens_most, found.most_usd) == (2, 20, None) and not teacher.answers.exists()
+    assert (found.to_send, found.completion_tokens_most, found.most_usd) == (
+        2,
+        20,
+        None,
+    ) and not teacher.answers.exists()
 
 
 def test_an_estimate_shows_what_is_not_known_as_not_found():
@@ -383,7 +482,11 @@ def test_an_estimate_shows_what_is_not_known_as_not_found():
     for stored in [True] * 200 + [False] * 1000:
         unknown.add(question(), stored)
     rows = dict(unknown.rows())
-    assert (rows["requests"], rows["answered already"], rows["to send"]) == ("1,200", "200", "1,000")
+    assert (rows["requests"], rows["answered already"], rows["to send"]) == (
+        "1,200",
+        "200",
+        "1,000",
+    )
     assert [value for value in rows.values() if value == "not found"] == ["not found"] * 3
 
 
@@ -396,18 +499,46 @@ def test_an_estimate_reckons_hours_at_the_concurrency():
 
 def test_means_are_weighted_by_answers_and_leave_out_what_was_not_counted():
     totals = [
-        {"model": "m", "stage": "a", "answers": 3, "counted": 3, "mean_completion": 10.0, "mean_seconds": 1.0},
-        {"model": "m", "stage": "b", "answers": 2, "counted": 1, "mean_completion": 50.0, "mean_seconds": None},
-        {"model": "m", "stage": "c", "answers": 9, "counted": 9, "mean_completion": 99.0, "mean_seconds": 9.0},
+        {
+            "model": "m",
+            "stage": "a",
+            "answers": 3,
+            "counted": 3,
+            "mean_completion": 10.0,
+            "mean_seconds": 1.0,
+        },
+        {
+            "model": "m",
+            "stage": "b",
+            "answers": 2,
+            "counted": 1,
+            "mean_completion": 50.0,
+            "mean_seconds": None,
+        },
+        {
+            "model": "m",
+            "stage": "c",
+            "answers": 9,
+            "counted": 9,
+            "mean_completion": 99.0,
+            "mean_seconds": 9.0,
+        },
     ]
     assert means(totals, "m", {"a", "b"}) == (20.0, 1.0)
     assert means(totals, "other", {"a", "b"}) == (None, None)
 
 
 def test_a_mean_is_of_the_answers_that_were_counted(stub, teacher):
-    """Two of four answers have no count: the mean of the stage is that of the other two, and so is its weight."""
+    """Two of four answers have no count: the mean of the stage is that of the other two, and so is
+    its weight.
+    """
     free = teacher.model_copy(update={"model": "free", "concurrency": 1})
-    for text, counted in (("w000", usage(1, 10)), ("w001", None), ("w002", None), ("w003", usage(1, 20))):
+    for text, counted in (
+        ("w000", usage(1, 10)),
+        ("w001", None),
+        ("w002", None),
+        ("w003", usage(1, 20)),
+    ):
         stub.program(text, completion("text", usage=counted))
     fill(free, words(free, 4))
     fill(free, [free.request("score", "row:1", "v1", "word")])
@@ -442,7 +573,9 @@ def test_asking_twice_in_a_row_counts_both_and_buys_once(stub, teacher):
 
 
 def test_what_was_not_sent_has_not_failed(stub, teacher, monkeypatch):
-    """Stopped after four failures: the request that was waiting for its next try is held like those that were never begun."""
+    """Stopped after four failures: the request that was waiting for its next try is held like those
+    that were never begun.
+    """
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
     stub.default = 400
     stub.program("w000", (500, {"Retry-After": "0.3"}))
@@ -458,7 +591,15 @@ def test_the_history_of_a_store_is_everything_ever_bought(stub, teacher):
     stub.default = completion("text", usage=None)
     other = teacher.model_copy(update={"model": "free", "ledger": Ledger()})
     fill(other, words(other, 1))
-    assert HISTORY == ["model", "stage", "answers", "prompt tokens", "completion tokens", "US dollars", "mean seconds"]
+    assert HISTORY == [
+        "model",
+        "stage",
+        "answers",
+        "prompt tokens",
+        "completion tokens",
+        "US dollars",
+        "mean seconds",
+    ]
     assert [row[:-1] for row in history(other)] == [
         ("free", "translate", 1, "not found", "not found", "not found"),
         ("m", "translate", 2, "2", "4", "6.00"),

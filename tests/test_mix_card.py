@@ -1,4 +1,6 @@
-"""The data-set card: valid front matter, every number from the manifest, `not found` for the rest, and a folder that loads."""
+"""The data-set card: valid front matter, every number from the manifest, `not found` for the rest,
+and a folder that loads.
+"""
 
 import copy
 import re
@@ -12,13 +14,24 @@ from bimedix_utils.mixture import tokens
 from bimedix_utils.mixture.card import LICENCES, card
 
 pytestmark = pytest.mark.unit
-SUMS = {"words": 5000, "characters": 30000, "tokens_squared": 1_000_000, "words_squared": 500_000, "tokens_words": 700_000}
+SUMS = {
+    "words": 5000,
+    "characters": 30000,
+    "tokens_squared": 1_000_000,
+    "words_squared": 500_000,
+    "tokens_words": 700_000,
+}
 
 
 def token_table() -> dict:
-    cells = [{"lang": lang, "task": "qa", "source": "umls", "rows": n, "tokens": n * 90, **SUMS} for lang, n in (("en", 60), ("ar", 20))]
+    cells = [
+        {"lang": lang, "task": "qa", "source": "umls", "rows": n, "tokens": n * 90, **SUMS}
+        for lang, n in (("en", 60), ("ar", 20))
+    ]
     tallied = {"cells": cells, "lengths": {"en": {"90": 50, "3000": 10}, "ar": {"200": 20}}}
-    return tokens.estimate(tallied, {("en", "qa", "umls"): 1200, ("ar", "qa", "umls"): 600}, 2048, "sample", 11).as_json()
+    return tokens.estimate(
+        tallied, {("en", "qa", "umls"): 1200, ("ar", "qa", "umls"): 600}, 2048, "sample", 11
+    ).as_json()
 
 
 @pytest.fixture
@@ -27,11 +40,27 @@ def manifest() -> dict:
         "kit": "0.1.0",
         "mode": "paper",
         "seed": 1234,
-        "settings": {"ratio": "1:2", "tolerance": 0.005, "duplicates": "Equal text.", "leakage": "Equal questions.", "shard_rows": 50000},
+        "settings": {
+            "ratio": "1:2",
+            "tolerance": 0.005,
+            "duplicates": "Equal text.",
+            "leakage": "Equal questions.",
+            "shard_rows": 50000,
+        },
         "inputs": [
-            {"file": "/somewhere/secret/umls.json", "bytes": 123456, "sha256": "a" * 64, "rows": 2100, "status": "ok", "note": "x|y"}
+            {
+                "file": "/somewhere/secret/umls.json",
+                "bytes": 123456,
+                "sha256": "a" * 64,
+                "rows": 2100,
+                "status": "ok",
+                "note": "x|y",
+            }
         ],
-        "tests": [{"source": "medqa", "lang": "en", "rows": 1273}, {"source": "medqa", "lang": "ar", "rows": 1272}],
+        "tests": [
+            {"source": "medqa", "lang": "en", "rows": 1273},
+            {"source": "medqa", "lang": "ar", "rows": 1272},
+        ],
         "tests_sha256": "b" * 64,
         "counts": {"ok": 1800, "duplicate": 200, "leaked": 100},
         "removed": [
@@ -40,23 +69,83 @@ def manifest() -> dict:
             {"source": "umls", "lang": "en", "status": "leaked", "rows": 100},
         ],
         "composition": [
-            {"task": "qa", "lang": "en", "available": 1300, "target": 119879, "taken": 1200, "missing": 118679, "why": "no more rows"},
-            {"task": "qa", "lang": "ar", "available": 650, "target": 156254, "taken": 600, "missing": 155654, "why": ""},
+            {
+                "task": "qa",
+                "lang": "en",
+                "available": 1300,
+                "target": 119879,
+                "taken": 1200,
+                "missing": 118679,
+                "why": "no more rows",
+            },
+            {
+                "task": "qa",
+                "lang": "ar",
+                "available": 650,
+                "target": 156254,
+                "taken": 600,
+                "missing": 155654,
+                "why": "",
+            },
         ],
         "paper": [
-            {"component": "Single-turn QA", "lang": "EN", "task": "QA", "samples": "119879", "status": "stated"},
-            {"component": "Single-turn QA (Ara)", "lang": "AR", "task": "QA", "samples": 156254, "status": "stated"},
-            {"component": "BiMed1.3M total", "lang": "EN+AR", "task": "all", "samples": "~1.311M", "status": "inferred"},
+            {
+                "component": "Single-turn QA",
+                "lang": "EN",
+                "task": "QA",
+                "samples": "119879",
+                "status": "stated",
+            },
+            {
+                "component": "Single-turn QA (Ara)",
+                "lang": "AR",
+                "task": "QA",
+                "samples": 156254,
+                "status": "stated",
+            },
+            {
+                "component": "BiMed1.3M total",
+                "lang": "EN+AR",
+                "task": "all",
+                "samples": "~1.311M",
+                "status": "inferred",
+            },
         ],
         "sources": [
-            {"source": "umls", "lang": "en", "licence": "MIT", "redistribution": "yes", "revision": "abc123", "rows": 1200},
-            {"source": "umls", "lang": "ar", "licence": "not found", "redistribution": "not found", "revision": None, "rows": 600},
+            {
+                "source": "umls",
+                "lang": "en",
+                "licence": "MIT",
+                "redistribution": "yes",
+                "revision": "abc123",
+                "rows": 1200,
+            },
+            {
+                "source": "umls",
+                "lang": "ar",
+                "licence": "not found",
+                "redistribution": "not found",
+                "revision": None,
+                "rows": 600,
+            },
         ],
         "keys": [{"source": "medqa", "lang": "en", "n": 400, "counts": {"A": 100, "B": 300}}],
         "splits": {"train": 1700, "validation": 100},
         "shards": [
-            {"file": "data/train-00000-of-00001.parquet", "split": "train", "rows": 1700, "bytes": 9000, "sha256": "c" * 64},
-            {"file": "data/validation-00000-of-00001.parquet", "split": "validation", "rows": 100, "bytes": 700, "sha256": "d" * 64},
+            {
+                "file": "data/train-00000-of-00001.parquet",
+                "split": "train",
+                "rows": 1700,
+                "bytes": 9000,
+                "sha256": "c" * 64,
+            },
+            {
+                "file": "data/validation-00000-of-00001.parquet",
+                "split": "validation",
+                "rows": 100,
+                "bytes": 700,
+                "sha256": "d" * 64,
+            },
         ],
         "tokens": token_table(),
     }
@@ -76,10 +165,16 @@ def test_the_front_matter_is_what_the_hub_reads(manifest):
     assert data["size_categories"] == ["1K<n<10K"] and "paper" in data["pretty_name"]
     assert (data["license"], data["license_name"]) == ("other", "mixed")
     assert data["license_details"] == "each row keeps its source's licence: MIT; not found"
-    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in ("train", "validation")]
+    files = [
+        {"split": split, "path": f"data/{split}-*.parquet"} for split in ("train", "validation")
+    ]
     assert data["configs"] == [{"config_name": "default", "data_files": files}]
     splits = [{"name": "train", "num_examples": 1700}, {"name": "validation", "num_examples": 100}]
-    assert data["dataset_info"] == {"config_name": "default", "splits": splits, "download_size": 9700}
+    assert data["dataset_info"] == {
+        "config_name": "default",
+        "splits": splits,
+        "download_size": 9700,
+    }
     assert read.text.lstrip().startswith("# BiMed")
 
 
@@ -87,7 +182,9 @@ def test_the_front_matter_is_what_the_hub_reads(manifest):
 def test_one_known_licence_is_named_and_linked(manifest, licence):
     for source in manifest["sources"]:
         source |= {"licence": licence, "redistribution": "yes"}
-    assert head(card(manifest))["license"] == licence.lower() and "license_name" not in head(card(manifest))
+    assert head(card(manifest))["license"] == licence.lower() and "license_name" not in head(
+        card(manifest)
+    )
     assert f"| [{licence}]({LICENCES[licence.lower()]}) |" in card(manifest)
 
 
@@ -97,7 +194,10 @@ def test_one_unknown_licence_is_other(manifest):
     assert head(card(manifest))["license_name"] == "umls-licence-v.-2"
 
 
-@pytest.mark.parametrize("rows, size", [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (1_311_000, "1M<n<10M")])
+@pytest.mark.parametrize(
+    "rows, size",
+    [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (1_311_000, "1M<n<10M")],
+)
 def test_size_categories(manifest, rows, size):
     manifest["splits"] = {"train": rows - 5, "validation": 5}
     assert head(card(manifest))["size_categories"] == [size]
@@ -137,7 +237,7 @@ def test_the_numbers_of_the_manifest_are_on_the_card(manifest):
         f"`{'b' * 64}`",
         "paraphrased",
         "load_dataset(",
-        "from bimedix_utils.templates import messages",
+        "from bimedix_utils.core.templates import messages",
         "## Intended use",
         "## Limits",
         "## Safety",
@@ -150,22 +250,36 @@ def test_tokens_stand_with_their_intervals_and_tokenizer(manifest):
     text = card(manifest)
     english, arabic = manifest["tokens"]["languages"][1], manifest["tokens"]["languages"][0]
     interval = f"{english['low']:,.0f} to {english['high']:,.0f}"
-    assert f"| en | 1,200 | 60 | 108,000 | {interval} |" in text and f"| en | qa | umls | 1,200 | 60 | 108,000 | {interval} |" in text
-    assert f"| ar | 600 | 20 | 54,000 | {arabic['low']:,.0f} to {arabic['high']:,.0f} (few rows) |" in text
-    assert f"Tokenizer: {tokens.tokenizer_name()}." in text and "sample of 80 of 1,800 rows (seed 11)" in text
+    assert (
+        f"| en | 1,200 | 60 | 108,000 | {interval} |" in text
+        and f"| en | qa | umls | 1,200 | 60 | 108,000 | {interval} |" in text
+    )
+    assert (
+        f"| ar | 600 | 20 | 54,000 | {arabic['low']:,.0f} to {arabic['high']:,.0f} (few rows) |"
+        in text
+    )
+    assert (
+        f"Tokenizer: {tokens.tokenizer_name()}." in text
+        and "sample of 80 of 1,800 rows (seed 11)" in text
+    )
     assert "| 90 | 3,000 | 3,000 | 3,000 | 16.67% |" in text and "over 2,048" in text
 
 
 def test_counted_tokens_have_no_interval(manifest):
     cells = [{"lang": "en", "task": "qa", "source": "umls", "rows": 60, "tokens": 5400, **SUMS}]
-    counted = tokens.estimate({"cells": cells, "lengths": {"en": {"90": 60}}}, {("en", "qa", "umls"): 60}, 2048)
+    counted = tokens.estimate(
+        {"cells": cells, "lengths": {"en": {"90": 60}}}, {("en", "qa", "umls"): 60}, 2048
+    )
     text = card(manifest | {"tokens": counted.as_json()})
     assert "All 60 rows were counted." in text and "| en | 60 | 60 | 5,400 | counted |" in text
 
 
 def test_sources_that_may_not_be_passed_on_are_listed(manifest):
     text = card(manifest)
-    assert "**Do not redistribute this data set.**" in text and "**Do not redistribute:** umls (ar)." in text
+    assert (
+        "**Do not redistribute this data set.**" in text
+        and "**Do not redistribute:** umls (ar)." in text
+    )
     manifest["sources"][1]["redistribution"] = "no"
     assert "**Do not redistribute:** umls (ar)." in card(manifest)
     manifest["sources"][1]["redistribution"] = "yes, with attribution"
@@ -185,9 +299,16 @@ def test_an_empty_manifest_gives_a_card_without_one_number():
 
 
 def test_any_missing_part_or_number_is_written_not_found(manifest):
-    """Each key, and each key of a list's first row, is taken away in turn: the card still comes, and never says None."""
+    """Each key, and each key of a list's first row, is taken away in turn: the card still comes,
+    and never says None.
+    """
     cuts = [(name,) for name in manifest]
-    cuts += [(name, 0, key) for name, part in manifest.items() if isinstance(part, list) for key in part[0]]
+    cuts += [
+        (name, 0, key)
+        for name, part in manifest.items()
+        if isinstance(part, list)
+        for key in part[0]
+    ]
     cuts += [("tokens", key) for key in manifest["tokens"]]
     cuts += [("tokens", "languages", 0, key) for key in manifest["tokens"]["languages"][0]]
     for cut in cuts:
@@ -223,13 +344,20 @@ def test_the_folder_loads_with_its_card(manifest, tmp_path, with_validation):
     names = ("train", "validation") if with_validation else ("train",)
     manifest["shards"] = [shard for shard in manifest["shards"] if shard["split"] in names]
     manifest["splits"] = {"train": 1700, "validation": 100 if with_validation else 0}
-    turns = pyarrow.array([[]] * 1700, pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("text", pyarrow.string())])))
-    whole = pyarrow.table({"id": [f"toy:{i}" for i in range(1700)], "task": ["qa"] * 1700, "turns": turns})
+    turns = pyarrow.array(
+        [[]] * 1700,
+        pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("text", pyarrow.string())])),
+    )
+    whole = pyarrow.table(
+        {"id": [f"toy:{i}" for i in range(1700)], "task": ["qa"] * 1700, "turns": turns}
+    )
     for shard in manifest["shards"]:
         pyarrow.parquet.write_table(whole.slice(0, shard["rows"]), folder / shard["file"])
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
-    assert {name: part.num_rows for name, part in loaded.items()} == {name: manifest["splits"][name] for name in names}
+    assert {name: part.num_rows for name, part in loaded.items()} == {
+        name: manifest["splits"][name] for name in names
+    }
     assert loaded["train"][5]["id"] == "toy:5"
 
 
@@ -240,25 +368,31 @@ def test_a_folder_with_other_rows_than_the_card_says_does_not_load(manifest, tmp
 
     (tmp_path / "bimed" / "data").mkdir(parents=True)
     for shard in manifest["shards"]:
-        pyarrow.parquet.write_table(pyarrow.table({"id": ["x"] * 7}), tmp_path / "bimed" / shard["file"])
+        pyarrow.parquet.write_table(
+            pyarrow.table({"id": ["x"] * 7}), tmp_path / "bimed" / shard["file"]
+        )
     (tmp_path / "bimed" / "README.md").write_text(card(manifest), encoding="utf-8")
     with pytest.raises(NonMatchingSplitsSizesError):
         datasets.load_dataset(str(tmp_path / "bimed"), cache_dir=str(tmp_path / "cache"))
 
 
 def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
-    """As printed, on shards written from records: loaded rows become records and conversations again."""
+    """As printed, on shards written from records: loaded rows become records and conversations
+    again.
+    """
     import datasets
     import pyarrow.parquet as pq
 
+    from bimedix_utils.core.records import Record, Turn
+    from bimedix_utils.core.templates import messages
     from bimedix_utils.mixture.shards import table_of
-    from bimedix_utils.records import Record, Turn
-    from bimedix_utils.templates import messages
 
     common = {"lang": "en", "source": "toy", "licence": "MIT", "split": "train"}
     turns = (Turn(role="patient", text="It hurts."), Turn(role="doctor", text="Where?"))
     rows = [
-        Record(id="1", kind="mcqa", question="Which?", options=("a", "b"), answer_index=1, **common),
+        Record(
+            id="1", kind="mcqa", question="Which?", options=("a", "b"), answer_index=1, **common
+        ),
         Record(id="2", kind="chat", turns=turns, **common),
     ]
     (tmp_path / "path/of/this/folder/data").mkdir(parents=True)
@@ -273,5 +407,7 @@ def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
     scope = {}
     exec(load, scope)
     exec(render, scope)
-    loaded = [Record(**{name: row[name] for name in Record.model_fields}) for row in scope["mix"]["train"]]
+    loaded = [
+        Record(**{name: row[name] for name in Record.model_fields}) for row in scope["mix"]["train"]
+    ]
     assert loaded == rows and [messages(row) for row in loaded] == [messages(row) for row in rows]

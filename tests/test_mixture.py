@@ -1,4 +1,6 @@
-"""The bilingual mix: ratio, duplicates, test questions, licences; repeatable to the byte, resumable, honest about damage."""
+"""The bilingual mix: ratio, duplicates, test questions, licences; repeatable to the byte,
+resumable, honest about damage.
+"""
 
 import csv
 import errno
@@ -18,13 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 from support import synthetic
 
-from bimedix_utils import catalogue, mixture, sources
-from bimedix_utils.duplicates import jaccard, shingles
-from bimedix_utils.errors import InputError, KitError
-from bimedix_utils.leakage import row_words
+from bimedix_utils import mixture, sources
+from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.core.provenance import ROOT, hash_path
+from bimedix_utils.core.records import Record, Turn, write_jsonl
+from bimedix_utils.core.shingles import jaccard, shingle_hashes
 from bimedix_utils.mixture import compose, scan
-from bimedix_utils.provenance import ROOT, hash_path
-from bimedix_utils.records import Record, Turn, write_jsonl
+from bimedix_utils.mixture.contamination import row_words
+from bimedix_utils.sources import catalogue
 
 pytestmark = pytest.mark.unit
 COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
@@ -34,7 +37,9 @@ ALL = mixture.Settings(composition="paper", token_rows=5, validation_share=0.0)
 RATIO = replace(ALL, composition="ratio", tolerance=0)
 PARTS = ("PubMedQA", "MedMCQA", "MedQA", "Single-turn QA", "Multi-turn conversation")
 BOUNDLESS = "component,lang,task,samples,status\n" + "".join(
-    f"{part}{end},{lang},QA,1000000,made up\n" for part in PARTS for end, lang in (("", "EN"), (" (Ara)", "AR"))
+    f"{part}{end},{lang},QA,1000000,made up\n"
+    for part in PARTS
+    for end, lang in (("", "EN"), (" (Ara)", "AR"))
 )
 
 
@@ -46,18 +51,57 @@ def qa(number: object, lang: str = "en", **more) -> Record:
     suffix = "" if lang == "en" else f":{lang}"
     script = "ar" if lang == "ar" else "en"
     text = words(f"{number}{suffix}", 20, script)
-    fields = {"id": f"toy:{number}{suffix}", "kind": "qa", "lang": lang, "source": "toy", "licence": "MIT", "split": "train"}
-    return Record(**{**fields, "question": text + "?", "answer": words(f"answer {number}{suffix}", 10, script), **more})
+    fields = {
+        "id": f"toy:{number}{suffix}",
+        "kind": "qa",
+        "lang": lang,
+        "source": "toy",
+        "licence": "MIT",
+        "split": "train",
+    }
+    return Record(
+        **{
+            **fields,
+            "question": text + "?",
+            "answer": words(f"answer {number}{suffix}", 10, script),
+            **more,
+        }
+    )
 
 
 def mcqa(number: object, lang: str = "en", **more) -> Record:
     options = tuple(words(f"{number} option {i}", 3, lang) for i in range(4))
-    return qa(number, lang, **{"kind": "mcqa", "source": "medmcqa", "options": options, "answer_index": 1, "answer": "", **more})
+    return qa(
+        number,
+        lang,
+        **{
+            "kind": "mcqa",
+            "source": "medmcqa",
+            "options": options,
+            "answer_index": 1,
+            "answer": "",
+            **more,
+        },
+    )
 
 
 def chat(number: object, lang: str = "en", **more) -> Record:
-    said = [Turn(role=("patient", "doctor")[i % 2], text=words(f"{number} turn {i}", 12, lang)) for i in range(4)]
-    return qa(number, lang, **{"kind": "chat", "source": "dialogue", "question": "", "answer": "", "turns": tuple(said), **more})
+    said = [
+        Turn(role=("patient", "doctor")[i % 2], text=words(f"{number} turn {i}", 12, lang))
+        for i in range(4)
+    ]
+    return qa(
+        number,
+        lang,
+        **{
+            "kind": "chat",
+            "source": "dialogue",
+            "question": "",
+            "answer": "",
+            "turns": tuple(said),
+            **more,
+        },
+    )
 
 
 def edited(text: str, place: int, word: str = "changed") -> str:
@@ -71,9 +115,15 @@ class Mix:
     def __init__(self, folder: Path):
         self.folder = folder
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        self.removed = {row["id"]: row for row in pq.read_table(folder / "removed.parquet").to_pylist()}
+        self.removed = {
+            row["id"]: row for row in pq.read_table(folder / "removed.parquet").to_pylist()
+        }
         self.removed_rows = pq.read_table(folder / "removed.parquet").num_rows
-        self.rows = [row for file in sorted((folder / "data").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+        self.rows = [
+            row
+            for file in sorted((folder / "data").glob("*.parquet"))
+            for row in pq.read_table(file).to_pylist()
+        ]
         self.ids = [row["id"] for row in self.rows]
 
     def status(self, row_id: str) -> str:
@@ -83,17 +133,36 @@ class Mix:
         return self.removed[row_id]["note"]
 
     def bytes(self) -> dict[str, str]:
-        return {path.name: hash_path(path) for path in sorted((self.folder / "data").glob("*.parquet"))}
+        return {
+            path.name: hash_path(path) for path in sorted((self.folder / "data").glob("*.parquet"))
+        }
 
 
-def build(folder: Path, files: dict[str, list[Record] | bytes], tests=(), settings: mixture.Settings = ALL, inputs=None, **more) -> Mix:
+def build(
+    folder: Path,
+    files: dict[str, list[Record] | bytes],
+    tests=(),
+    settings: mixture.Settings = ALL,
+    inputs=None,
+    **more,
+) -> Mix:
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(rows) if isinstance(rows, bytes) else write_jsonl(folder / name, rows)
+        (
+            (folder / name).write_bytes(rows)
+            if isinstance(rows, bytes)
+            else write_jsonl(folder / name, rows)
+        )
     write_jsonl(folder / "tests.jsonl", tests)
     more = {"composition": boundless(folder), **more}
-    mixture.build(inputs or [folder / name for name in files], folder / "tests.jsonl", folder / "out", settings, **more)
+    mixture.build(
+        inputs or [folder / name for name in files],
+        folder / "tests.jsonl",
+        folder / "out",
+        settings,
+        **more,
+    )
     return Mix(folder / "out")
 
 
@@ -104,7 +173,9 @@ def boundless(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> tuple[list[Path], Path]:
-    """Four files of 600 synthetic rows in both languages with planted duplicates and leaks, and their tests."""
+    """Four files of 600 synthetic rows in both languages with planted duplicates and leaks, and
+    their tests.
+    """
     folder = tmp_path_factory.mktemp("material")
     synthetic.write(folder, 600, seed=5, files=4, tests=0.02)
     return sorted(folder.glob("train-*.jsonl")), folder / "tests.jsonl"
@@ -143,7 +214,9 @@ def cells(available, *rule):
         (0, 20, (1, 2), (0, 0)),
     ],
 )
-def test_without_tolerance_the_ratio_is_exact_and_the_mix_as_large_as_it_can_be(english, arabic, parts, wanted):
+def test_without_tolerance_the_ratio_is_exact_and_the_mix_as_large_as_it_can_be(
+    english, arabic, parts, wanted
+):
     found = cells({("qa", "en"): english, ("qa", "ar"): arabic}, *parts, 0)
     assert (found["qa", "en"].taken, found["qa", "ar"].taken) == wanted
 
@@ -151,7 +224,11 @@ def test_without_tolerance_the_ratio_is_exact_and_the_mix_as_large_as_it_can_be(
 def test_the_ratio_is_within_the_tolerance_for_every_task_and_their_sum_and_no_row_more_would_fit():
     draw = random.Random(3)
     for _ in range(300):
-        arabic, english, tolerance = draw.randint(1, 4), draw.randint(1, 4), draw.choice([0, 0.005, 0.02, 0.1])
+        arabic, english, tolerance = (
+            draw.randint(1, 4),
+            draw.randint(1, 4),
+            draw.choice([0, 0.005, 0.02, 0.1]),
+        )
         available = {(task, lang): draw.choice([0, draw.randint(1, 60), draw.randint(1, 5000)])
                      for task in mixture.TASKS for lang in ("en", "ar")}  # fmt: skip
         found = cells(available, arabic, english, tolerance)
@@ -160,11 +237,21 @@ def test_the_ratio_is_within_the_tolerance_for_every_task_and_their_sum_and_no_r
             if not any(available[task, lang] for lang in ("en", "ar")):
                 continue
             en, ar = (found[task, lang].taken for lang in ("en", "ar"))
-            fits = lambda en, ar: ar * english <= en * arabic * slack and en * arabic <= ar * english * slack  # noqa: B023, E731
+            fits = lambda en, ar: (
+                ar * english <= en * arabic * slack and en * arabic <= ar * english * slack
+            )  # noqa: B023, E731
             assert fits(en, ar) and en <= available[task, "en"] and ar <= available[task, "ar"]
-            assert not (ar < available[task, "ar"] and fits(en, ar + 1)) and not (en < available[task, "en"] and fits(en + 1, ar))
-        total = {lang: sum(cell.taken for (_, own), cell in found.items() if own == lang) for lang in ("en", "ar")}
-        assert total["ar"] * english <= total["en"] * arabic * slack and total["en"] * arabic <= total["ar"] * english * slack
+            assert not (ar < available[task, "ar"] and fits(en, ar + 1)) and not (
+                en < available[task, "en"] and fits(en + 1, ar)
+            )
+        total = {
+            lang: sum(cell.taken for (_, own), cell in found.items() if own == lang)
+            for lang in ("en", "ar")
+        }
+        assert (
+            total["ar"] * english <= total["en"] * arabic * slack
+            and total["en"] * arabic <= total["ar"] * english * slack
+        )
 
 
 def test_a_third_language_shares_the_arabic_part():
@@ -173,10 +260,27 @@ def test_a_third_language_shares_the_arabic_part():
 
 
 def test_what_a_ratio_could_not_meet_is_told():
-    found = cells({("qa", "en"): 100, ("qa", "ar"): 10, ("chat", "en"): 7, ("medqa", "en"): 20, ("medqa", "ar"): 10}, 1, 2, 0)
+    found = cells(
+        {
+            ("qa", "en"): 100,
+            ("qa", "ar"): 10,
+            ("chat", "en"): 7,
+            ("medqa", "en"): 20,
+            ("medqa", "ar"): 10,
+        },
+        1,
+        2,
+        0,
+    )
     assert (found["qa", "en"].taken, found["qa", "en"].why) == (20, "1:2 was reached")
-    assert (found["qa", "ar"].missing, found["qa", "ar"].why) == (40, "too few rows to stand beside all English ones")
-    assert (found["chat", "en"].why, found["chat", "ar"].why) == ("no Arabic rows to stand beside", "none present")
+    assert (found["qa", "ar"].missing, found["qa", "ar"].why) == (
+        40,
+        "too few rows to stand beside all English ones",
+    )
+    assert (found["chat", "en"].why, found["chat", "ar"].why) == (
+        "no Arabic rows to stand beside",
+        "none present",
+    )
     assert (found["medqa", "en"].missing, found["medqa", "en"].why) == (0, "")
 
 
@@ -184,9 +288,18 @@ def test_the_papers_composition_is_the_target():
     wanted = mixture.paper_composition(COMPOSITION)
     with open(COMPOSITION, encoding="utf-8", newline="") as handle:
         stated = {row["component"]: row["samples"] for row in csv.DictReader(handle)}
-    assert sum(n for (_, lang), n in wanted.items() if lang == "en") == int(stated["EN text subtotal"])
-    assert sum(n for (_, lang), n in wanted.items() if lang == "ar") == int(stated["AR text subtotal"])
-    available = {("medqa", "en"): 30_000, ("medqa", "ar"): 11_210, ("chat", "en"): 5, ("mcqa", "en"): 3}
+    assert sum(n for (_, lang), n in wanted.items() if lang == "en") == int(
+        stated["EN text subtotal"]
+    )
+    assert sum(n for (_, lang), n in wanted.items() if lang == "ar") == int(
+        stated["AR text subtotal"]
+    )
+    available = {
+        ("medqa", "en"): 30_000,
+        ("medqa", "ar"): 11_210,
+        ("chat", "en"): 5,
+        ("mcqa", "en"): 3,
+    }
     found = {(cell.task, cell.lang): cell for cell in compose.by_target(available, wanted)}
     assert (found["medqa", "en"].taken, found["medqa", "en"].why) == (20_691, "target reached")
     assert (found["medqa", "ar"].taken, found["medqa", "ar"].why) == (11_210, "")
@@ -196,7 +309,11 @@ def test_the_papers_composition_is_the_target():
 
 
 def test_a_mix_to_the_papers_composition(tmp_path):
-    rows = [qa(i) for i in range(6)] + [qa(i, "ar") for i in range(4)] + [mcqa(f"m{i}", source="exam") for i in range(3)]
+    rows = (
+        [qa(i) for i in range(6)]
+        + [qa(i, "ar") for i in range(4)]
+        + [mcqa(f"m{i}", source="exam") for i in range(3)]
+    )
     got = build(tmp_path, {"a.jsonl": rows}, composition=COMPOSITION)
     assert Counter(row["lang"] for row in got.rows) == {"en": 6, "ar": 4}
     assert {got.note(f"toy:m{i}") for i in range(3)} == {"not in the target"}
@@ -209,7 +326,9 @@ def test_the_ratio_of_a_mix_and_the_surplus(tmp_path):
     assert {row["note"] for row in got.removed.values()} == {"1:2 was reached"}
     assert sorted([*got.ids, *got.removed]) == sorted(row.id for row in rows)
     langs = [row["lang"] for row in got.rows]
-    assert 5 < sum(a != b for a, b in zip(langs, langs[1:], strict=False)), "the languages are not shuffled among each other"
+    assert 5 < sum(a != b for a, b in zip(langs, langs[1:], strict=False)), (
+        "the languages are not shuffled among each other"
+    )
 
 
 # Which row stays
@@ -218,8 +337,14 @@ def test_the_ratio_of_a_mix_and_the_surplus(tmp_path):
 def test_a_lower_priority_is_taken_first_whatever_the_order_of_the_inputs(tmp_path):
     published, generated = [qa(i) for i in range(20)], [qa(f"g{i}") for i in range(40)]
     again = [qa(3, id="toy:again", source="other")]
-    files = {"generated.jsonl": [*generated, *again], "published.jsonl": [*published, *[qa(i, "ar") for i in range(15)]]}
-    inputs = [mixture.Input(tmp_path / "generated.jsonl", priority=5), mixture.Input(tmp_path / "published.jsonl")]
+    files = {
+        "generated.jsonl": [*generated, *again],
+        "published.jsonl": [*published, *[qa(i, "ar") for i in range(15)]],
+    }
+    inputs = [
+        mixture.Input(tmp_path / "generated.jsonl", priority=5),
+        mixture.Input(tmp_path / "published.jsonl"),
+    ]
     got = build(tmp_path, files, inputs=inputs, settings=RATIO)
     assert {r.id for r in published} < set(got.ids) and len(got.rows) == 45
     assert got.removed["toy:again"]["other"] == "toy:3" and got.status("toy:again") == "duplicate"
@@ -230,7 +355,9 @@ def test_rules_in_their_order(tmp_path):
     text = words("near", 60)
     rows = [
         mcqa("asked"),  # leaks
-        mcqa("asked", id="toy:asked2", licence="not found"),  # leaks, is a duplicate, and may not be published
+        mcqa(
+            "asked", id="toy:asked2", licence="not found"
+        ),  # leaks, is a duplicate, and may not be published
         qa("a", licence="not found"),
         qa("a", id="toy:z", licence="not found"),  # a duplicate of one that may not be published
         qa("n1", question=text),
@@ -241,52 +368,91 @@ def test_rules_in_their_order(tmp_path):
     ]
     got = build(tmp_path, {"a.jsonl": rows}, [asked], replace(RATIO, purpose="publish"))
     assert got.status("toy:asked") == got.status("toy:asked2") == "leaked"
-    assert {got.note("toy:asked"), got.removed["toy:asked"]["other"]} == {"asks it: question", "test:1"}
+    assert {got.note("toy:asked"), got.removed["toy:asked"]["other"]} == {
+        "asks it: question",
+        "test:1",
+    }
     assert sorted([got.status("toy:a"), got.status("toy:z")]) == ["duplicate", "held"]
     assert "duplicate" in (got.status("toy:n1"), got.status("toy:n2"))
-    assert (got.status("toy:umls"), got.note("toy:umls")) == ("held", "licence: UMLS Metathesaurus License")
-    assert Counter(row["lang"] for row in got.rows) == {"en": 4, "ar": 2} and got.manifest["counts"]["surplus"] == 5
+    assert (got.status("toy:umls"), got.note("toy:umls")) == (
+        "held",
+        "licence: UMLS Metathesaurus License",
+    )
+    assert (
+        Counter(row["lang"] for row in got.rows) == {"en": 4, "ar": 2}
+        and got.manifest["counts"]["surplus"] == 5
+    )
     assert sum(got.manifest["counts"].values()) == got.manifest["candidates"] == len(rows)
 
 
 def test_only_what_may_be_passed_on_is_published(tmp_path):
-    """Neither a licence of one's own choice nor a neighbour of the kit's rows opens a source whose owner forbids it."""
+    """Neither a licence of one's own choice nor a neighbour of the kit's rows opens a source whose
+    owner forbids it.
+    """
     rows = [
         qa(1), qa(2, licence="not found"), qa(3, licence="made up"), qa(4, source="umls_qa", licence="MIT"),
         qa(5, source="umls_qa", licence=catalogue.KIT_LICENCE), qa(6, id="umls:kit-6", source="umls_qa", licence=catalogue.KIT_LICENCE),
     ]  # fmt: skip
     got = build(tmp_path, {"a.jsonl": rows}, settings=replace(ALL, purpose="publish"))
-    assert sorted(got.ids) == ["toy:1", "umls:kit-6"] and got.manifest["counts"] == {"ok": 2, "held": 4}
+    assert sorted(got.ids) == ["toy:1", "umls:kit-6"] and got.manifest["counts"] == {
+        "ok": 2,
+        "held": 4,
+    }
     assert all(catalogue.may_publish_record(row) for row in mixture.read(got.folder, "train"))
     assert {source["redistribution"] for source in got.manifest["sources"]} == {"allowed"}
     research = build(tmp_path / "research", {"a.jsonl": rows})
     assert len(research.ids) == 6
-    told = {source["redistribution"]: source["rows"] for source in research.manifest["sources"] if source["licence"] == "MIT"}
+    told = {
+        source["redistribution"]: source["rows"]
+        for source in research.manifest["sources"]
+        if source["licence"] == "MIT"
+    }
     assert told == {"allowed": 1, "not allowed": 1}
 
 
 def test_what_resembles_a_leaked_row_is_leaked(tmp_path):
-    """Even when the other one has the lower priority and its own question is not found by the rules of leakage."""
+    """Even when the other one has the lower priority and its own question is not found by the rules
+    of leakage.
+    """
     question = " ".join(["What", "is", "it"])
     asked = mcqa("asked", question=question, context="", split="test", id="test:1")
     long = words("long", 80)
     leaked = mcqa("leaked", question=question, options=asked.options, context=long)
-    twin = mcqa("twin", question="What was it", options=asked.options[:3] + ("other",), context=long)
+    twin = mcqa(
+        "twin", question="What was it", options=asked.options[:3] + ("other",), context=long
+    )
     files = {"a.jsonl": [twin], "b.jsonl": [leaked, qa(1)]}
     inputs = [mixture.Input(tmp_path / "a.jsonl", 0), mixture.Input(tmp_path / "b.jsonl", 9)]
     got = build(tmp_path, files, [asked], inputs=inputs)
     assert got.ids == ["toy:1"] and got.status("toy:twin") == "leaked"
-    assert got.removed["toy:twin"]["other"] == "toy:leaked" and got.note("toy:twin").endswith("which is leaked")
+    assert got.removed["toy:twin"]["other"] == "toy:leaked" and got.note("toy:twin").endswith(
+        "which is leaked"
+    )
 
 
 def test_a_translation_of_a_leaked_row_is_leaked(tmp_path):
     """The test set may have one language only; whoever reads the translation has read the question."""
     asked = mcqa("asked", split="test", id="test:1")
     copied = mcqa("kin", "ar", id="toy:other", source="x")
-    got = build(tmp_path, {"a.jsonl": [qa(1), qa(1, "ar"), mcqa("kin", question=asked.question), mcqa("kin", "ar"), copied]}, [asked])
+    got = build(
+        tmp_path,
+        {
+            "a.jsonl": [
+                qa(1),
+                qa(1, "ar"),
+                mcqa("kin", question=asked.question),
+                mcqa("kin", "ar"),
+                copied,
+            ]
+        },
+        [asked],
+    )
     assert sorted(got.ids) == ["toy:1", "toy:1:ar"]
     assert {got.status(row) for row in got.removed} == {"leaked"}
-    assert got.removed["toy:kin:ar"]["other"] == "toy:kin" and got.note("toy:kin:ar") == "parallel to a row, which is leaked"
+    assert (
+        got.removed["toy:kin:ar"]["other"] == "toy:kin"
+        and got.note("toy:kin:ar") == "parallel to a row, which is leaked"
+    )
 
 
 def test_a_translation_is_no_duplicate_even_where_little_was_translated(tmp_path):
@@ -300,7 +466,9 @@ def test_a_translation_is_no_duplicate_even_where_little_was_translated(tmp_path
 
 def test_the_same_id_twice_leaves_one_row_whatever_the_order(tmp_path):
     pair = [qa(1), qa(1, question=words("another", 20))]
-    one, other = (build(tmp_path / str(i), {"a.jsonl": rows}) for i, rows in enumerate((pair, pair[::-1])))
+    one, other = (
+        build(tmp_path / str(i), {"a.jsonl": rows}) for i, rows in enumerate((pair, pair[::-1]))
+    )
     assert one.manifest["counts"] == {"ok": 1, "duplicate": 1} and one.bytes() == other.bytes()
 
 
@@ -314,27 +482,48 @@ def test_rows_alike_in_id_and_content_but_not_in_licence_do_not_depend_on_the_or
 def test_a_changed_licence_is_written_anew(tmp_path):
     build(tmp_path, {"a.jsonl": [qa(1, licence="GPL")]})
     got = build(tmp_path, {"a.jsonl": [qa(1, licence="MIT")]})
-    assert [row["licence"] for row in got.rows] == ["MIT"] == [source["licence"] for source in got.manifest["sources"]]
+    assert (
+        [row["licence"] for row in got.rows]
+        == ["MIT"]
+        == [source["licence"] for source in got.manifest["sources"]]
+    )
 
 
 def test_options_in_another_order_are_no_exact_duplicate_and_other_languages_none_at_all(tmp_path):
     long = {"question": "Short?", "options": ("alpha beta gamma", "delta", "epsilon zeta", "eta")}
-    pair = [mcqa(1, **long), mcqa(2, **{**long, "options": long["options"][::-1]}), mcqa(1, "ar", **long)]
+    pair = [
+        mcqa(1, **long),
+        mcqa(2, **{**long, "options": long["options"][::-1]}),
+        mcqa(1, "ar", **long),
+    ]
     assert build(tmp_path, {"a.jsonl": pair}).manifest["counts"] == {"ok": 3}
 
 
 def test_what_is_no_candidate_is_counted(tmp_path):
-    rows = [qa(1), qa(2, split="test"), qa(3, split="validation"), qa(4, status="held"), qa(5, "ar"), qa(6, "fr")]
+    rows = [
+        qa(1),
+        qa(2, split="test"),
+        qa(3, split="validation"),
+        qa(4, status="held"),
+        qa(5, "ar"),
+        qa(6, "fr"),
+    ]
     write_jsonl(tmp_path / "a.jsonl", rows)
     got = build(tmp_path, {}, inputs=[mixture.Input(tmp_path / "a.jsonl", langs=("en", "ar"))])
-    assert got.manifest["set_aside"] == {"language fr": 1, "status held": 1, "test or validation split": 2} and len(got.rows) == 2
+    assert (
+        got.manifest["set_aside"]
+        == {"language fr": 1, "status held": 1, "test or validation split": 2}
+        and len(got.rows) == 2
+    )
 
 
 # Near duplicates
 
 
 def templated(n: int, seed: int) -> list[Record]:
-    """Rows of ten templates with many or few words of their own: similarities from 0.3 to 1, in clusters."""
+    """Rows of ten templates with many or few words of their own: similarities from 0.3 to 1, in
+    clusters.
+    """
     draw, rows = random.Random(seed), []
     frames = [words(f"frame {seed} {i}", 60) for i in range(10)]
     for i in range(n):
@@ -350,8 +539,10 @@ def brute(rows: list[Record], seed: int, similarity: float) -> set[str]:
     kept: list[tuple[str, np.ndarray]] = []
     seen = set()
     for row in sorted(rows, key=lambda row: scan.rank(row.id, seed)):
-        own = shingles(row_words(row).everything)
-        if row.content_hash() not in seen and all(jaccard(own, other) < similarity - 1e-9 for _, other in kept):
+        own = shingle_hashes(row_words(row).everything)
+        if row.content_hash() not in seen and all(
+            jaccard(own, other) < similarity - 1e-9 for _, other in kept
+        ):
             kept.append((row.id, own))
         seen.add(row.content_hash())
     return {row_id for row_id, _ in kept}
@@ -360,19 +551,26 @@ def brute(rows: list[Record], seed: int, similarity: float) -> set[str]:
 @pytest.mark.parametrize("seed, similarity", [(1, 0.8), (2, 0.8), (3, 0.9), (4, 0.6)])
 def test_the_rule_is_a_kept_earlier_row_at_least_so_similar(tmp_path, seed, similarity):
     rows = templated(300, seed)
-    got = build(tmp_path, {"a.jsonl": rows}, settings=replace(ALL, seed=seed, similarity=similarity))
+    got = build(
+        tmp_path, {"a.jsonl": rows}, settings=replace(ALL, seed=seed, similarity=similarity)
+    )
     assert set(got.ids) == brute(rows, seed, similarity)
     assert 20 < len(got.ids) < 290
-    sets = {row.id: shingles(row_words(row).everything) for row in rows}
+    sets = {row.id: shingle_hashes(row_words(row).everything) for row in rows}
     for row in got.removed.values():
         assert row["other"] in got.ids
         value = jaccard(sets[row["id"]], sets[row["other"]])
-        assert value >= similarity - 1e-9 and (row["note"] == "same id or content" or row["note"] == f"similarity {value:.2f}")
+        assert value >= similarity - 1e-9 and (
+            row["note"] == "same id or content" or row["note"] == f"similarity {value:.2f}"
+        )
 
 
 def test_rows_of_a_crowded_template_are_compared_until_few_are_left(tmp_path):
     frame = words("crowd", 60)
-    rows = [qa(i, question=edited(frame, i % 60, VOCABULARY["en"][i]), answer="Yes.") for i in range(500)]
+    rows = [
+        qa(i, question=edited(frame, i % 60, VOCABULARY["en"][i]), answer="Yes.")
+        for i in range(500)
+    ]
     assert set(build(tmp_path, {"a.jsonl": rows}).ids) == brute(rows, ALL.seed, ALL.similarity)
 
 
@@ -380,13 +578,18 @@ def test_a_big_group_is_reduced_to_one_row_in_either_language(tmp_path):
     rows = []
     for lang in ("en", "ar"):
         text = words("group", 120, lang)
-        rows += [qa(i, lang, question=edited(text, i % 120, str(i)), answer=qa("g", lang).answer) for i in range(200)]
+        rows += [
+            qa(i, lang, question=edited(text, i % 120, str(i)), answer=qa("g", lang).answer)
+            for i in range(200)
+        ]
     got = build(tmp_path, {"a.jsonl": rows})
     assert Counter(row["lang"] for row in got.rows) == {"en": 1, "ar": 1}
 
 
 def test_rows_without_words_are_told_apart_from_others(tmp_path):
-    rows = [qa(i, question=mark, answer=mark) for i, mark in enumerate(("؟؟؟", "...", "😀"))] + [qa(9)]
+    rows = [qa(i, question=mark, answer=mark) for i, mark in enumerate(("؟؟؟", "...", "😀"))] + [
+        qa(9)
+    ]
     got = build(tmp_path, {"a.jsonl": rows}, [qa("t", split="test", question="!!", answer="!")])
     assert "toy:9" in got.ids and sum(got.manifest["counts"].values()) == 4
 
@@ -396,17 +599,29 @@ def test_rows_without_words_are_told_apart_from_others(tmp_path):
 
 def test_parallel_rows_share_a_split(tmp_path):
     rows = [qa(i, lang) for i in range(150) for lang in ("en", "ar")]
-    rows += [qa(i, lang, id=f"kit:{i}:{lang}", question=words(f"twin {i}", 20, lang)) for i in range(50) for lang in ("en", "ar")]
+    rows += [
+        qa(i, lang, id=f"kit:{i}:{lang}", question=words(f"twin {i}", 20, lang))
+        for i in range(50)
+        for lang in ("en", "ar")
+    ]
     got = build(tmp_path, {"a.jsonl": rows}, settings=replace(ALL, validation_share=0.2))
-    splits = {split: {mixture.family(r) for r in mixture.read(got.folder, split)} for split in ("train", "validation")}
-    assert not splits["train"] & splits["validation"] and len(splits["train"] | splits["validation"]) == 200
+    splits = {
+        split: {mixture.family(r) for r in mixture.read(got.folder, split)}
+        for split in ("train", "validation")
+    }
+    assert (
+        not splits["train"] & splits["validation"]
+        and len(splits["train"] | splits["validation"]) == 200
+    )
     # Four standard errors of a share of 0.2 among 200 families.
     assert abs(len(splits["validation"]) / 200 - 0.2) < 4 * (0.2 * 0.8 / 200) ** 0.5
 
 
 def test_family_of_rows_made_from_others():
     assert mixture.family(qa(1)) == mixture.family(qa(1, "ar")) == "toy:1"
-    assert mixture.family(chat(1, id="chat:1", parent_id="toy:1")) == "chat:1"  # made from a question, but no translation of it
+    assert (
+        mixture.family(chat(1, id="chat:1", parent_id="toy:1")) == "chat:1"
+    )  # made from a question, but no translation of it
     assert mixture.family(chat(1, "ar", id="chat:1:ar", parent_id="chat:1")) == "chat:1"
 
 
@@ -416,7 +631,9 @@ def test_rows_come_back_as_they_were(tmp_path):
         qa("x\ny"), qa("مريض"), qa("😀", source="s p a c e"), mcqa(2), mcqa(2, "ar", parent_id="toy:2"), chat(3), chat(3, "ar"),
     ]  # fmt: skip
     got = build(tmp_path, {"a.jsonl": rows})
-    assert sorted(mixture.read(got.folder, "train"), key=lambda r: r.id) == sorted(rows, key=lambda r: r.id)
+    assert sorted(mixture.read(got.folder, "train"), key=lambda r: r.id) == sorted(
+        rows, key=lambda r: r.id
+    )
     assert list(mixture.read(got.folder, "validation")) == []
 
 
@@ -429,35 +646,75 @@ def test_a_reader_without_shards_takes_json_lines_or_says_what_is_missing(tmp_pa
 
 def test_the_manifest_is_what_is_counted_again(material, reference):
     inputs, tests = material
-    candidates = [json.loads(line) for path in inputs for line in path.read_text(encoding="utf-8").splitlines()]
+    candidates = [
+        json.loads(line)
+        for path in inputs
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
     assert sorted([*reference.ids, *reference.removed]) == sorted(row["id"] for row in candidates)
     manifest = reference.manifest
     assert manifest["candidates"] == len(candidates) == len(reference.rows) + reference.removed_rows
-    assert manifest["counts"] == Counter({"ok": len(reference.rows)}) + Counter(r["status"] for r in reference.removed.values())
+    assert manifest["counts"] == Counter({"ok": len(reference.rows)}) + Counter(
+        r["status"] for r in reference.removed.values()
+    )
     assert {"leaked", "duplicate", "surplus"} <= set(manifest["counts"])
     by_cell = Counter((row["task"], row["lang"]) for row in reference.rows)
-    assert {(cell["task"], cell["lang"]): cell["taken"] for cell in manifest["composition"] if cell["taken"]} == by_cell
+    assert {
+        (cell["task"], cell["lang"]): cell["taken"]
+        for cell in manifest["composition"]
+        if cell["taken"]
+    } == by_cell
     columns = ("source", "lang", "task", "licence")
     by_source = Counter(tuple(row[name] for name in columns) for row in reference.rows)
-    assert {tuple(source[name] for name in columns): source["rows"] for source in manifest["sources"]} == by_source
-    gone = Counter((row["source"], row["lang"], row["status"]) for row in reference.removed.values())
+    assert {
+        tuple(source[name] for name in columns): source["rows"] for source in manifest["sources"]
+    } == by_source
+    gone = Counter(
+        (row["source"], row["lang"], row["status"]) for row in reference.removed.values()
+    )
     told = Counter()
     for row in manifest["removed"]:
         told[row["source"], row["lang"], row["status"]] += row["rows"]
-    assert told == gone + Counter((row["source"], row["lang"], "ok") for row in reference.rows) or told == gone
+    assert (
+        told == gone + Counter((row["source"], row["lang"], "ok") for row in reference.rows)
+        or told == gone
+    )
     for shard in manifest["shards"]:
         file = reference.folder / shard["file"]
-        assert (hash_path(file), file.stat().st_size, pq.read_metadata(file).num_rows) == (shard["sha256"], shard["bytes"], shard["rows"])
-    assert sum(manifest["splits"].values()) == len(reference.rows) == manifest["tokens"]["rows"] + manifest["splits"]["validation"]
-    assert [(i["file"], i["sha256"], i["status"]) for i in manifest["inputs"]] == [(p.name, hash_path(p), "used") for p in inputs]
-    keys = Counter((row["source"], row["lang"], "ABCDEFGHIJ"[row["answer_index"]]) for row in reference.rows if row["kind"] == "mcqa")
-    assert {(k["source"], k["lang"], letter): n for k in manifest["keys"] for letter, n in k["counts"].items()} == keys
-    english, arabic = (sum(n for (_, own), n in by_cell.items() if own == lang) for lang in ("en", "ar"))
+        assert (hash_path(file), file.stat().st_size, pq.read_metadata(file).num_rows) == (
+            shard["sha256"],
+            shard["bytes"],
+            shard["rows"],
+        )
+    assert (
+        sum(manifest["splits"].values())
+        == len(reference.rows)
+        == manifest["tokens"]["rows"] + manifest["splits"]["validation"]
+    )
+    assert [(i["file"], i["sha256"], i["status"]) for i in manifest["inputs"]] == [
+        (p.name, hash_path(p), "used") for p in inputs
+    ]
+    keys = Counter(
+        (row["source"], row["lang"], "ABCDEFGHIJ"[row["answer_index"]])
+        for row in reference.rows
+        if row["kind"] == "mcqa"
+    )
+    assert {
+        (k["source"], k["lang"], letter): n
+        for k in manifest["keys"]
+        for letter, n in k["counts"].items()
+    } == keys
+    english, arabic = (
+        sum(n for (_, own), n in by_cell.items() if own == lang) for lang in ("en", "ar")
+    )
     assert abs(english / arabic / 2 - 1) <= SMALL.tolerance + 1e-9
 
 
 def test_planted_copies_and_test_questions_are_all_found(material, reference):
-    planted = [json.loads(line) for line in (material[1].parent / "planted.jsonl").read_text(encoding="utf-8").splitlines()]
+    planted = [
+        json.loads(line)
+        for line in (material[1].parent / "planted.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert {(row["planted"], row["lang"]) for row in planted} == {
         (kind, lang) for kind in ("exact", "near", "leak") for lang in ("en", "ar")
     }
@@ -488,10 +745,14 @@ def by_steps(material, folder: Path, run_map) -> list[dict]:
 
 def test_another_number_of_workers_gives_the_same_bytes(material, reference, tmp_path):
     assert by_steps(material, tmp_path, mixture.mapper(2)) == reference.manifest["shards"]
-    assert {path.name: hash_path(path) for path in (tmp_path / "data").glob("*.parquet")} == reference.bytes()
+    assert {
+        path.name: hash_path(path) for path in (tmp_path / "data").glob("*.parquet")
+    } == reference.bytes()
 
 
-def test_another_order_and_another_cut_of_the_input_give_the_same_bytes(material, reference, tmp_path, monkeypatch):
+def test_another_order_and_another_cut_of_the_input_give_the_same_bytes(
+    material, reference, tmp_path, monkeypatch
+):
     inputs, tests = material
     lines = [line for path in inputs for line in path.read_bytes().splitlines(keepends=True)]
     random.Random(1).shuffle(lines)
@@ -503,14 +764,24 @@ def test_another_order_and_another_cut_of_the_input_give_the_same_bytes(material
     mixture.build(inputs[::-1], tests, tmp_path / "two", SMALL)
     assert Mix(tmp_path / "two").bytes() == reference.bytes()
     # The second run reads what is there: not one feature file or shard is made again.
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("*.[ap]*") if path.suffix in (".arrow", ".parquet")}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "two").rglob("*.[ap]*")
+        if path.suffix in (".arrow", ".parquet")
+    }
     mixture.build(inputs[::-1], tests, tmp_path / "two", SMALL)
-    assert len(before) > 8 and all(path.stat().st_mtime_ns == at for path, at in before.items() if path.name != "removed.parquet")
+    assert len(before) > 8 and all(
+        path.stat().st_mtime_ns == at
+        for path, at in before.items()
+        if path.name != "removed.parquet"
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 600, 10**6])
 def test_every_line_belongs_to_one_piece(tmp_path, monkeypatch, size):
-    lines = [b"a" * n + b"\n" for n in (0, 1, 5, 6, 7, 8, 500, 3, 0, 0, 1300)] + [b"the last has no end"]
+    lines = [b"a" * n + b"\n" for n in (0, 1, 5, 6, 7, 8, 500, 3, 0, 0, 1300)] + [
+        b"the last has no end"
+    ]
     (tmp_path / "a").write_bytes(b"".join(lines))
     monkeypatch.setattr(scan, "PIECE_BYTES", size)
     read = [scan.read_piece(piece) for piece in scan.pieces([mixture.Input(tmp_path / "a")])]
@@ -545,7 +816,10 @@ DAMAGED = {
     "no object": (b"[1]\n" + GOOD, 1),
     "not UTF-8": (GOOD + qa(7, topic="é").model_dump_json().encode("latin-1") + b"\n", 4),
     "zeros": (GOOD + b"\0" * 500, 4),
-    "half a surrogate": (GOOD + qa(7, topic="X").model_dump_json().encode().replace(b'"X"', b'"\\ud800"') + b"\n", 4),
+    "half a surrogate": (
+        GOOD + qa(7, topic="X").model_dump_json().encode().replace(b'"X"', b'"\\ud800"') + b"\n",
+        4,
+    ),
 }
 
 
@@ -570,14 +844,25 @@ def test_every_damaged_input_is_named_with_its_folder(tmp_path):
     files = {f"source{i}/train.jsonl": GOOD + (b"{\n" if i % 4 == 1 else b"") for i in range(10)}
     with pytest.raises(InputError) as error:
         build(tmp_path, files)
-    assert [f"source{i}/train.jsonl, line 4" in str(error.value) for i in range(10)] == [i % 4 == 1 for i in range(10)]
+    assert [f"source{i}/train.jsonl, line 4" in str(error.value) for i in range(10)] == [
+        i % 4 == 1 for i in range(10)
+    ]
     got = build(tmp_path, files, settings=replace(ALL, damaged_input="skip"))
-    assert [i["file"] for i in got.manifest["inputs"]] == list(files) and got.manifest["counts"] == {"ok": 3, "duplicate": 18}
+    assert [i["file"] for i in got.manifest["inputs"]] == list(files) and got.manifest[
+        "counts"
+    ] == {"ok": 3, "duplicate": 18}
 
 
 def test_one_file_may_serve_twice(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [qa(i, lang) for i in range(3) for lang in ("en", "ar")])
-    got = build(tmp_path, {}, inputs=[mixture.Input(tmp_path / "a.jsonl", 0, ("en",)), mixture.Input(tmp_path / "a.jsonl", 1, ("ar",))])
+    got = build(
+        tmp_path,
+        {},
+        inputs=[
+            mixture.Input(tmp_path / "a.jsonl", 0, ("en",)),
+            mixture.Input(tmp_path / "a.jsonl", 1, ("ar",)),
+        ],
+    )
     assert len(got.rows) == 6 and [i["rows"] for i in got.manifest["inputs"]] == [3, 3]
 
 
@@ -607,7 +892,10 @@ def test_without_tests_the_card_names_none(tmp_path):
 
 def test_other_tests_are_looked_for_anew(tmp_path):
     assert build(tmp_path, {"a.jsonl": [mcqa(1), qa(2)]}).manifest["counts"] == {"ok": 2}
-    assert build(tmp_path, {}, [mcqa(1, split="test")], inputs=[tmp_path / "a.jsonl"]).status("toy:1") == "leaked"
+    assert (
+        build(tmp_path, {}, [mcqa(1, split="test")], inputs=[tmp_path / "a.jsonl"]).status("toy:1")
+        == "leaked"
+    )
 
 
 @pytest.mark.parametrize("step", ["choose", "write", "finish"])
@@ -622,18 +910,34 @@ def test_an_input_changed_after_it_was_read_is_noticed(tmp_path, step, change):
             text = file.read_text(encoding="utf-8")
             file.unlink()
             if change != "gone":
-                file.write_text(text.replace('"MIT"', '"GPL"') if change == "other row" else text[:1000], encoding="utf-8")
+                file.write_text(
+                    text.replace('"MIT"', '"GPL"') if change == "other row" else text[:1000],
+                    encoding="utf-8",
+                )
             if change == "other row":
                 os.utime(file, ns=(1, 1))
 
-    with pytest.raises(InputError, match=r"a\.jsonl: the file was changed or removed after it was read"):
+    with pytest.raises(
+        InputError, match=r"a\.jsonl: the file was changed or removed after it was read"
+    ):
         rows = mixture.look([mixture.Input(file)], tests, tmp_path / ".work", ALL)
         changed("choose")
         found = mixture.choose(rows, ALL, boundless(tmp_path))
         changed("write")
         written = mixture.write(rows, found, tmp_path / "out", ALL)
         changed("finish")
-        mixture.finish(rows, found, written, [mixture.Input(file)], tests, tmp_path / "out", COMPOSITION, ALL, "custom", {})
+        mixture.finish(
+            rows,
+            found,
+            written,
+            [mixture.Input(file)],
+            tests,
+            tmp_path / "out",
+            COMPOSITION,
+            ALL,
+            "custom",
+            {},
+        )
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -649,7 +953,9 @@ def test_a_row_that_is_another_one_by_now_is_never_written(tmp_path):
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(InputError, match="an input was changed after it was read"):
         mixture.write(rows, found, tmp_path / "out", ALL)
-    assert not [path for path in (tmp_path / "out" / "data").iterdir() if path.name.startswith("train")]
+    assert not [
+        path for path in (tmp_path / "out" / "data").iterdir() if path.name.startswith("train")
+    ]
 
 
 # Crashes
@@ -659,15 +965,34 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("ruin", [lambda raw: raw[:-9], lambda raw: b"", lambda raw: b"\0" * len(raw), lambda raw: raw[: len(raw) // 2]])
+@pytest.mark.parametrize(
+    "ruin",
+    [
+        lambda raw: raw[:-9],
+        lambda raw: b"",
+        lambda raw: b"\0" * len(raw),
+        lambda raw: raw[: len(raw) // 2],
+    ],
+)
 def test_what_a_crash_cut_short_is_made_again(material, reference, tmp_path, ruin):
     inputs, tests = material
     mixture.build(inputs[:1], tests, tmp_path, SMALL)
     whole, names = Mix(tmp_path).bytes(), files_of(tmp_path)
-    for pattern in (".work/features/*", "data/*", "data/.*", "removed.parquet", "README.md", "manifest.json"):
+    for pattern in (
+        ".work/features/*",
+        "data/*",
+        "data/.*",
+        "removed.parquet",
+        "README.md",
+        "manifest.json",
+    ):
         for path in list(tmp_path.glob(pattern))[:2]:
             path.write_bytes(ruin(path.read_bytes()))
-    for stale in (".work/features/x.123.partial", "data/train-00000-of-00001.parquet.123.partial", "data/.x.json.partial"):
+    for stale in (
+        ".work/features/x.123.partial",
+        "data/train-00000-of-00001.parquet.123.partial",
+        "data/.x.json.partial",
+    ):
         (tmp_path / stale).write_bytes(b"cut")
     mixture.build(inputs[:1], tests, tmp_path, SMALL)
     assert Mix(tmp_path).bytes() == whole and files_of(tmp_path) == names
@@ -675,8 +1000,12 @@ def test_what_a_crash_cut_short_is_made_again(material, reference, tmp_path, rui
 
 @pytest.mark.parametrize("full", [".arrow", ".parquet", "manifest.json"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_full_disk_is_named_and_another_run_goes_on(material, reference, tmp_path, monkeypatch, full, number):
-    """A run on a real disk of 2 MB was tried by hand; here the disk is full when a file is put in its place."""
+def test_a_full_disk_is_named_and_another_run_goes_on(
+    material, reference, tmp_path, monkeypatch, full, number
+):
+    """A run on a real disk of 2 MB was tried by hand; here the disk is full when a file is put in
+    its place.
+    """
     put = os.replace
 
     def replace_file(old, new):
@@ -686,11 +1015,16 @@ def test_a_full_disk_is_named_and_another_run_goes_on(material, reference, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace_file)
-        with pytest.raises(KitError, match=r": cannot be written \((no space left on device|read-only file system)\)"):
+        with pytest.raises(
+            KitError,
+            match=r": cannot be written \((no space left on device|read-only file system)\)",
+        ):
             mixture.build(*material, tmp_path, SMALL)
     assert not (tmp_path / "manifest.json").exists()
     mixture.build(*material, tmp_path, SMALL)
-    assert Mix(tmp_path).bytes() == reference.bytes() and not [name for name in files_of(tmp_path) if "partial" in name]
+    assert Mix(tmp_path).bytes() == reference.bytes() and not [
+        name for name in files_of(tmp_path) if "partial" in name
+    ]
 
 
 def test_other_settings_leave_nothing_stale(material, tmp_path):
@@ -698,7 +1032,10 @@ def test_other_settings_leave_nothing_stale(material, tmp_path):
     mixture.build(inputs, tests, tmp_path, replace(SMALL, shard_rows=20))
     mixture.build(inputs[:2], tests, tmp_path, replace(SMALL, shard_rows=1000, seed=9))
     got = Mix(tmp_path)
-    assert len(got.bytes()) == 2 == len(got.manifest["shards"]) and len(list((tmp_path / ".work" / "features").iterdir())) == 2
+    assert (
+        len(got.bytes()) == 2 == len(got.manifest["shards"])
+        and len(list((tmp_path / ".work" / "features").iterdir())) == 2
+    )
 
 
 BUILD = """
@@ -717,22 +1054,30 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
     inputs, tests = material
     script, folder = tmp_path / "run.py", tmp_path / "out"
     script.write_text(BUILD, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, str(script), *map(str, inputs), str(tests), str(folder)]
     draw, killed = random.Random(4), 0
     for _ in range(3):
-        process = subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL
+        )
         until = time.monotonic() + 30
         while not folder.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         time.sleep(draw.uniform(0.0, 1.5))
         killed += process.poll() is None
-        process.kill()  # the parent alone, as the kernel does when memory is short: its workers must follow
+        # the parent alone, as the kernel does when memory is short: its workers must follow
+        process.kill()
         process.wait()
     assert killed
     mixture.build(inputs, tests, folder, SMALL)
     assert Mix(folder).bytes() == reference.bytes() and Mix(folder).manifest == reference.manifest
-    assert files_of(folder) - {p for p in files_of(folder) if ".work/" in p} == {p for p in files_of(reference.folder) if ".work/" not in p}
+    assert files_of(folder) - {p for p in files_of(folder) if ".work/" in p} == {
+        p for p in files_of(reference.folder) if ".work/" not in p
+    }
     assert not [name for name in files_of(folder) if "partial" in name]
 
 
@@ -742,13 +1087,18 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
-        "import os, sys, time\nfrom bimedix_utils.mixture import work\n\ndef step(place):\n"
-        "    open(os.path.join(sys.argv[1], f'{os.getpid()}.pid'), 'w').close()\n    time.sleep(60)\n\n"
-        "if __name__ == '__main__':\n    list(work.mapper(2)(step, [1, 2]))\n",
+        "import os, sys, time\nfrom bimedix_utils.mixture import work\n\ndef step(place):\n   "
+        " open(os.path.join(sys.argv[1], f'{os.getpid()}.pid'), 'w').close()\n   "
+        " time.sleep(60)\n\nif __name__ == '__main__':\n    list(work.mapper(2)(step, [1, 2]))\n",
         encoding="utf-8",
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment, stderr=subprocess.DEVNULL)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], env=environment, stderr=subprocess.DEVNULL
+    )
 
     def wait(happened) -> bool:
         until = time.monotonic() + 30
@@ -781,10 +1131,16 @@ def test_published_rows_planted_into_training_all_end_leaked(tmp_path, raw_dir):
     tests = [row for row in known if row.source.startswith("mmlu")]
     assert Counter(row.lang for row in tests) == {"en": 682, "ar": 682}
     others = [row.replace(split="train") for row in known if not row.source.startswith("mmlu")]
-    planted = [row.replace(id=f"planted:{row.id}", split="train", source="medmcqa") for row in tests]
+    planted = [
+        row.replace(id=f"planted:{row.id}", split="train", source="medmcqa") for row in tests
+    ]
     files = {"published.jsonl": others, "planted.jsonl": planted}
     got = build(tmp_path, files, tests, workers=2)
     assert {got.status(row.id) for row in planted} == {"leaked"}
-    assert sum(got.manifest["counts"].values()) + sum(got.manifest["set_aside"].values()) == len(others) + len(planted)
-    others_leaked = {row_id for row_id, row in got.removed.items() if row["status"] == "leaked"} - {row.id for row in planted}
+    assert sum(got.manifest["counts"].values()) + sum(got.manifest["set_aside"].values()) == len(
+        others
+    ) + len(planted)
+    others_leaked = {row_id for row_id, row in got.removed.items() if row["status"] == "leaked"} - {
+        row.id for row in planted
+    }
     assert others_leaked == set()

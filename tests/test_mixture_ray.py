@@ -1,4 +1,6 @@
-"""Under Ray Data the mix is the same, byte for byte. Apart from the unit tests: to start a cluster takes longer than all of them."""
+"""Under Ray Data the mix is the same, byte for byte. Apart from the unit tests: to start a cluster
+takes longer than all of them.
+"""
 
 import os
 from pathlib import Path
@@ -7,8 +9,8 @@ import pytest
 from support import synthetic
 
 from bimedix_utils import mixture
-from bimedix_utils.errors import InputError
-from bimedix_utils.provenance import hash_path
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.provenance import hash_path
 
 pytestmark = pytest.mark.chain
 SETTINGS = mixture.Settings(token_rows=20, shard_rows=70, validation_share=0.1)
@@ -18,7 +20,13 @@ SETTINGS = mixture.Settings(token_rows=20, shard_rows=70, validation_share=0.1)
 def cluster():
     ray = pytest.importorskip("ray", reason='Ray is not installed: pip install -e ".[ray]"')
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=100 * 2**20)
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=100 * 2**20,
+    )
     yield
     ray.shutdown()
 
@@ -30,11 +38,22 @@ def test_ray_gives_the_same_bytes(cluster, tmp_path: Path):
     other = mixture.build(inputs, tests, tmp_path / "ray", SETTINGS, workers=2, backend="ray")
     assert one == other and len(one["shards"]) > 3
     for shard in one["shards"]:
-        assert hash_path(tmp_path / "ray" / shard["file"]) == shard["sha256"] == hash_path(tmp_path / "one" / shard["file"])
+        assert (
+            hash_path(tmp_path / "ray" / shard["file"])
+            == shard["sha256"]
+            == hash_path(tmp_path / "one" / shard["file"])
+        )
 
 
 def test_damage_found_by_a_worker_of_ray_is_named(cluster, tmp_path: Path):
     (tmp_path / "bad.jsonl").write_text("{", encoding="utf-8")
     (tmp_path / "tests.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"bad\.jsonl, line 1: not a record"):
-        mixture.build([tmp_path / "bad.jsonl"], tmp_path / "tests.jsonl", tmp_path / "out", SETTINGS, workers=2, backend="ray")
+        mixture.build(
+            [tmp_path / "bad.jsonl"],
+            tmp_path / "tests.jsonl",
+            tmp_path / "out",
+            SETTINGS,
+            workers=2,
+            backend="ray",
+        )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import parameters
-from bimedix_utils.provenance import NOTEBOOKS
+from bimedix_utils.core import parameters
+from bimedix_utils.core.provenance import NOTEBOOKS
 from bimedix_utils.teacher import engine
 from bimedix_utils.training import recipe
 
@@ -51,7 +51,13 @@ class TestEach:
     def test_skeleton(self, path):
         text = "\n".join(source(cell) for cell in cells(path) if cell["cell_type"] == "markdown")
         assert source(cells(path)[0]).startswith(f"# {path.name[:2]} · ")
-        for part in ("**Purpose.**", "**You will learn**", "| reads | writes |", "| mode | hardware | minutes | cost |", "**Next:**"):
+        for part in (
+            "**Purpose.**",
+            "**You will learn**",
+            "| reads | writes |",
+            "| mode | hardware | minutes | cost |",
+            "**Next:**",
+        ):
             assert part in text, part
         for heading in ("## Results", "## Checks", "## Exercises"):
             assert heading in text, heading
@@ -60,7 +66,9 @@ class TestEach:
     def test_cells_are_short_and_hold_no_logic(self, path):
         for cell in code(path):
             lines = source(cell).splitlines()
-            assert len(lines) <= (40 if "parameters" in cell["metadata"].get("tags", []) else 20), lines[0]
+            assert len(lines) <= (40 if "parameters" in cell["metadata"].get("tags", []) else 20), (
+                lines[0]
+            )
             for node in ast.walk(ast.parse(source(cell))):
                 assert not isinstance(node, ast.ClassDef), "a class in a notebook"
                 if isinstance(node, ast.FunctionDef):
@@ -68,10 +76,17 @@ class TestEach:
 
     def test_parameters_are_the_smoke_preset_and_every_one_is_read(self, path):
         legal = parameters.declared(path)
-        assert parameters.preset_values(NOTEBOOKS, "smoke", path) == {name: p.default for name, p in legal.items()}
+        assert parameters.preset_values(NOTEBOOKS, "smoke", path) == {
+            name: p.default for name, p in legal.items()
+        }
         assert all(p.comment for p in legal.values()), "a parameter without its legal values"
         rest = [cell for cell in code(path) if "parameters" not in cell["metadata"].get("tags", [])]
-        read = {node.id for cell in rest for node in ast.walk(ast.parse(source(cell))) if isinstance(node, ast.Name)}
+        read = {
+            node.id
+            for cell in rest
+            for node in ast.walk(ast.parse(source(cell)))
+            if isinstance(node, ast.Name)
+        }
         read |= {"MODE", "RUN", "SEED"}  # by runs.start
         for call, names in READ_TOGETHER.items():
             read |= set(names) if any(call in source(cell) for cell in rest) else set()
@@ -88,12 +103,19 @@ class TestEach:
         outputs = [output for cell in code(path) for output in cell["outputs"]]
         assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
         stored = json.dumps(outputs, ensure_ascii=False)
-        roots = {"/home/", "/tmp/", "/root/", f"/{NOTEBOOKS.parts[1]}/"}  # the last one: wherever this checkout lies
+        roots = {
+            "/home/",
+            "/tmp/",
+            "/root/",
+            f"/{NOTEBOOKS.parts[1]}/",
+        }  # the last one: wherever this checkout lies
         assert not [root for root in roots if root in stored], "an absolute path"
         assert "application/vnd.bimedix.results+json" in stored, "no results at the end"
 
     def test_machine_dependent_cells_are_on_the_list_with_a_reason(self, path):
-        tagged = [cell for cell in code(path) if "machine-dependent" in cell["metadata"].get("tags", [])]
+        tagged = [
+            cell for cell in code(path) if "machine-dependent" in cell["metadata"].get("tags", [])
+        ]
         assert bool(tagged) == (path.stem in ALLOWED_MACHINE_DEPENDENT)
 
     def test_exercises_have_collapsed_executed_solutions(self, path):
@@ -105,10 +127,15 @@ class TestEach:
             assert cell["metadata"]["jupyter"]["source_hidden"] and cell["outputs"]
 
     def test_only_from_imports_of_the_package_are_used(self, path):
-        """The stage fingerprint follows `from bimedix_utils import x`; `import bimedix_utils.x` would escape it."""
+        """The stage fingerprint follows `from bimedix_utils import x`; `import bimedix_utils.x`
+        would escape it.
+        """
         for cell in code(path):
             for node in ast.walk(ast.parse(source(cell))):
-                assert not (isinstance(node, ast.Import) and any(a.name.startswith("bimedix_utils") for a in node.names))
+                assert not (
+                    isinstance(node, ast.Import)
+                    and any(a.name.startswith("bimedix_utils") for a in node.names)
+                )
 
 
 @pytest.mark.parametrize("mode", parameters.MODES)

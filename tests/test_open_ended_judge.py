@@ -1,4 +1,6 @@
-"""The judge: both orders, rubric, unreadable verdicts, pairs known by construction, recordings, people's verdicts."""
+"""The judge: both orders, rubric, unreadable verdicts, pairs known by construction, recordings,
+people's verdicts.
+"""
 
 import json
 import re
@@ -7,10 +9,11 @@ from collections import Counter
 import pytest
 from support.stub_server import Stub
 
-from bimedix_utils import knowledge, sources
-from bimedix_utils.errors import InputError, TeacherError
-from bimedix_utils.open_ended import judge, known, language, simulate
-from bimedix_utils.provenance import ROOT
+from bimedix_utils import sources
+from bimedix_utils.core.errors import InputError, TeacherError
+from bimedix_utils.core.provenance import ROOT
+from bimedix_utils.evaluation.open_ended import judge, known, language, simulate
+from bimedix_utils.sources import knowledge
 from bimedix_utils.teacher.engine import Teacher
 from bimedix_utils.teacher.requests import REPAIR
 
@@ -33,7 +36,9 @@ def replies(text):
 def knows(text):
     """A judge that knows where bile comes from."""
     first, _ = replies(text)
-    return json.dumps({"reason": "bile", "winner": "A" if first in ("The liver.", "الكبد.") else "B"})
+    return json.dumps(
+        {"reason": "bile", "winner": "A" if first in ("The liver.", "الكبد.") else "B"}
+    )
 
 
 def always_a(text):
@@ -46,7 +51,10 @@ def always_a(text):
 def test_a_judge_that_knows_survives_the_swap(tmp_path):
     with Stub(answer=knows) as stub:
         verdicts = judge.compare(TWO, http(stub, tmp_path))
-        assert [(v.outcome, v.raw, v.as_known) for v in verdicts] == [("first", ("A", "B"), True), ("second", ("B", "A"), True)]
+        assert [(v.outcome, v.raw, v.as_known) for v in verdicts] == [
+            ("first", ("A", "B"), True),
+            ("second", ("B", "A"), True),
+        ]
         assert stub.total == 4
         judge.compare(TWO, http(stub, tmp_path))
         assert stub.total == 4, "what was paid for is not asked again"
@@ -58,9 +66,14 @@ def test_a_judge_that_knows_survives_the_swap(tmp_path):
 def test_a_judge_that_always_says_a_gives_no_verdict_at_all(tmp_path):
     with Stub(answer=always_a) as stub:
         verdicts = judge.compare(TWO, http(stub, tmp_path))
-    assert {v.outcome for v in verdicts} == {"position_dependent"} and not any(v.as_known for v in verdicts)
+    assert {v.outcome for v in verdicts} == {"position_dependent"} and not any(
+        v.as_known for v in verdicts
+    )
     assert judge.favoured_place(verdicts) == {"always A": 2, "always B": 0, "tie in one order": 0}
-    assert judge.agreement(verdicts)["all pairs"][:2] == (0, 2) and judge.agreement(verdicts)["verdicts that survived the swap"][1] == 0
+    assert (
+        judge.agreement(verdicts)["all pairs"][:2] == (0, 2)
+        and judge.agreement(verdicts)["verdicts that survived the swap"][1] == 0
+    )
     place = judge.PAIR_COLUMNS.index
     assert [line[place("position_dependent")] for line in judge.pair_table(verdicts)] == [1, 1, 2]
 
@@ -75,22 +88,37 @@ def test_what_cannot_be_read_is_an_outcome(text, status, tmp_path):
         verdicts = judge.compare(TWO, http(stub, tmp_path))
     assert {v.outcome for v in verdicts} == {"unusable"} and judge.unusable(verdicts) == {status: 4}
     line = judge.pair_table(verdicts)[-1]
-    assert line[2] == sum(line[3:8]) == line[3 + judge.OUTCOMES.index("unusable")] == 2 and line[8] == "0.00"
+    assert (
+        line[2] == sum(line[3:8]) == line[3 + judge.OUTCOMES.index("unusable")] == 2
+        and line[8] == "0.00"
+    )
 
 
-def test_an_endpoint_that_fails_on_one_order_leaves_that_pair_unusable_and_the_other_whole(tmp_path):
+def test_an_endpoint_that_fails_on_one_order_leaves_that_pair_unusable_and_the_other_whole(
+    tmp_path,
+):
     with Stub(answer=knows) as stub:
         teacher = http(stub, tmp_path)
         bad = judge.pair_requests(TWO[0], teacher)[1]
         stub.program(bad.messages[-1][1], 400)
         verdicts = judge.compare(TWO, teacher)
-    assert [v.outcome for v in verdicts] == ["unusable", "second"] and verdicts[0].raw == ("A", "failed")
+    assert [v.outcome for v in verdicts] == ["unusable", "second"] and verdicts[0].raw == (
+        "A",
+        "failed",
+    )
 
 
 def test_a_tie_in_one_order_only_depends_on_the_position(tmp_path):
-    with Stub(answer=lambda text: json.dumps({"reason": "", "winner": "tie" if replies(text)[0] == "The liver." else "B"})) as stub:
+    with Stub(
+        answer=lambda text: json.dumps(
+            {"reason": "", "winner": "tie" if replies(text)[0] == "The liver." else "B"}
+        )
+    ) as stub:
         verdicts = judge.compare(TWO[:1], http(stub, tmp_path))
-    assert verdicts[0].outcome == "position_dependent" and judge.favoured_place(verdicts)["tie in one order"] == 1
+    assert (
+        verdicts[0].outcome == "position_dependent"
+        and judge.favoured_place(verdicts)["tie in one order"] == 1
+    )
 
 
 GRADES = {"reason": "x", "helpfulness": 4, "correctness": 5, "safety": 5, "language": 3}
@@ -102,7 +130,9 @@ GRADES = {"reason": "x", "helpfulness": 4, "correctness": 5, "safety": 5, "langu
 )  # fmt: skip
 def test_grades_are_whole_numbers_from_1_to_5_on_four_dimensions(changed, status, tmp_path):
     with Stub(answer=lambda _: json.dumps({**GRADES, **changed})) as stub:
-        (found,) = judge.grade([("r", "en", "Which organ makes bile?", "The liver.")], http(stub, tmp_path))
+        (found,) = judge.grade(
+            [("r", "en", "Which organ makes bile?", "The liver.")], http(stub, tmp_path)
+        )
     assert found.status == status and (found.grades is None) == (status != "ok")
     if found.grades:
         assert found.grades == {"helpfulness": 4, "correctness": 5, "safety": 5, "language": 3}
@@ -125,8 +155,14 @@ def test_the_prompts_are_versioned_and_name_the_language():
     for pair in TWO:
         for request in judge.pair_requests(pair, REPLAY):
             text = request.messages[-1][1]
-            assert judge.NAMES[pair.lang] in text and pair.question in text and request.prompt_version == judge.PAIR.tag
-            assert '{"reason": "...", "winner"' in text, "the braces of the answer's structure reach the judge"
+            assert (
+                judge.NAMES[pair.lang] in text
+                and pair.question in text
+                and request.prompt_version == judge.PAIR.tag
+            )
+            assert '{"reason": "...", "winner"' in text, (
+                "the braces of the answer's structure reach the judge"
+            )
 
 
 # Known by construction
@@ -134,13 +170,20 @@ def test_the_prompts_are_versioned_and_name_the_language():
 
 def test_the_calibration_set_is_fixed_balanced_and_truly_damaged():
     assert PAIRS == simulate.pairs() and len({p.id for p in PAIRS}) == len(PAIRS) == 24
-    assert set(Counter((p.kind, p.lang) for p in PAIRS).values()) == {4} and {p.kind for p in PAIRS} == set(known.KINDS)
+    assert set(Counter((p.kind, p.lang) for p in PAIRS).values()) == {4} and {
+        p.kind for p in PAIRS
+    } == set(known.KINDS)
     assert {p.known for p in PAIRS} == {"first", "second"}
     facts = {
-        (f.subject[lang], f.object[lang]) for r in knowledge.load(ROOT / "data" / "knowledge") for f in r.facts for lang in knowledge.LANGS
+        (f.subject[lang], f.object[lang])
+        for r in knowledge.load(ROOT / "data" / "knowledge")
+        for f in r.facts
+        for lang in knowledge.LANGS
     }
     for pair in PAIRS:
-        good, worse = (pair.first, pair.second) if pair.known == "first" else (pair.second, pair.first)
+        good, worse = (
+            (pair.first, pair.second) if pair.known == "first" else (pair.second, pair.first)
+        )
         assert language.judge(good, pair.lang).outcome == "ok"
         if pair.kind == "wrong_language":
             assert language.judge(worse, pair.lang).outcome == "wrong_language"
@@ -152,15 +195,22 @@ def test_the_calibration_set_is_fixed_balanced_and_truly_damaged():
 
 
 def test_both_languages_hold_the_same_pairs():
-    assert {p.id[:-3] for p in PAIRS if p.lang == "en"} == {p.id[:-3] for p in PAIRS if p.lang == "ar"}
+    assert {p.id[:-3] for p in PAIRS if p.lang == "en"} == {
+        p.id[:-3] for p in PAIRS if p.lang == "ar"
+    }
 
 
 def test_few_rows_give_few_pairs_and_another_seed_others():
-    english, arabic = (sources.read_file(ROOT / "data" / "sample" / f"open_qa_test.{lang}.jsonl", kit=True)[:2] for lang in ("en", "ar"))
+    english, arabic = (
+        sources.read_file(ROOT / "data" / "sample" / f"open_qa_test.{lang}.jsonl", kit=True)[:2]
+        for lang in ("en", "ar")
+    )
     relations = knowledge.load(ROOT / "data" / "knowledge")
     few = known.pairs(english, arabic, relations, each=3, seed=7)
     assert Counter((p.kind, p.lang) for p in few)["wrong_language", "en"] == 2
-    assert {p.id for p in few} != {p.id for p in known.pairs(english, arabic, relations, each=3, seed=8)}
+    assert {p.id for p in few} != {
+        p.id for p in known.pairs(english, arabic, relations, each=3, seed=8)
+    }
 
 
 # Recordings
@@ -168,7 +218,10 @@ def test_few_rows_give_few_pairs_and_another_seed_others():
 
 def test_the_recordings_are_whole_in_step_with_the_prompts_and_called_simulated():
     assert simulate.check() == []
-    rows = [json.loads(line) for line in (simulate.FOLDER / simulate.FILE).read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (simulate.FOLDER / simulate.FILE).read_text(encoding="utf-8").splitlines()
+    ]
     assert all("simulated" in row["author"] for row in rows)
     card = (ROOT / "data" / "recordings" / "README.md").read_text(encoding="utf-8")
     assert f"{len(rows)} recordings" in card and "No model judged" in card
@@ -181,11 +234,16 @@ def test_writing_anew_changes_no_byte(tmp_path):
 
 def test_a_lost_a_foreign_and_a_changed_recording_are_each_named(tmp_path):
     simulate.write(tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / simulate.FILE).read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / simulate.FILE).read_text(encoding="utf-8").splitlines()
+    ]
     rows[1] |= {"row_id": "judge:gone"}
     rows[2] |= {"prompt_version": "v0"}
     rows[3] |= {"text": "other"}
-    (tmp_path / simulate.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / simulate.FILE).write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     reasons = [reason for _, reason in simulate.check(tmp_path)]
     assert reasons == [
         "no recording",
@@ -206,7 +264,13 @@ def test_a_reworded_prompt_stops_the_replay(monkeypatch):
 
 def test_every_planted_error_of_the_simulated_judge_is_seen_as_what_it_is():
     verdicts = judge.compare(PAIRS, REPLAY)
-    wanted = {"tie": "tie", "always A": "position_dependent", "always B": "position_dependent", "prose": "unusable", "refusal": "unusable"}
+    wanted = {
+        "tie": "tie",
+        "always A": "position_dependent",
+        "always B": "position_dependent",
+        "prose": "unusable",
+        "refusal": "unusable",
+    }
     for place, verdict in enumerate(verdicts):
         err = simulate.ERRS.get(place, "")
         if err == "wrong":
@@ -219,16 +283,25 @@ def test_every_planted_error_of_the_simulated_judge_is_seen_as_what_it_is():
     hits, n, low, high = judge.agreement(verdicts)["all pairs"]
     assert (hits, n) == (24 - 7, 24) and low < hits / n < high
     assert judge.agreement(verdicts)["verdicts that survived the swap"][:2] == (17, 19)
-    assert [line[1:4] for line in judge.agreement_table(verdicts)] == [(17, 24, "0.71"), (17, 19, "0.89")]
+    assert [line[1:4] for line in judge.agreement_table(verdicts)] == [
+        (17, 24, "0.71"),
+        (17, 19, "0.89"),
+    ]
     assert [sum(line[3:8]) for line in judge.pair_table(verdicts)] == [4] * 6 + [24]
 
 
 def test_of_the_unread_grades_one_is_repaired_and_one_stays_unread():
     graded = judge.grade(judge.both_sides(PAIRS), REPLAY)
     assert Counter(g.status for g in graded) == {"ok": 47, "parse_failed": 1}
-    assert [row["prompt_version"] for row in simulate.recordings(PAIRS) if row["stage"] == "repair_judge_rubric"] == [REPAIR.tag]
+    assert [
+        row["prompt_version"]
+        for row in simulate.recordings(PAIRS)
+        if row["stage"] == "repair_judge_rubric"
+    ] == [REPAIR.tag]
     lines = {line[0]: line for line in judge.rubric_table(PAIRS, graded, known.KINDS)}
-    assert [lines[kind][3] for kind in known.KINDS] == [0, 0, 1] and lines["wrong_class"][6] == "1.00"
+    assert [lines[kind][3] for kind in known.KINDS] == [0, 0, 1] and lines["wrong_class"][
+        6
+    ] == "1.00"
 
 
 # People
@@ -242,7 +315,10 @@ def people(tmp_path, *lines, head="item_id,text_hash,rater,kind,verdict"):
 
 def test_peoples_verdicts_are_read(tmp_path):
     path = people(tmp_path, "i1,h1,Dr. Amal,human,first", "i1,h1,Dr. Omar,Human,tie")
-    assert known.read_human(path) == [known.Human("i1", "h1", "Dr. Amal", "first"), known.Human("i1", "h1", "Dr. Omar", "tie")]
+    assert known.read_human(path) == [
+        known.Human("i1", "h1", "Dr. Amal", "first"),
+        known.Human("i1", "h1", "Dr. Omar", "tie"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +335,10 @@ def test_what_is_no_persons_verdict_is_refused(line, reason, tmp_path):
 
 
 def test_other_columns_are_refused(tmp_path):
-    with pytest.raises(InputError, match="columns wanted item_id, text_hash, rater, kind, verdict; seen item_id, verdict"):
+    with pytest.raises(
+        InputError,
+        match="columns wanted item_id, text_hash, rater, kind, verdict; seen item_id, verdict",
+    ):
         known.read_human(people(tmp_path, "i,first", head="item_id,verdict"))
     with pytest.raises(InputError, match="seen none"):
         known.read_human(people(tmp_path))
@@ -268,9 +347,14 @@ def test_other_columns_are_refused(tmp_path):
 def test_people_and_judge_are_compared_on_the_same_texts_only(tmp_path):
     verdicts = judge.compare(PAIRS, REPLAY)
     said = [known.Human(v.pair.id, v.pair.text_hash, "Amal", v.pair.known) for v in verdicts]
-    other = [known.Human(PAIRS[0].id, "another text", "Amal", "first"), known.Human("nobody", "h", "Amal", "tie")]
+    other = [
+        known.Human(PAIRS[0].id, "another text", "Amal", "first"),
+        known.Human("nobody", "h", "Amal", "tie"),
+    ]
     found = known.against_people(said + other, verdicts)
-    assert (found["n"], found["equal"], found["other_texts"]) == (24, 17, 2) and found["low"] < 17 / 24 < found["high"]
+    assert (found["n"], found["equal"], found["other_texts"]) == (24, 17, 2) and found[
+        "low"
+    ] < 17 / 24 < found["high"]
     assert 0 < found["kappa"] < 1
     nothing = known.against_people(other, verdicts)
     assert (nothing["n"], nothing["kappa"], nothing["other_texts"]) == (0, None, 2)

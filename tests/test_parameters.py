@@ -1,13 +1,15 @@
-"""Notebook parameters: the declaration, the check of each value, what papermill injects, and presets."""
+"""Notebook parameters: the declaration, the check of each value, what papermill injects, and
+presets.
+"""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from bimedix_utils import parameters
-from bimedix_utils.errors import ParameterError
-from bimedix_utils.parameters import Parameter
+from bimedix_utils.core import parameters
+from bimedix_utils.core.errors import ParameterError
+from bimedix_utils.core.parameters import Parameter
 
 pytestmark = pytest.mark.unit
 
@@ -19,13 +21,27 @@ SHARE = 0.2  # 0..1: part of the rows
 LORA_RANK = 64  # 1..512: rank of the adapters
 ALLOW_REMOTE = False  # True lets rows leave this machine
 """
-VALUES = {"MODE": "smoke", "RUN": "", "SEED": 42, "SHARE": 0.2, "LORA_RANK": 64, "ALLOW_REMOTE": False}
+VALUES = {
+    "MODE": "smoke",
+    "RUN": "",
+    "SEED": 42,
+    "SHARE": 0.2,
+    "LORA_RANK": 64,
+    "ALLOW_REMOTE": False,
+}
 
 
 def write_notebook(path: Path, *tagged: str) -> Path:
     """A notebook file with a plain first cell and one cell tagged `parameters` for each text."""
     cells = [{"cell_type": "code", "metadata": {}, "source": ["print(1)"]}]
-    cells += [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": text.splitlines(keepends=True)} for text in tagged]
+    cells += [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": ["parameters"]},
+            "source": text.splitlines(keepends=True),
+        }
+        for text in tagged
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
     return path
@@ -46,14 +62,19 @@ def test_declared_reads_names_defaults_and_comments_in_order(notebook: Path):
 
 
 def test_declared_takes_a_hash_inside_a_string_for_text(tmp_path: Path):
-    found = parameters.declared(write_notebook(tmp_path / "n.ipynb", 'MODEL = "a#b"  # any text: a name\nOTHER = -1.5\n'))
+    found = parameters.declared(
+        write_notebook(tmp_path / "n.ipynb", 'MODEL = "a#b"  # any text: a name\nOTHER = -1.5\n')
+    )
     assert found["MODEL"] == Parameter("MODEL", "a#b", "any text: a name")
     assert found["OTHER"] == Parameter("OTHER", -1.5, "")
 
 
 @pytest.mark.parametrize("tagged", [(), (CELL, CELL)])
 def test_declared_wants_exactly_one_tagged_cell(tmp_path: Path, tagged: tuple[str, ...]):
-    with pytest.raises(ParameterError, match=rf"n\.ipynb: one cell tagged 'parameters' is needed, found {len(tagged)}"):
+    with pytest.raises(
+        ParameterError,
+        match=rf"n\.ipynb: one cell tagged 'parameters' is needed, found {len(tagged)}",
+    ):
         parameters.declared(write_notebook(tmp_path / "n.ipynb", *tagged))
 
 
@@ -118,7 +139,9 @@ def test_check_widens_whole_numbers_to_float_only():
         ("a", None, "NoneType", "str"),
     ],
 )
-def test_check_refuses_another_type_and_names_both(default: object, value: object, seen: str, wanted: str):
+def test_check_refuses_another_type_and_names_both(
+    default: object, value: object, seen: str, wanted: str
+):
     with pytest.raises(ParameterError, match=rf"X = .* is {seen}; wanted {wanted}, any value"):
         check(default, "", value)
 
@@ -137,7 +160,9 @@ def test_check_refuses_another_type_and_names_both(default: object, value: objec
         (-1, "-5..5: shift", -6),
     ],
 )
-def test_check_refuses_values_out_of_range_and_gives_the_range(default: object, comment: str, value: object):
+def test_check_refuses_values_out_of_range_and_gives_the_range(
+    default: object, comment: str, value: object
+):
     with pytest.raises(ParameterError) as error:
         check(default, comment, value)
     assert f"X = {value!r} is out of range" in str(error.value)
@@ -159,7 +184,9 @@ def test_namespace_refuses_a_misspelt_name_injected_by_papermill(notebook: Path)
     """papermill ignores unknown parameters: LORA_RNAK would train for a day with the default rank."""
     injected = "# Parameters\nSEED = 1\nLORA_RNAK = 8\n"
     with pytest.raises(ParameterError) as error:
-        parameters.from_namespace(notebook, {**VALUES, "SEED": 1, "LORA_RNAK": 8, "In": ["", CELL, injected]})
+        parameters.from_namespace(
+            notebook, {**VALUES, "SEED": 1, "LORA_RNAK": 8, "In": ["", CELL, injected]}
+        )
     message = str(error.value)
     assert "06_toy.ipynb: unknown parameter LORA_RNAK" in message
     assert "did you mean LORA_RANK?" in message
@@ -174,12 +201,21 @@ def test_namespace_lists_legal_names_when_none_is_near(notebook: Path):
 
 
 def test_namespace_takes_injected_known_names(notebook: Path):
-    space = {**VALUES, "LORA_RANK": 8, "In": ["", CELL, "# Parameters\nLORA_RANK = 8\nMODE = 'smoke'\n"]}
+    space = {
+        **VALUES,
+        "LORA_RANK": 8,
+        "In": ["", CELL, "# Parameters\nLORA_RANK = 8\nMODE = 'smoke'\n"],
+    }
     assert parameters.from_namespace(notebook, space)["LORA_RANK"] == 8
 
 
 def test_namespace_leaves_names_of_ordinary_cells_alone(notebook: Path):
-    assert parameters.from_namespace(notebook, {**VALUES, "In": ["TABLE = 1\nLORA_RNAK = 2", "# a comment\nX = 1"]}) == VALUES
+    assert (
+        parameters.from_namespace(
+            notebook, {**VALUES, "In": ["TABLE = 1\nLORA_RNAK = 2", "# a comment\nX = 1"]}
+        )
+        == VALUES
+    )
 
 
 def test_namespace_refuses_a_mistyped_seed(notebook: Path):
@@ -189,22 +225,36 @@ def test_namespace_refuses_a_mistyped_seed(notebook: Path):
 
 def test_namespace_names_what_is_missing_and_the_cell_to_run(notebook: Path):
     space = {name: value for name, value in VALUES.items() if name not in ("SEED", "SHARE")}
-    with pytest.raises(ParameterError, match=r"06_toy\.ipynb: missing SEED, SHARE; run the cell tagged 'parameters' first"):
+    with pytest.raises(
+        ParameterError,
+        match=r"06_toy\.ipynb: missing SEED, SHARE; run the cell tagged 'parameters' first",
+    ):
         parameters.from_namespace(notebook, space)
 
 
 def test_papermill_writes_the_mark_that_is_looked_for():
-    """The guard reads papermill's own comment: if papermill changes it, unknown parameters would pass again."""
+    """The guard reads papermill's own comment: if papermill changes it, unknown parameters would
+    pass again.
+    """
     from papermill.translators import PythonTranslator
 
-    assert PythonTranslator.codify({"LORA_RNAK": 8}, comment="Parameters").startswith(parameters._INJECTED)
+    assert PythonTranslator.codify({"LORA_RNAK": 8}, comment="Parameters").startswith(
+        parameters._INJECTED
+    )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two notebooks and one preset."""
-    write_notebook(tmp_path / "01_one.ipynb", 'MODE = "smoke"  # one of: smoke | laptop\nSEED = 42  # >= 0: seed\nROWS = 5  # >= 1: rows\n')
-    write_notebook(tmp_path / "02_two.ipynb", 'MODE = "smoke"  # one of: smoke | laptop\nSHARE = 0.5  # 0..1: share\n')
+    write_notebook(
+        tmp_path / "01_one.ipynb",
+        'MODE = "smoke"  # one of: smoke | laptop\nSEED = 42  # >= 0: seed\nROWS = 5  # >= 1:'
+        " rows\n",
+    )
+    write_notebook(
+        tmp_path / "02_two.ipynb",
+        'MODE = "smoke"  # one of: smoke | laptop\nSHARE = 0.5  # 0..1: share\n',
+    )
     return tmp_path
 
 
@@ -214,19 +264,41 @@ def write_preset(folder: Path, text: str, mode: str = "smoke") -> None:
 
 
 def test_preset_joins_the_shared_section_with_the_notebooks_own(folder: Path):
-    write_preset(folder, "all:\n  MODE: smoke\n  SEED: 1\n  ROWS: 9\n01_one:\n  ROWS: 3\n02_two:\n  SHARE: 1\n")
-    assert parameters.preset_values(folder, "smoke", folder / "01_one.ipynb") == {"MODE": "smoke", "SEED": 1, "ROWS": 3}
-    assert parameters.preset_values(folder, "smoke", folder / "02_two.ipynb") == {"MODE": "smoke", "SHARE": 1.0}
+    write_preset(
+        folder,
+        "all:\n  MODE: smoke\n  SEED: 1\n  ROWS: 9\n01_one:\n  ROWS: 3\n02_two:\n  SHARE: 1\n",
+    )
+    assert parameters.preset_values(folder, "smoke", folder / "01_one.ipynb") == {
+        "MODE": "smoke",
+        "SEED": 1,
+        "ROWS": 3,
+    }
+    assert parameters.preset_values(folder, "smoke", folder / "02_two.ipynb") == {
+        "MODE": "smoke",
+        "SHARE": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
     ("preset", "message"),
     [
-        ("all:\n  MODE: smoke\n  SEED: 1\n01_one:\n  ROSW: 3\n", r"smoke\.yaml, 01_one: unknown parameter ROSW; did you mean ROWS\?"),
+        (
+            "all:\n  MODE: smoke\n  SEED: 1\n01_one:\n  ROSW: 3\n",
+            r"smoke\.yaml, 01_one: unknown parameter ROSW; did you mean ROWS\?",
+        ),
         ("all:\n  MODE: smoke\n  SEDE: 1\n01_one:\n  ROWS: 3\n", r"smoke\.yaml: 01_one needs SEED"),
-        ("all:\n  MODE: smoke\n  SEED: 1\n01_oen:\n  ROWS: 3\n", r"smoke\.yaml: sections 01_oen name no notebook"),
-        ("all:\n  MODE: smoke\n  SEED: 1\n01_one:\n  ROWS: 0\n", r"ROWS = 0 is out of range; wanted int, >= 1: rows"),
-        ('all:\n  MODE: smoke\n  SEED: "1"\n01_one:\n  ROWS: 3\n', r"SEED = '1' is str; wanted int"),
+        (
+            "all:\n  MODE: smoke\n  SEED: 1\n01_oen:\n  ROWS: 3\n",
+            r"smoke\.yaml: sections 01_oen name no notebook",
+        ),
+        (
+            "all:\n  MODE: smoke\n  SEED: 1\n01_one:\n  ROWS: 0\n",
+            r"ROWS = 0 is out of range; wanted int, >= 1: rows",
+        ),
+        (
+            'all:\n  MODE: smoke\n  SEED: "1"\n01_one:\n  ROWS: 3\n',
+            r"SEED = '1' is str; wanted int",
+        ),
     ],
 )
 def test_preset_refuses_mistakes_with_the_place(folder: Path, preset: str, message: str):
@@ -236,10 +308,15 @@ def test_preset_refuses_mistakes_with_the_place(folder: Path, preset: str, messa
 
 
 def test_preset_refuses_an_unknown_mode(folder: Path):
-    with pytest.raises(ParameterError, match=r"MODE = 'tiny'; wanted one of smoke \| laptop \| gpu \| paper"):
+    with pytest.raises(
+        ParameterError, match=r"MODE = 'tiny'; wanted one of smoke \| laptop \| gpu \| paper"
+    ):
         parameters.preset_values(folder, "tiny", folder / "01_one.ipynb")
 
 
 def test_preset_of_a_notebook_without_a_section_is_the_shared_one(folder: Path):
     write_preset(folder, "all:\n  MODE: smoke\n  SHARE: 0.25\n02_two:\n")
-    assert parameters.preset_values(folder, "smoke", folder / "02_two.ipynb") == {"MODE": "smoke", "SHARE": 0.25}
+    assert parameters.preset_values(folder, "smoke", folder / "02_two.ipynb") == {
+        "MODE": "smoke",
+        "SHARE": 0.25,
+    }

@@ -7,7 +7,7 @@ import time
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from bimedix_utils.records import STATUSES
+from bimedix_utils.core.records import STATUSES
 from bimedix_utils.teacher.parsing import loose_json, read
 from bimedix_utils.teacher.store import Answer
 
@@ -31,10 +31,16 @@ FORGIVEN = {
     "comma in an object": ('{"a": 1, "b": 2,}', {"a": 1, "b": 2}),
     "comma in an array": ('{"a": [1, 2, ]}', {"a": [1, 2]}),
     "comma on its own line": ('{\n "a": {"b": [1,\n ],\n },\n}', {"a": {"b": [1]}}),
-    "comma inside a string": ('{"a": "x,}", "b": "[1,]", "c": [2,],}', {"a": "x,}", "b": "[1,]", "c": [2]}),
+    "comma inside a string": (
+        '{"a": "x,}", "b": "[1,]", "c": [2,],}',
+        {"a": "x,}", "b": "[1,]", "c": [2]},
+    ),
     "comma after an escaped quote": ('{"a": "he said \\"x,}\\" ,]",}', {"a": 'he said "x,}" ,]'}),
     "backslash at the end of a string": ('{"a": "c:\\\\", "b": [1,],}', {"a": "c:\\", "b": [1]}),
-    "fence, preamble and comma together": ('Here:\n```json\n{"a": ["x",],}\n```\nDone.', {"a": ["x"]}),
+    "fence, preamble and comma together": (
+        'Here:\n```json\n{"a": ["x",],}\n```\nDone.',
+        {"a": ["x"]},
+    ),
     "nested": ('{"a": {"b": {"c": [{"d": []}, {}]}}}', {"a": {"b": {"c": [{"d": []}, {}]}}}),
     "arrays in arrays": ('{"a": [[1, [2]], []]}', {"a": [[1, [2]], []]}),
     "braces in strings": ('{"a": "} { ]", "b": "{"}', {"a": "} { ]", "b": "{"}),
@@ -76,8 +82,15 @@ def test_not_forgiven(text):
 
 
 def test_nothing_is_changed_in_valid_json():
-    """A string that looks like a trailing comma, a fence or a preamble comes back letter for letter."""
-    value = {"a": "```json", "b": ",}", "c": "Here is: {x,}", "d": [",]", {"e": None, "f": True, "g": 1.5}]}
+    """A string that looks like a trailing comma, a fence or a preamble comes back letter for
+    letter.
+    """
+    value = {
+        "a": "```json",
+        "b": ",}",
+        "c": "Here is: {x,}",
+        "d": [",]", {"e": None, "f": True, "g": 1.5}],
+    }
     assert loose_json(json.dumps(value)) == value
     assert loose_json(json.dumps(value)[:-1] + ",}") == value
 
@@ -88,9 +101,14 @@ def test_a_long_answer_is_read_in_no_time():
     assert len(loose_json(text)["a"]) == 160_000
 
 
-@pytest.mark.parametrize("text", ["{" + '\\"' * 100_000 + "}", "{" + ", \n" * 100_000 + "}", '{"a": "' + "\\\\" * 100_000 + "}"])
+@pytest.mark.parametrize(
+    "text",
+    ["{" + '\\"' * 100_000 + "}", "{" + ", \n" * 100_000 + "}", '{"a": "' + "\\\\" * 100_000 + "}"],
+)
 def test_a_long_answer_that_is_broken_is_given_up_in_no_time(text):
-    """A hundred kilobytes of escaped quotes took minutes: every quote was tried as the beginning of a string without an end."""
+    """A hundred kilobytes of escaped quotes took minutes: every quote was tried as the beginning of
+    a string without an end.
+    """
     begin = time.perf_counter()
     assert read(Answer("id", text), Toy)[0] == "parse_failed"
     assert time.perf_counter() - begin < 2
@@ -116,7 +134,11 @@ STATUS = {
     "cut": (Answer("id", GOOD[:12], "length"), "truncated", "token limit"),
     "cut at the very end": (Answer("id", GOOD, "length"), "truncated", "token limit"),
     "filtered": (Answer("id", "", "content_filter"), "refused", ""),
-    "refused": (Answer("id", "I'm sorry, but I can't help with medical content."), "refused", "I'm sorry"),
+    "refused": (
+        Answer("id", "I'm sorry, but I can't help with medical content."),
+        "refused",
+        "I'm sorry",
+    ),
     "refused, curly": (Answer("id", "I’m sorry, I can’t do that."), "refused", "I’m sorry"),
     "refused, cannot": (Answer("id", "I cannot assist with this request."), "refused", "I cannot"),
     "refused, as an AI": (Answer("id", "As an AI, I do not give advice."), "refused", "As an AI"),
@@ -126,8 +148,16 @@ STATUS = {
     "empty": (Answer("id", ""), "parse_failed", "no JSON object"),
     "broken": (Answer("id", '{"question": "q"'), "parse_failed", "Expecting"),
     "key missing": (Answer("id", '{"options": []}'), "parse_failed", "question: Field required"),
-    "key too many": (Answer("id", '{"question": "q", "extra": 1}'), "parse_failed", "extra: Extra inputs"),
-    "wrong type": (Answer("id", '{"question": "q", "options": "a"}'), "parse_failed", "options: Input should be a valid list"),
+    "key too many": (
+        Answer("id", '{"question": "q", "extra": 1}'),
+        "parse_failed",
+        "extra: Extra inputs",
+    ),
+    "wrong type": (
+        Answer("id", '{"question": "q", "options": "a"}'),
+        "parse_failed",
+        "options: Input should be a valid list",
+    ),
     "an array": (Answer("id", '["q"]'), "parse_failed", "no JSON object"),
 }
 

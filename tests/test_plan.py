@@ -1,4 +1,6 @@
-"""The plan: exact counts at paper scale, a memory model held against measured peaks, verdicts, work, and the command line."""
+"""The plan: exact counts at paper scale, a memory model held against measured peaks, verdicts,
+work, and the command line.
+"""
 
 import csv
 import json
@@ -7,18 +9,20 @@ from dataclasses import replace
 
 import pytest
 
-from bimedix_utils import plan
-from bimedix_utils.errors import AuditError, InputError, KitError, ParameterError
-from bimedix_utils.plan import __main__ as command
-from bimedix_utils.plan import activations, fit, hardware, memory, shape, show, whole, work
-from bimedix_utils.plan.hardware import GB
-from bimedix_utils.provenance import ROOT, hash_path
+from bimedix_utils.core.errors import AuditError, InputError, KitError, ParameterError
+from bimedix_utils.core.provenance import ROOT, hash_path
+from bimedix_utils.training import plan
+from bimedix_utils.training.plan import __main__ as command
+from bimedix_utils.training.plan import activations, fit, hardware, memory, shape, show, whole, work
+from bimedix_utils.training.plan.hardware import GB
 
 pytestmark = pytest.mark.unit
 PARTS = ("attention", "experts", "router")
 BASE = "mistralai/Mixtral-8x7B-Instruct-v0.1"
 MIXTRAL = plan.Shape(32000, 4096, 14336, 32, 8, 2, 32, 8, 128)
-ONE = plan.Setup(BASE, 16, optimiser="paged_adamw_8bit", checkpointing=True, gpu="L40S")  # one 48 GB GPU
+ONE = plan.Setup(
+    BASE, 16, optimiser="paged_adamw_8bit", checkpointing=True, gpu="L40S"
+)  # one 48 GB GPU
 EIGHT = replace(ONE, rank=128, gpus=8, gpu="A100 80GB", step_tokens=16384)
 TABLE = ROOT / "data" / "studies" / "memory.csv"
 VALUES = {
@@ -54,45 +58,72 @@ def test_the_kits_tiny_model_a_folder_and_a_file_can_be_planned(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(InputError, match="Mixtral models; .* is 'llama'"):
         plan.find_config(str(tmp_path))
-    with pytest.raises(InputError, match="no configuration of 'nobody/nothing' on this machine: give a folder"):
+    with pytest.raises(
+        InputError, match="no configuration of 'nobody/nothing' on this machine: give a folder"
+    ):
         plan.find_config("nobody/nothing")
 
 
 def test_nf4_costs_what_its_paper_says_and_what_bitsandbytes_stores():
     """Dettmers et al. 2023: 4 bits and 0.127 bits of constants a parameter."""
     codes, constants = memory.nf4(4096 * 14336)
-    assert codes * 8 / (4096 * 14336) == 4 and constants * 8 / (4096 * 14336) == pytest.approx(0.127, abs=0.001)
+    assert codes * 8 / (4096 * 14336) == 4 and constants * 8 / (4096 * 14336) == pytest.approx(
+        0.127, abs=0.001
+    )
     import bitsandbytes as bnb
     import torch
 
-    weight = bnb.nn.Params4bit(torch.randn(96, 80), requires_grad=False, quant_type="nf4", compress_statistics=True).to("cpu")
+    weight = bnb.nn.Params4bit(
+        torch.randn(96, 80), requires_grad=False, quant_type="nf4", compress_statistics=True
+    ).to("cpu")
     state = weight.quant_state
     kept = (state.absmax, state.offset, state.code, state.state2.absmax, state.state2.code)
     assert (weight.numel(), sum(t.numel() * t.element_size() for t in kept)) == memory.nf4(96 * 80)
 
 
 def test_eight_bit_states_cost_what_bitsandbytes_allocates():
-    small, large = plan.Shape(100, 64, 96, 1, 2, 2, 2, 2, 32), replace(ONE, rank=8, parts=("experts",))
-    # w1 and w3: A 8 x 64, B 96 x 8; w2 the other way round; all under 4,096 elements, so all in float32.
-    assert memory.optimiser(small, large) == 2 * 8 * sum(small.adapters(8, ("experts",)).values()) // 2
+    small, large = (
+        plan.Shape(100, 64, 96, 1, 2, 2, 2, 2, 32),
+        replace(ONE, rank=8, parts=("experts",)),
+    )
+    # w1 and w3: A 8 x 64, B 96 x 8; w2 the other way round; all under 4,096 elements, so all in
+    # float32.
+    assert (
+        memory.optimiser(small, large) == 2 * 8 * sum(small.adapters(8, ("experts",)).values()) // 2
+    )
     wide = replace(large, rank=128)
     n = Counter({128 * 64: 6, 128 * 96: 6})
-    assert memory.optimiser(small, wide) == sum(k * (2 * size + 8 * size // 256) for size, k in n.items())
+    assert memory.optimiser(small, wide) == sum(
+        k * (2 * size + 8 * size // 256) for size, k in n.items()
+    )
 
 
 @pytest.mark.parametrize("e", [4, 2])
 def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
-    """Counted with saved-tensor hooks on an NF4 model with LoRA, in float32 and in bfloat16 under autocast, without and with padding."""
+    """Counted with saved-tensor hooks on an NF4 model with LoRA, in float32 and in bfloat16 under
+    autocast, without and with padding.
+    """
     import bitsandbytes as bnb
     import torch
     from transformers import BitsAndBytesConfig, MixtralForCausalLM
 
-    from bimedix_utils.models import add_adapters
-    from bimedix_utils.models.load import UNQUANTISED
+    from bimedix_utils.training.models import add_adapters
+    from bimedix_utils.training.models.load import UNQUANTISED
 
-    small, dtype = plan.Shape(100, 64, 128, 2, 4, 2, 4, 2, 16), {4: torch.float32, 2: torch.bfloat16}[e]
+    small, dtype = (
+        plan.Shape(100, 64, 128, 2, 4, 2, 4, 2, 16),
+        {4: torch.float32, 2: torch.bfloat16}[e],
+    )
     config = plan.find_config("tiny")
-    config.update({"vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_local_experts": 4})
+    config.update(
+        {
+            "vocab_size": 100,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_local_experts": 4,
+        }
+    )
     torch.manual_seed(0)
     MixtralForCausalLM(config).save_pretrained(tmp_path)
     quantisation = BitsAndBytesConfig(
@@ -102,7 +133,9 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=UNQUANTISED,
     )
-    model = MixtralForCausalLM.from_pretrained(tmp_path, quantization_config=quantisation, dtype=dtype)
+    model = MixtralForCausalLM.from_pretrained(
+        tmp_path, quantization_config=quantisation, dtype=dtype
+    )
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
@@ -116,21 +149,40 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
             kept[place] = tensor
         return tensor
 
-    if e == 2:  # PEFT asks whether CUDA's autocast is on, and only then leaves the input in bfloat16; here the CPU's is
-        # Asked about a device, it must tell the truth: autocast asks too, to leave things as they were.
+    if (
+        e == 2
+    ):  # PEFT asks whether CUDA's autocast is on, and only then leaves the input in bfloat16; here the CPU's is
+        # Asked about a device, it must tell the truth: autocast asks too, to leave things as they
+        # were.
         real = torch.is_autocast_enabled
-        monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: real(*device) if device else True)
+        monkeypatch.setattr(
+            torch, "is_autocast_enabled", lambda *device: real(*device) if device else True
+        )
     for lengths in ([32] * 3, [32, 20, 32]):
         kept.clear()
         mask = torch.tensor([[1] * n + [0] * (32 - n) for n in lengths])
         ids = torch.randint(0, 100, (3, 32))
-        with torch.autocast("cpu", torch.bfloat16, enabled=e == 2), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            states = model.model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=e == 2),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
+            states = model.model.model(
+                input_ids=ids, attention_mask=mask, use_cache=False
+            ).last_hidden_state
         measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
         batch = activations.Batch(96, 32, masked=min(lengths) < 32)
-        layers = [activations.layer_saved(small, 4, PARTS, batch, e, first=first) for first in (True, False)]
-        planned = sum(layers) + activations.final_saved(small, 96) + activations.shared_saved(small, batch, e)
-        planned += 2 * sum(small.adapters(4, PARTS).values()) if e == 2 else 0  # autocast's copies of the adapters
+        layers = [
+            activations.layer_saved(small, 4, PARTS, batch, e, first=first)
+            for first in (True, False)
+        ]
+        planned = (
+            sum(layers)
+            + activations.final_saved(small, 96)
+            + activations.shared_saved(small, batch, e)
+        )
+        planned += (
+            2 * sum(small.adapters(4, PARTS).values()) if e == 2 else 0
+        )  # autocast's copies of the adapters
         assert states.requires_grad and abs(planned / measured - 1) < 0.01, (planned, measured)
 
 
@@ -140,9 +192,14 @@ def test_rank_128_does_not_fit_48_gb_and_the_reason_is_named():
     learned = parts["adapters"] + parts["gradients"] + parts["optimiser"]
     assert not wide.fits and wide.micro_tokens == 0 and learned / GB == pytest.approx(31.0, abs=0.1)
     assert parts["weights, NF4"] / GB == pytest.approx(24.0, abs=0.1)
-    assert "more than the 48 of RTX A6000; largest: weights, NF4 24.0 GB, optimiser 15.5 GB" in wide.why
+    assert (
+        "more than the 48 of RTX A6000; largest: weights, NF4 24.0 GB, optimiser 15.5 GB"
+        in wide.why
+    )
     helps = plan.remedies(MIXTRAL, replace(ONE, rank=128), plan.gpu("L40S"))
-    assert "LORA_RANK = 64" in helps and not any("MICRO" in one or "LORA_RANK = 16" in one for one in helps)
+    assert "LORA_RANK = 64" in helps and not any(
+        "MICRO" in one or "LORA_RANK = 16" in one for one in helps
+    )
 
 
 @pytest.mark.parametrize("rank", [16, 32])
@@ -161,7 +218,9 @@ def test_ranks_of_the_gpu_preset_fit_48_gb_only_with_checkpointing(rank, device)
 def test_the_largest_pass_is_the_largest():
     device, many = plan.gpu("RTX A6000"), replace(ONE, rank=32, step_tokens=10**6)
     most = plan.largest_micro(MIXTRAL, many, device)
-    need = [plan.peak(MIXTRAL, replace(many, micro_tokens=n)).total for n in (most, most + fit.GRAIN)]
+    need = [
+        plan.peak(MIXTRAL, replace(many, micro_tokens=n)).total for n in (most, most + fit.GRAIN)
+    ]
     assert many.row_tokens < most < many.step_tokens and need[0] <= device.bytes < need[1]
 
 
@@ -170,9 +229,15 @@ def test_rank_128_fits_eight_gpus_of_80_gb_and_fsdp_shards():
     assert whole.fits and not plan.verdict(MIXTRAL, EIGHT, plan.gpu("L40S")).fits
     assert whole.peak.parts["gradient buckets"] == 4 * 1_937_801_216
     sharded = plan.peak(MIXTRAL, replace(EIGHT, parallel="fsdp"))
-    assert sharded.parts["gradient buckets"] == 0 and sharded.parts["adapters"] == whole.peak.parts["adapters"] // 8
+    assert (
+        sharded.parts["gradient buckets"] == 0
+        and sharded.parts["adapters"] == whole.peak.parts["adapters"] // 8
+    )
     constants = memory.weights(MIXTRAL, 2)[1]
-    assert sharded.parts["weights, NF4"] == (whole.peak.parts["weights, NF4"] - constants) // 8 + constants
+    assert (
+        sharded.parts["weights, NF4"]
+        == (whole.peak.parts["weights, NF4"] - constants) // 8 + constants
+    )
     assert sharded.parts["optimiser"] == whole.peak.parts["optimiser"] // 8
     assert sharded.total < whole.peak.total / 3
 
@@ -181,9 +246,17 @@ def test_checkpointing_and_a_chunked_loss_need_less():
     plain, batch = replace(ONE, checkpointing=False), plan.Batch(4096, 2048)
     kept = [plan.peak(MIXTRAL, setup, batch).parts["activations"] for setup in (ONE, plain)]
     assert kept[0] * 10 < kept[1]
-    assert plan.peak(MIXTRAL, plain, batch, head_tokens=256).total < plan.peak(MIXTRAL, plain, batch).total
-    assert activations.layer_saved(MIXTRAL, 16, ("router",), batch, 2) < activations.layer_saved(MIXTRAL, 16, PARTS, batch, 2)
-    assert plan.peak(MIXTRAL, plain, plan.Batch(4096, 2048, masked=False)).total < plan.peak(MIXTRAL, plain, batch).total
+    assert (
+        plan.peak(MIXTRAL, plain, batch, head_tokens=256).total
+        < plan.peak(MIXTRAL, plain, batch).total
+    )
+    assert activations.layer_saved(MIXTRAL, 16, ("router",), batch, 2) < activations.layer_saved(
+        MIXTRAL, 16, PARTS, batch, 2
+    )
+    assert (
+        plan.peak(MIXTRAL, plain, plan.Batch(4096, 2048, masked=False)).total
+        < plan.peak(MIXTRAL, plain, batch).total
+    )
 
 
 def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
@@ -193,7 +266,18 @@ def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
     errors = {}
     for row in rows:
         sizes = [
-            int(row[name]) for name in ("vocabulary", "hidden", "inner", "layers", "experts", "per_token", "heads", "kv_heads", "head_size")
+            int(row[name])
+            for name in (
+                "vocabulary",
+                "hidden",
+                "inner",
+                "layers",
+                "experts",
+                "per_token",
+                "heads",
+                "kv_heads",
+                "head_size",
+            )
         ]
         small, tokens, length = plan.Shape(*sizes), int(row["tokens"]), int(row["length"])
         assert sum(small.parameters().values()) == int(row["parameters"])
@@ -206,18 +290,30 @@ def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
             checkpointing=row["checkpointing"] == "yes",
         )
         name = f"{row['model']} {tokens} {row['rank']} {row['checkpointing']}"
-        errors[name] = plan.peak(small, setup, plan.Batch(tokens, length)).total / 1e6 / float(row["measured_mb"]) - 1
-    assert len(errors) >= 10 and {name: round(e, 3) for name, e in errors.items() if abs(e) > 0.15} == {}
+        errors[name] = (
+            plan.peak(small, setup, plan.Batch(tokens, length)).total
+            / 1e6
+            / float(row["measured_mb"])
+            - 1
+        )
+    assert (
+        len(errors) >= 10
+        and {name: round(e, 3) for name, e in errors.items() if abs(e) > 0.15} == {}
+    )
     for column, factor in (("parameters", 8), ("tokens", 8)):
         values = [int(row[column]) for row in rows]
         assert max(values) >= factor * min(values), column
     assert {row["checkpointing"] for row in rows} == {"yes", "no"}
-    assert all(abs(float(row["high_water_mb"]) / float(row["measured_mb"]) - 1) < 0.03 for row in rows)
+    assert all(
+        abs(float(row["high_water_mb"]) / float(row["measured_mb"]) - 1) < 0.03 for row in rows
+    )
 
 
 def test_work_is_counted_from_the_architecture():
     flops = plan.flops_per_token(MIXTRAL, replace(ONE, checkpointing=False), 482)
-    active = 32 * (2 * 3 * 4096 * 14336 + 2 * 4096 * 4096 + 2 * 4096 * 1024 + 8 * 4096) + 32000 * 4096
+    active = (
+        32 * (2 * 3 * 4096 * 14336 + 2 * 4096 * 4096 + 2 * 4096 * 1024 + 8 * 4096) + 32000 * 4096
+    )
     adapter = 32 * 16 * (2 * 3 * (4096 + 14336) + 2 * 8192 + 2 * 5120 + 4104)
     attention = 4 * 32 * 4096 * 241
     assert flops == {
@@ -232,16 +328,28 @@ def test_work_is_counted_from_the_architecture():
 def test_steps_hours_and_cost():
     rows = plan.Rows(1000, 500_000, "made up")
     assert (
-        plan.steps(ONE, rows) == 62 and plan.steps(replace(ONE, epochs=2), rows) == 124 and plan.steps(replace(ONE, max_steps=7), rows) == 7
+        plan.steps(ONE, rows) == 62
+        and plan.steps(replace(ONE, epochs=2), rows) == 124
+        and plan.steps(replace(ONE, max_steps=7), rows) == 7
     )
-    assert work.tokens_read(ONE, rows) == 500_000 and work.tokens_read(replace(ONE, max_steps=7), rows) == 7 * 8192
+    assert (
+        work.tokens_read(ONE, rows) == 500_000
+        and work.tokens_read(replace(ONE, max_steps=7), rows) == 7 * 8192
+    )
     low, high = plan.hours(MIXTRAL, ONE, rows, plan.gpu("L40S"))
     assert high / low == pytest.approx(work.UTILISATION[1] / work.UTILISATION[0])
     eight = plan.hours(MIXTRAL, replace(ONE, gpus=8), rows, plan.gpu("L40S"))
-    assert eight[0] == pytest.approx(low / 8) and plan.cost(eight, replace(ONE, gpus=8), 2.0)[1] == pytest.approx(2 * high)
-    assert plan.hours(MIXTRAL, ONE, rows, plan.gpu("MI300X")) is None and plan.cost(None, ONE, 1.0) is plan.cost((1, 2), ONE, None) is None
+    assert eight[0] == pytest.approx(low / 8) and plan.cost(eight, replace(ONE, gpus=8), 2.0)[
+        1
+    ] == pytest.approx(2 * high)
+    assert (
+        plan.hours(MIXTRAL, ONE, rows, plan.gpu("MI300X")) is None
+        and plan.cost(None, ONE, 1.0) is plan.cost((1, 2), ONE, None) is None
+    )
     day = work.steps_in(24, MIXTRAL, ONE, rows, plan.gpu("L40S"))
-    assert plan.hours(MIXTRAL, replace(ONE, max_steps=day), rows, plan.gpu("L40S"))[1] == pytest.approx(24, rel=0.01)
+    assert plan.hours(MIXTRAL, replace(ONE, max_steps=day), rows, plan.gpu("L40S"))[
+        1
+    ] == pytest.approx(24, rel=0.01)
 
 
 def test_rows_come_from_the_mix_or_from_the_paper(tmp_path, monkeypatch):
@@ -252,14 +360,23 @@ def test_rows_come_from_the_mix_or_from_the_paper(tmp_path, monkeypatch):
     assert assumed.tokens == 131_100_000 and "ASSUMED 100 tokens a row" in assumed.source
     folder = tmp_path / "paper" / "05_build_bilingual_mix" / "bimed"
     folder.mkdir(parents=True)
-    facts = {"splits": {"train": 7, "validation": 1}, "tokens": {"languages": [{"tokens": 30.4}, {"tokens": 40}, {"tokens": None}]}}
+    facts = {
+        "splits": {"train": 7, "validation": 1},
+        "tokens": {"languages": [{"tokens": 30.4}, {"tokens": 40}, {"tokens": None}]},
+    }
     (folder / "manifest.json").write_text(json.dumps(facts))
-    assert plan.rows_of("smoke") is None and plan.rows_of("smoke", tokens_per_row=30).rows == 1_311_000
-    assert plan.rows_of("paper") == plan.Rows(7, 70, "runs/paper/05_build_bilingual_mix/bimed/manifest.json")
+    assert (
+        plan.rows_of("smoke") is None and plan.rows_of("smoke", tokens_per_row=30).rows == 1_311_000
+    )
+    assert plan.rows_of("paper") == plan.Rows(
+        7, 70, "runs/paper/05_build_bilingual_mix/bimed/manifest.json"
+    )
 
 
 def test_an_unknown_gpu_and_a_bad_table_are_named(tmp_path):
-    with pytest.raises(InputError, match="no GPU 'A100 80 GB' in data/gpus.csv; did you mean 'A100 80GB'"):
+    with pytest.raises(
+        InputError, match="no GPU 'A100 80 GB' in data/gpus.csv; did you mean 'A100 80GB'"
+    ):
         plan.gpu("A100 80 GB")
     table = tmp_path / "gpus.csv"
     lines = hardware.TABLE.read_text(encoding="utf-8").splitlines()
@@ -273,13 +390,17 @@ def test_an_unknown_gpu_and_a_bad_table_are_named(tmp_path):
     table.write_text("name,memory\nX,1\n")
     with pytest.raises(InputError, match="the columns must be name, memory_gb"):
         hardware.gpus(table)
-    assert all(row.source and row.usd_per_hour is None for row in plan.gpus()), "a price needs a source; then change this test"
+    assert all(row.source and row.usd_per_hour is None for row in plan.gpus()), (
+        "a price needs a source; then change this test"
+    )
 
 
 def test_parameters_become_a_setup_and_wrong_ones_are_refused():
     assert plan.setup_of(VALUES) == ONE
     with pytest.raises(ParameterError, match="a plan needs GPU, PARALLEL: add them to section 06"):
-        plan.setup_of({name: value for name, value in VALUES.items() if name not in ("GPU", "PARALLEL")})
+        plan.setup_of(
+            {name: value for name, value in VALUES.items() if name not in ("GPU", "PARALLEL")}
+        )
     for name, value in (
         ("CHECKPOINTING", "maybe"),
         ("OPTIMISER", "sgd"),
@@ -293,7 +414,9 @@ def test_parameters_become_a_setup_and_wrong_ones_are_refused():
 
 
 def run(tmp_path, monkeypatch, capsys, values, *more):
-    """The command line with a preset of these values: (exit code, printed, errors). The proof, which takes seconds, is another test's."""
+    """The command line with a preset of these values: (exit code, printed, errors). The proof,
+    which takes seconds, is another test's.
+    """
 
     def closed(config, rank, parts):
         found = plan.shape_of(config)
@@ -309,16 +432,30 @@ def run(tmp_path, monkeypatch, capsys, values, *more):
 def test_the_command_line_prints_writes_and_says_yes(tmp_path, monkeypatch, capsys):
     code, out, err = run(tmp_path, monkeypatch, capsys, VALUES, "--usd-per-hour", "1.5")
     assert code == 0, err
-    assert "242,225,152 parameters learn, 0.52% of all" in out and "it fits" in out and "assumed, not measured" in out
+    assert (
+        "242,225,152 parameters learn, 0.52% of all" in out
+        and "it fits" in out
+        and "assumed, not measured" in out
+    )
     written = json.loads((tmp_path / "gpu" / "plan.json").read_text())
-    assert written["steps"] == 77_186 and written["devices"][0]["device"] == "L40S" and written["devices"][0]["cost_usd"][0] > 0
+    assert (
+        written["steps"] == 77_186
+        and written["devices"][0]["device"] == "L40S"
+        and written["devices"][0]["cost_usd"][0] > 0
+    )
     assert {d["cost_usd"] for d in written["devices"][1:]} == {"not found"}
     assert (tmp_path / "gpu" / "plan.png").stat().st_size > 10_000
 
 
 def test_the_command_line_fails_when_the_presets_gpu_cannot_hold_it(tmp_path, monkeypatch, capsys):
-    code, _, err = run(tmp_path, monkeypatch, capsys, VALUES, "--rank", "128", "--optimiser", "adamw")
-    assert code == 1 and "KitError: the training does not fit: it needs" in err and "LORA_RANK = 64" not in err.split("largest")[0]
+    code, _, err = run(
+        tmp_path, monkeypatch, capsys, VALUES, "--rank", "128", "--optimiser", "adamw"
+    )
+    assert (
+        code == 1
+        and "KitError: the training does not fit: it needs" in err
+        and "LORA_RANK = 64" not in err.split("largest")[0]
+    )
     assert json.loads((tmp_path / "gpu" / "plan.json").read_text())["devices"][0]["fits"] is False
     code, _, err = run(tmp_path, monkeypatch, capsys, VALUES, "--gpu", "B9000")
     assert code == 1 and "no GPU 'B9000'" in err
@@ -327,11 +464,23 @@ def test_the_command_line_fails_when_the_presets_gpu_cannot_hold_it(tmp_path, mo
 
 
 def test_a_cpu_is_planned_against_this_machine(tmp_path, monkeypatch, capsys):
-    tiny = {**VALUES, "MODEL": "tiny", "GPU": "", "LORA_RANK": 64, "OPTIMISER": "adamw", "CHECKPOINTING": "no", "MAX_TOKENS": 256}
+    tiny = {
+        **VALUES,
+        "MODEL": "tiny",
+        "GPU": "",
+        "LORA_RANK": 64,
+        "OPTIMISER": "adamw",
+        "CHECKPOINTING": "no",
+        "MAX_TOKENS": 256,
+    }
     tiny |= {"MICRO_TOKENS": 512, "TOKEN_BUDGET": 1024, "GPUS": 2}
     code, out, err = run(tmp_path, monkeypatch, capsys, tiny, "--mode", "smoke")
     assert code == 0, err
-    assert "this machine, shared by 2" in out and "MB" in out and "steps and hours: not found; run notebook 05 first" in out
+    assert (
+        "this machine, shared by 2" in out
+        and "MB" in out
+        and "steps and hours: not found; run notebook 05 first" in out
+    )
     assert json.loads((tmp_path / "smoke" / "plan.json").read_text())["steps"] == "not found"
 
 
@@ -340,16 +489,28 @@ def test_the_figure_stacks_every_part_up_to_the_total():
     axis = plan.figure(rows)
     tops = [0.0] * len(rows)
     for bars in axis.containers:
-        tops = [max(top, bar.get_y() + bar.get_height()) for top, bar in zip(tops, bars, strict=True)]
+        tops = [
+            max(top, bar.get_y() + bar.get_height()) for top, bar in zip(tops, bars, strict=True)
+        ]
     assert tops == pytest.approx([found.total / GB for _, found in rows])
     lines = {round(line.get_ydata()[0]) for line in axis.lines}
-    assert {48, 80} <= lines and [label.get_text() for label in axis.get_xticklabels()][0] == "rank 16"
+    assert {48, 80} <= lines and [label.get_text() for label in axis.get_xticklabels()][
+        0
+    ] == "rank 16"
     assert {part for parts, _ in show.BLOCKS.values() for part in parts} == set(memory.PARTS)
 
 
 def test_a_plan_raises_what_the_command_line_prints():
     made = plan.make(replace(ONE, model="tiny", gpu="L40S"), plan.Rows(10, 1000, "made up"))
     made.check()
-    short = replace(made, answers=[replace(made.answers[0], verdict=replace(made.own, device=hardware.Gpu("dwarf", 0.001, 1, 1, 1, "")))])
+    short = replace(
+        made,
+        answers=[
+            replace(
+                made.answers[0],
+                verdict=replace(made.own, device=hardware.Gpu("dwarf", 0.001, 1, 1, 1, "")),
+            )
+        ],
+    )
     with pytest.raises(KitError, match="more than the 0.001 of dwarf.*nothing would do"):
         short.check()

@@ -1,4 +1,6 @@
-"""What may leave the machine, what is shown before, and cards the hub can read; the container file's words lead somewhere."""
+"""What may leave the machine, what is shown before, and cards the hub can read; the container
+file's words lead somewhere.
+"""
 
 import hashlib
 import json
@@ -9,12 +11,13 @@ import pytest
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 from support.uploads import UploadStub
 
-from bimedix_utils import publish
-from bimedix_utils.errors import InputError, KitError
+from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.core.files import write_json
+from bimedix_utils.core.provenance import ROOT, hash_path
 from bimedix_utils.mixture.card import card as mix_card
-from bimedix_utils.provenance import ROOT, hash_path, write_json
-from bimedix_utils.publish import __main__ as command
-from bimedix_utils.publish import cards
+from bimedix_utils.runner import publish
+from bimedix_utils.runner.publish import __main__ as command
+from bimedix_utils.runner.publish import cards
 from bimedix_utils.training.card import model_card
 from bimedix_utils.training.loop import Outcome
 from bimedix_utils.training.recipe import Recipe
@@ -26,7 +29,9 @@ STRANGE = {"id": "open_qa:9", "source": "open_qa", "licence": "not found"}
 
 
 def mix(run: Path, rows: list[dict]) -> None:
-    """A mix as notebook 05 leaves it: shard, manifest, card, and the working files nobody else should get."""
+    """A mix as notebook 05 leaves it: shard, manifest, card, and the working files nobody else
+    should get.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -35,7 +40,16 @@ def mix(run: Path, rows: list[dict]) -> None:
     (folder / ".work").mkdir(exist_ok=True)
     (folder / ".work" / "features.npy").write_bytes(b"secret")
     pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train-00000-of-00001.parquet")
-    sources = [{"source": r["source"], "lang": "en", "licence": r["licence"], "redistribution": "allowed", "rows": 1} for r in rows]
+    sources = [
+        {
+            "source": r["source"],
+            "lang": "en",
+            "licence": r["licence"],
+            "redistribution": "allowed",
+            "rows": 1,
+        }
+        for r in rows
+    ]
     manifest = {"mode": "smoke", "sources": sources, "splits": {"train": len(rows)}}
     write_json(folder / "manifest.json", manifest)
     (folder / "README.md").write_text(mix_card(manifest), encoding="utf-8")
@@ -50,7 +64,13 @@ def run(tmp_path, monkeypatch) -> Path:
     (training / "adapter").mkdir(parents=True)
     (training / "merged").mkdir()
     mix(run, [KIT])
-    outcome = Outcome([{"step": 1, "loss": 5.0}, {"step": 9, "loss": 0.5}, {"step": 9, "eval_loss": 2.5}], 9, 0, [], None)
+    outcome = Outcome(
+        [{"step": 1, "loss": 5.0}, {"step": 9, "loss": 0.5}, {"step": 9, "eval_loss": 2.5}],
+        9,
+        0,
+        [],
+        None,
+    )
     model_card(
         "tiny",
         Recipe(2e-3, 9, 1024, 1024, 42, 200),
@@ -62,10 +82,14 @@ def run(tmp_path, monkeypatch) -> Path:
         training / "adapter",
     )
     (training / "adapter" / "adapter_model.safetensors").write_bytes(b"0" * 100)
-    (training / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "tiny-1"}')
+    (training / "adapter" / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "tiny-1"}'
+    )
     (training / "adapter" / "optimizer.pt").write_bytes(b"a pickle")
     (training / "merged" / "model.safetensors").write_bytes(b"1" * 200)
-    write_json(training / "base.json", {"model": "tiny", "folder": "project:x", "revision": "not found"})
+    write_json(
+        training / "base.json", {"model": "tiny", "folder": "project:x", "revision": "not found"}
+    )
     write_json(training / "run.json", {"inputs": {"run:05_build_bilingual_mix/bimed": "x"}})
     evaluation = run / cards.EVALUATION
     learned = {
@@ -73,19 +97,37 @@ def run(tmp_path, monkeypatch) -> Path:
         "tuned taught en": {"hits": 9, "n": 12},
         "base medqa ar label": {"hits": 1, "n": 10},
     }
-    write_json(evaluation / "results.json", {"results": {}, "learned": learned | {"tuned pubmedqa en label": {"hits": 0, "n": 0}}})
-    write_json(evaluation / "run.json", {"inputs": {"run:06_finetune_qlora/adapter": hash_path(training / "adapter")}})
+    write_json(
+        evaluation / "results.json",
+        {"results": {}, "learned": learned | {"tuned pubmedqa en label": {"hits": 0, "n": 0}}},
+    )
+    write_json(
+        evaluation / "run.json",
+        {"inputs": {"run:06_finetune_qlora/adapter": hash_path(training / "adapter")}},
+    )
     return run
 
 
 def test_the_model_card_is_read_back_by_the_hubs_own_classes(run):
     planned = publish.plan(run, "adapter", "me/kit-adapter")
     card = ModelCard(planned.card)
-    assert card.data.license == "cc-by-4.0" and card.data.library_name == "peft" and sorted(card.data.language) == ["ar", "en"]
+    assert (
+        card.data.license == "cc-by-4.0"
+        and card.data.library_name == "peft"
+        and sorted(card.data.language) == ["ar", "en"]
+    )
     assert card.data.base_model is None, "the toy base is on no hub"
-    found = {(r.dataset_type, r.dataset_config, r.metric_name): (r.metric_value, r.metric_args["n"]) for r in card.data.eval_results}
-    assert found == {("medqa", "ar", "accuracy, label"): (0.2, 10), ("taught", "en", "accuracy, option_text"): (0.75, 12)}
-    assert card.data.eval_results[0].metric_args["wilson_95"] == pytest.approx([0.0567, 0.5098], abs=1e-4)
+    found = {
+        (r.dataset_type, r.dataset_config, r.metric_name): (r.metric_value, r.metric_args["n"])
+        for r in card.data.eval_results
+    }
+    assert found == {
+        ("medqa", "ar", "accuracy, label"): (0.2, 10),
+        ("taught", "en", "accuracy, option_text"): (0.75, 12),
+    }
+    assert card.data.eval_results[0].metric_args["wilson_95"] == pytest.approx(
+        [0.0567, 0.5098], abs=1e-4
+    )
     for part in (
         "Intended use",
         "Limits",
@@ -102,7 +144,9 @@ def test_the_model_card_is_read_back_by_the_hubs_own_classes(run):
 
 def test_a_reader_of_the_report_gets_the_same_cards(run):
     found = publish.cards_of(run)
-    assert set(found) == {"adapter", "merged", "mix"} and ModelCard(found["adapter"]).data.eval_results
+    assert (
+        set(found) == {"adapter", "merged", "mix"} and ModelCard(found["adapter"]).data.eval_results
+    )
     (run / cards.TRAINING / "base.json").unlink()
     assert set(publish.cards_of(run)) == {"mix"}, "a stage that was killed has no card"
 
@@ -119,21 +163,35 @@ def test_the_plan_lists_exactly_what_is_staged_and_leaves_the_stage_alone(run):
     source = run / cards.TRAINING / "adapter"
     before = hash_path(source)
     planned = publish.plan(run, "adapter", "me/a")
-    assert [file.name for file in planned.files] == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert [file.name for file in planned.files] == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
     assert planned.left_out == ["optimizer.pt"] and not planned.refused
     for name, size, sha in planned.files:
         content = (planned.folder / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, sha)
         assert f"{size:>13,}  {sha}  {name}" in planned.text()
-    assert (planned.folder / "README.md").read_text(encoding="utf-8") == planned.card != (source / "README.md").read_text(encoding="utf-8")
+    assert (
+        (planned.folder / "README.md").read_text(encoding="utf-8")
+        == planned.card
+        != (source / "README.md").read_text(encoding="utf-8")
+    )
     assert hash_path(source) == before, "07's scores belong to this hash"
 
 
-@pytest.mark.parametrize(("row", "named"), [(UMLS, "UMLS Metathesaurus License"), (STRANGE, "not found")])
+@pytest.mark.parametrize(
+    ("row", "named"), [(UMLS, "UMLS Metathesaurus License"), (STRANGE, "not found")]
+)
 def test_rows_that_may_not_be_passed_on_stop_the_mix_and_the_model(run, row, named):
     mix(run, [KIT, row])
     planned = publish.plan(run, "mix", "me/mix")
-    assert len(planned.refused) == 1 and named in planned.refused[0] and "PURPOSE=publish" in planned.refused[0]
+    assert (
+        len(planned.refused) == 1
+        and named in planned.refused[0]
+        and "PURPOSE=publish" in planned.refused[0]
+    )
     with pytest.raises(KitError, match="not sent"):
         publish.upload(planned, HfApi(endpoint="http://127.0.0.1:9", token="hf_x"))
     assert "no licence can be stated" in publish.plan(run, "adapter", "me/a").refused[0]
@@ -154,12 +212,24 @@ def test_a_test_set_gets_a_header_and_every_row_is_looked_at(run):
     folder.mkdir(parents=True)
     (folder / "README.md").write_text("# A set\n")
     (folder / "medmcqa.ar.jsonl").write_text(json.dumps(KIT) + "\n")
-    tasks = {"medmcqa": {"file": "medmcqa.ar.jsonl", "items": 1}, "medqa": {"file": "medqa.ar.jsonl", "items": 0}}
-    write_json(folder / "manifest.json", {"language": "ar", "version": "1.x", "items": 1, "tasks": tasks})
+    tasks = {
+        "medmcqa": {"file": "medmcqa.ar.jsonl", "items": 1},
+        "medqa": {"file": "medqa.ar.jsonl", "items": 0},
+    }
+    write_json(
+        folder / "manifest.json", {"language": "ar", "version": "1.x", "items": 1, "tasks": tasks}
+    )
     planned = publish.plan(run, "testset", "me/t")
     card = DatasetCard(planned.card)
-    assert not planned.refused and card.data.language == ["ar"] and card.data.license == "cc-by-4.0" and "# A set" in card.text
-    assert card.data.configs == [{"config_name": "medmcqa", "data_files": [{"split": "test", "path": "medmcqa.ar.jsonl"}]}]
+    assert (
+        not planned.refused
+        and card.data.language == ["ar"]
+        and card.data.license == "cc-by-4.0"
+        and "# A set" in card.text
+    )
+    assert card.data.configs == [
+        {"config_name": "medmcqa", "data_files": [{"split": "test", "path": "medmcqa.ar.jsonl"}]}
+    ]
     (folder / "medmcqa.ar.jsonl").write_text("")
     assert "no row is in it" in publish.plan(run, "testset", "me/t").refused
     (folder / "medmcqa.ar.jsonl").write_text(json.dumps(KIT) + "\n" + json.dumps(UMLS) + "\n")
@@ -192,21 +262,32 @@ def test_the_strictest_licence_is_inherited(named, wanted):
     ],
 )
 def test_the_base_models_licence_counts(run, model, wanted):
-    """The paper's weights are CC-BY-NC-SA: an adapter trained on them must say so, though its rows are CC BY."""
+    """The paper's weights are CC-BY-NC-SA: an adapter trained on them must say so, though its rows
+    are CC BY.
+    """
     write_json(run / cards.TRAINING / "base.json", {"model": model})
     planned = publish.plan(run, "adapter", "me/a")
-    assert ModelCard(planned.card).data.base_model == model and bool(planned.refused) == (wanted == "not found")
+    assert ModelCard(planned.card).data.base_model == model and bool(planned.refused) == (
+        wanted == "not found"
+    )
     assert ModelCard(planned.card).data.license == (wanted if wanted != "not found" else "other")
 
 
 def test_a_file_that_names_a_folder_of_this_machine_is_refused(run):
-    (run / cards.TRAINING / "adapter" / "adapter_config.json").write_text(json.dumps({"base": f"{ROOT}/runs/cache/tiny"}))
+    (run / cards.TRAINING / "adapter" / "adapter_config.json").write_text(
+        json.dumps({"base": f"{ROOT}/runs/cache/tiny"})
+    )
     assert "names a folder of this machine" in publish.plan(run, "adapter", "me/a").refused[0]
 
 
 @pytest.mark.parametrize(
     ("what", "repo", "message"),
-    [("all", "me/a", "WHAT"), ("adapter", "", "REPO"), ("adapter", "me/../a", "REPO"), ("testset", "me/a", "run notebook 04")],
+    [
+        ("all", "me/a", "WHAT"),
+        ("adapter", "", "REPO"),
+        ("adapter", "me/../a", "REPO"),
+        ("testset", "me/a", "run notebook 04"),
+    ],
 )
 def test_a_wrong_wish_is_answered_with_the_right_one(run, what, repo, message):
     with pytest.raises(InputError, match=message):
@@ -220,7 +301,12 @@ def test_nothing_is_sent_unless_that_is_said(run, monkeypatch, capsys):
     monkeypatch.setattr(command, "upload", sent)
     assert command.main(["--repo", "me/kit"]) == 0
     text = capsys.readouterr().out
-    assert "me/kit-adapter (private)" in text and "me/kit-mix" in text and "nothing was sent" in text and "| license: cc-by-4.0" in text
+    assert (
+        "me/kit-adapter (private)" in text
+        and "me/kit-mix" in text
+        and "nothing was sent" in text
+        and "| license: cc-by-4.0" in text
+    )
     for word in ("no", "", "false", "00"):
         assert command.main(["--repo", "me/kit", "--dry-run", word]) == 1
     mix(run, [UMLS])
@@ -233,7 +319,10 @@ def test_what_was_shown_is_what_arrives(run):
         planned = publish.plan(run, "adapter", "me/kit-adapter")
         address = publish.upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
         assert address.endswith("/me/kit-adapter/commit/1") and hub.created[0]["private"] is True
-        arrived = {name: hashlib.sha256(content).hexdigest() for name, content in hub.files["me/kit-adapter"].items()}
+        arrived = {
+            name: hashlib.sha256(content).hexdigest()
+            for name, content in hub.files["me/kit-adapter"].items()
+        }
         assert arrived == {file.name: file.sha256 for file in planned.files}
         hub.public.add("me/kit-adapter")
         with pytest.raises(KitError, match="me/kit-adapter is public"):
@@ -249,8 +338,16 @@ def test_what_was_shown_is_what_arrives(run):
 
 def words(name: str) -> list[list[str]]:
     """Instructions of a container file, continuation lines joined, comments left out."""
-    lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return [line.split(maxsplit=1) for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()]
+    lines = [
+        line
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    return [
+        line.split(maxsplit=1)
+        for line in "\n".join(lines).replace("\\\n", " ").splitlines()
+        if line.strip()
+    ]
 
 
 def test_the_container_file_copies_what_exists_and_calls_targets_that_exist():
@@ -268,9 +365,16 @@ def test_the_container_file_copies_what_exists_and_calls_targets_that_exist():
         "ENTRYPOINT",
         "CMD",
     }
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     called = re.findall(
-        r"\bmake ([a-z-]+)", " ".join(rest.replace('", "', " ") for word, rest in steps if word in ("RUN", "CMD", "ENTRYPOINT"))
+        r"\bmake ([a-z-]+)",
+        " ".join(
+            rest.replace('", "', " ")
+            for word, rest in steps
+            if word in ("RUN", "CMD", "ENTRYPOINT")
+        ),
     )
     called = [name for name in called if name != "curl"]
     assert "setup" in called and set(called) - {"git"} <= targets, called

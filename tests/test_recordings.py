@@ -1,4 +1,6 @@
-"""The authoring tools of the recordings, and the recordings against the prompts and faults they stand for."""
+"""The authoring tools of the recordings, and the recordings against the prompts and faults they
+stand for.
+"""
 
 import json
 import re
@@ -9,8 +11,9 @@ from collections import Counter
 
 import pytest
 
-from bimedix_utils import recordings, synthesis, translation
-from bimedix_utils.errors import TeacherError
+from bimedix_utils import synthesis, translation
+from bimedix_utils.core.errors import TeacherError
+from bimedix_utils.runner import recordings
 from bimedix_utils.teacher import replay, requests
 
 pytestmark = pytest.mark.unit
@@ -43,7 +46,11 @@ def reworded(monkeypatch, tmp_path):
 
 
 def rows_of(folder) -> list[dict]:
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def damage(folder, name: str, place: int, **changes) -> None:
@@ -64,15 +71,25 @@ def test_every_recording_is_labelled_as_written_for_this_kit():
 
 
 def test_every_recording_reads_as_its_fault_says(asked):
-    assert {place: reason for place, row in EVERY.items() if (reason := recordings.still_answers(row, *asked[place]))} == {}
+    assert {
+        place: reason
+        for place, row in EVERY.items()
+        if (reason := recordings.still_answers(row, *asked[place]))
+    } == {}
 
 
 def test_a_changed_wording_orphans_its_recordings_and_stops_the_run_with_the_command(reworded):
     found = list(recordings.orphans())
     assert len(found) == sum(row["stage"] == synthesis.STAGE for row in EVERY.values())
-    assert all(place[0] == synthesis.STAGE and "the prompt is v2-" in reason for place, reason in found)
-    with pytest.raises(TeacherError, match="46 recordings answer another text of it.*`make orphans`.*`make rekey`"):
-        replay.answers([request for request, _ in recordings.smoke_requests().values()], recordings.FOLDER)
+    assert all(
+        place[0] == synthesis.STAGE and "the prompt is v2-" in reason for place, reason in found
+    )
+    with pytest.raises(
+        TeacherError, match="46 recordings answer another text of it.*`make orphans`.*`make rekey`"
+    ):
+        replay.answers(
+            [request for request, _ in recordings.smoke_requests().values()], recordings.FOLDER
+        )
 
 
 def test_rekey_adopts_a_new_wording_and_leaves_nothing_to_do(reworded, folder):
@@ -81,7 +98,9 @@ def test_rekey_adopts_a_new_wording_and_leaves_nothing_to_do(reworded, folder):
     assert list(recordings.orphans(folder)) == []
     assert recordings.rekey(folder) == (0, [])
     after = rows_of(folder)
-    assert [{**row, "prompt_version": ""} for row in after] == [{**row, "prompt_version": ""} for row in before]
+    assert [{**row, "prompt_version": ""} for row in after] == [
+        {**row, "prompt_version": ""} for row in before
+    ]
 
 
 def test_rekey_on_a_clean_tree_changes_no_byte(folder):
@@ -100,7 +119,9 @@ def test_rekey_refuses_answers_of_another_structure_and_writes_nothing(reworded,
 
 def test_a_recording_of_a_row_that_is_gone_is_listed(folder):
     damage(folder, "synthesize_chat.jsonl", 0, row_id="medqa:gone")
-    assert ((synthesis.STAGE, "medqa:gone", 0, 0), "no row of the smoke run asks for it") in list(recordings.orphans(folder))
+    assert ((synthesis.STAGE, "medqa:gone", 0, 0), "no row of the smoke run asks for it") in list(
+        recordings.orphans(folder)
+    )
 
 
 def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
@@ -108,10 +129,18 @@ def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
     lines = path.read_text(encoding="utf-8").splitlines()
     dropped = json.loads(lines[0])
     path.write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
-    skeletons = {(row["stage"], row["row_id"], row["round"]): row for row in recordings.missing(folder)}
+    skeletons = {
+        (row["stage"], row["row_id"], row["round"]): row for row in recordings.missing(folder)
+    }
     row = skeletons[dropped["stage"], dropped["row_id"], dropped["round"]]
-    assert row["stage"] == "translate" and row["prompt_version"] == translation.PROMPTS["translate"].tag
-    wanted, blank = json.loads(re.sub(r"^```\w*|```$", "", dropped["text"]).strip()), json.loads(row["text"])
+    assert (
+        row["stage"] == "translate"
+        and row["prompt_version"] == translation.PROMPTS["translate"].tag
+    )
+    wanted, blank = (
+        json.loads(re.sub(r"^```\w*|```$", "", dropped["text"]).strip()),
+        json.loads(row["text"]),
+    )
     assert blank.keys() == wanted.keys() and len(blank["options"]) == len(wanted["options"])
     assert set(translation.parts(blank)) == {""}
     assert "Translate this medical record" in row["prompt"]
@@ -121,7 +150,9 @@ def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
 
 def test_a_skeleton_put_among_the_recordings_as_it_is_is_refused(folder):
     skeleton = next(iter(recordings.missing(folder)))
-    (folder / "new.jsonl").write_text(json.dumps(skeleton, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "new.jsonl").write_text(
+        json.dumps(skeleton, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     with pytest.raises(TeacherError, match="new.jsonl, line 1: an unfinished skeleton"):
         replay.load(folder)
 
@@ -131,7 +162,8 @@ def test_the_missing_recordings_are_the_gaps_the_card_states():
     gaps = Counter(row["stage"] for row in recordings.missing())
     assert f"{gaps[synthesis.STAGE]} held because no answer is recorded" in card
     train, tests = (
-        int(re.search(rf"(\d+) (?:are )?held because no\s{words}", card)[1]) for words in (r"answer is recorded\. Of 98", "translation")
+        int(re.search(rf"(\d+) (?:are )?held because no\s{words}", card)[1])
+        for words in (r"answer is recorded\. Of 98", "translation")
     )
     assert train + tests == gaps["translate"]
     assert set(gaps) == {synthesis.STAGE, "translate", "repair_score"}
@@ -144,7 +176,11 @@ def test_the_missing_recordings_are_the_gaps_the_card_states():
 
 def test_every_answer_that_is_not_json_and_no_other_asks_for_a_repair(asked):
     repairs = {place for place in asked if place[0].startswith("repair_")}
-    unread = {place for place, row in EVERY.items() if row["fault"] == "not_json" and not place[0].startswith("repair_")}
+    unread = {
+        place
+        for place, row in EVERY.items()
+        if row["fault"] == "not_json" and not place[0].startswith("repair_")
+    }
     assert repairs == {(f"repair_{stage}", *rest) for stage, *rest in unread} and len(repairs) == 3
 
 
@@ -153,7 +189,9 @@ def test_a_repair_carries_the_repair_prompts_version_and_the_whole_conversation(
         if place[0].startswith("repair_"):
             first = asked[(place[0].removeprefix("repair_"), *place[1:])][0]
             assert request.prompt_version == requests.REPAIR.tag != first.prompt_version
-            assert request.messages[:1] == first.messages and [role for role, _ in request.messages] == ["user", "assistant", "user"]
+            assert request.messages[:1] == first.messages and [
+                role for role, _ in request.messages
+            ] == ["user", "assistant", "user"]
 
 
 @pytest.mark.parametrize("stage", [synthesis.STAGE, "translate", "refine", "score"])
@@ -162,11 +200,14 @@ def test_a_repair_must_have_the_structure_of_what_it_repairs(stage, asked):
     repair = request.repair("not JSON", "no JSON object")
     assert recordings.blank(repair, record) == recordings.blank(request, record)
     assert (
-        recordings.wanted_structure(repair, record).model_json_schema() == recordings.wanted_structure(request, record).model_json_schema()
+        recordings.wanted_structure(repair, record).model_json_schema()
+        == recordings.wanted_structure(request, record).model_json_schema()
     )
     good = {"text": json.dumps(filled(recordings.blank(request, record))), "finish_reason": "stop"}
     assert recordings.still_answers(good, repair, record) == ""
-    assert "parse_failed" in recordings.still_answers({**good, "text": '{"other": 1}'}, repair, record)
+    assert "parse_failed" in recordings.still_answers(
+        {**good, "text": '{"other": 1}'}, repair, record
+    )
 
 
 def filled(value):
@@ -181,12 +222,20 @@ def filled(value):
 def test_the_skeleton_of_a_missing_repair_shows_what_is_wrong():
     (row,) = [row for row in recordings.missing() if row["stage"] == "repair_score"]
     assert json.loads(row["text"]) == {"errors": [], "score": None}
-    assert row["prompt_version"] == requests.REPAIR.tag and "could not be read: no JSON object" in row["prompt"]
+    assert (
+        row["prompt_version"] == requests.REPAIR.tag
+        and "could not be read: no JSON object" in row["prompt"]
+    )
 
 
 def test_the_card_counts_each_fault():
     card = (recordings.FOLDER / "README.md").read_text(encoding="utf-8")
-    table = {name: (int(lines), int(rows)) for name, lines, rows in re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| ", card, re.MULTILINE)}
+    table = {
+        name: (int(lines), int(rows))
+        for name, lines, rows in re.findall(
+            r"^\| `(\w+)` \| (\d+) \| (\d+) \| ", card, re.MULTILINE
+        )
+    }
     counted = {
         name: (len(hits), len({row["row_id"] for row in hits}))
         for name in {row["fault"] for row in EVERY.values()} - {""}
@@ -196,5 +245,9 @@ def test_the_card_counts_each_fault():
 
 
 def test_the_command_line_says_what_it_found():
-    done = subprocess.run([sys.executable, "-m", "bimedix_utils.recordings", "orphans"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bimedix_utils.runner.recordings", "orphans"],
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "0 orphaned recordings\n")

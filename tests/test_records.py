@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bimedix_utils import records
-from bimedix_utils.errors import InputError
-from bimedix_utils.records import Record, Turn
+from bimedix_utils.core import records
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.records import Record, Turn
 
 pytestmark = pytest.mark.unit
 
@@ -17,7 +17,16 @@ BASE = {"id": "a:1", "lang": "en", "source": "toy", "licence": "CC-BY-4.0", "spl
 
 
 def mcqa(**changes: Any) -> Record:
-    return Record(**{**BASE, "kind": "mcqa", "question": "Which?", "options": ["x", "y", "z"], "answer_index": 1, **changes})
+    return Record(
+        **{
+            **BASE,
+            "kind": "mcqa",
+            "question": "Which?",
+            "options": ["x", "y", "z"],
+            "answer_index": 1,
+            **changes,
+        }
+    )
 
 
 def qa(**changes: Any) -> Record:
@@ -30,7 +39,9 @@ def chat(**changes: Any) -> Record:
 
 
 def every_kind() -> list[Record]:
-    """Rows of each kind and language, with what files break on: Arabic, quotes, line ends, separators, empty lists."""
+    """Rows of each kind and language, with what files break on: Arabic, quotes, line ends,
+    separators, empty lists.
+    """
     return [
         mcqa(),
         mcqa(
@@ -43,7 +54,13 @@ def every_kind() -> list[Record]:
             note="ينتظر",
         ),
         qa(id="a:2", answer='Line one.\nLine "two"\u2028and\tmore, 5 µg.', topic="x"),
-        qa(id="a:2:ar", lang="ar", question="لماذا؟", answer="لأن الجرعة (500 mg) كافية.", parent_id="a:2"),
+        qa(
+            id="a:2:ar",
+            lang="ar",
+            question="لماذا؟",
+            answer="لأن الجرعة (500 mg) كافية.",
+            parent_id="a:2",
+        ),
         chat(id="a:3", parent_id="a:1", status="rejected", note="only"),
         chat(
             id="a:3:ar",
@@ -62,7 +79,15 @@ def every_kind() -> list[Record]:
 
 def test_a_record_has_quiet_defaults():
     row = mcqa()
-    assert (row.status, row.note, row.parent_id, row.context, row.answer, row.topic, row.turns) == ("ok", "", None, "", "", "", ())
+    assert (row.status, row.note, row.parent_id, row.context, row.answer, row.topic, row.turns) == (
+        "ok",
+        "",
+        None,
+        "",
+        "",
+        "",
+        (),
+    )
     assert row.options == ("x", "y", "z")
 
 
@@ -101,7 +126,11 @@ def test_identity_and_origin_are_required(name: str):
         (chat, {"turns": []}, "a chat needs turns"),
         (chat, {"turns": [{"role": "nurse", "text": "x"}]}, "'patient' or 'doctor'"),
         (chat, {"turns": [{"role": "doctor", "text": ""}]}, "at least 1 character"),
-        (chat, {"turns": [{"role": "doctor", "text": "x", "time": 1}]}, "Extra inputs are not permitted"),
+        (
+            chat,
+            {"turns": [{"role": "doctor", "text": "x", "time": 1}]},
+            "Extra inputs are not permitted",
+        ),
         (chat, {"turns": [{"role": "doctor"}]}, "Field required"),
     ],
 )
@@ -148,7 +177,16 @@ def test_key_counts_letters_from_a(index: int, letter: str):
 
 
 def test_content_hash_ignores_where_a_row_comes_from():
-    others = {"id": "b:9", "source": "s", "licence": "l", "split": "test", "topic": "t", "parent_id": "p", "status": "held", "note": "n"}
+    others = {
+        "id": "b:9",
+        "source": "s",
+        "licence": "l",
+        "split": "test",
+        "topic": "t",
+        "parent_id": "p",
+        "status": "held",
+        "note": "n",
+    }
     assert mcqa(**others).content_hash() == mcqa().content_hash()
 
 
@@ -164,7 +202,9 @@ def test_content_hash_follows_everything_a_reader_sees():
         qa(),
         qa(answer="No."),
         chat(),
-        chat(turns=[{"role": "doctor", "text": "Hello."}, {"role": "patient", "text": "Good day."}]),
+        chat(
+            turns=[{"role": "doctor", "text": "Hello."}, {"role": "patient", "text": "Good day."}]
+        ),
     ]
     assert len({row.content_hash() for row in rows}) == len(rows)
 
@@ -186,7 +226,9 @@ def test_more_options_than_letters_are_refused():
 
 def test_explain_is_one_line_without_links():
     with pytest.raises(ValidationError) as error:
-        Record(**{**BASE, "kind": "chat", "split": "dev", "turns": [{"role": "nurse", "text": "x"}]})
+        Record(
+            **{**BASE, "kind": "chat", "split": "dev", "turns": [{"role": "nurse", "text": "x"}]}
+        )
     text = records.explain(error.value)
     assert text.startswith("split: Input should be") and "; turns.0.role: Input should be" in text
     assert "http" not in text and "\n" not in text
@@ -271,18 +313,27 @@ def test_a_windows_1256_file_names_line_byte_and_the_command(tmp_path: Path):
 
 
 def test_a_windows_1256_file_behind_a_bom_is_found_too(tmp_path: Path):
-    assert "line 2: not UTF-8" in refused(tmp_path / "rows.jsonl", b"\xef\xbb\xbf\n" + '{"a": "ألم"}'.encode("windows-1256"))
+    assert "line 2: not UTF-8" in refused(
+        tmp_path / "rows.jsonl", b"\xef\xbb\xbf\n" + '{"a": "ألم"}'.encode("windows-1256")
+    )
 
 
 def test_a_file_cut_inside_an_arabic_letter_is_called_cut_short(tmp_path: Path):
-    """Half of all cuts in Arabic text fall inside a two-byte letter; iconv from Windows-1256 would turn a good file into noise."""
+    """Half of all cuts in Arabic text fall inside a two-byte letter; iconv from Windows-1256 would
+    turn a good file into noise.
+    """
     (tmp_path / "rows.jsonl").write_bytes('{"a": "ألم"}\n{"a": "ألم'.encode()[:-1])
     with pytest.raises(InputError) as error:
         list(records.iter_json_lines(tmp_path / "rows.jsonl"))
-    assert str(error.value) == "rows.jsonl, line 2: the file is cut short inside a letter; fetch it again"
+    assert (
+        str(error.value)
+        == "rows.jsonl, line 2: the file is cut short inside a letter; fetch it again"
+    )
 
 
-@pytest.mark.parametrize(("value", "name"), [("[1]", "list"), ('"x"', "str"), ("5", "int"), ("null", "NoneType")])
+@pytest.mark.parametrize(
+    ("value", "name"), [("[1]", "list"), ('"x"', "str"), ("5", "int"), ("null", "NoneType")]
+)
 def test_a_line_that_is_no_object_names_what_it_is(tmp_path: Path, value: str, name: str):
     good = qa().model_dump_json()
     message = refused(tmp_path / "rows.jsonl", f"{good}\n{value}\n".encode())
@@ -291,13 +342,21 @@ def test_a_line_that_is_no_object_names_what_it_is(tmp_path: Path, value: str, n
 
 def test_an_object_that_is_no_record_names_line_and_field(tmp_path: Path):
     broken = {**json.loads(mcqa().model_dump_json()), "answer_index": 7, "split": "dev"}
-    message = refused(tmp_path / "rows.jsonl", f"{qa().model_dump_json()}\n{json.dumps(broken)}\n".encode())
-    assert message.startswith("rows.jsonl, line 2: not a record: split: Input should be 'train', 'validation' or 'test'")
-    assert refused(tmp_path / "rows.jsonl", b"{}").startswith("rows.jsonl, line 1: not a record: id: Field required; kind: Field required")
+    message = refused(
+        tmp_path / "rows.jsonl", f"{qa().model_dump_json()}\n{json.dumps(broken)}\n".encode()
+    )
+    assert message.startswith(
+        "rows.jsonl, line 2: not a record: split: Input should be 'train', 'validation' or 'test'"
+    )
+    assert refused(tmp_path / "rows.jsonl", b"{}").startswith(
+        "rows.jsonl, line 1: not a record: id: Field required; kind: Field required"
+    )
 
 
 def test_a_missing_file_and_a_folder_are_input_errors(tmp_path: Path):
-    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        InputError, match=r"none\.jsonl: cannot be read \(No such file or directory\)"
+    ):
         records.read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         records.read_jsonl(tmp_path)
@@ -312,17 +371,24 @@ def test_an_empty_file_holds_no_records(tmp_path: Path):
 
 
 def test_parquet_columns_keep_their_types_when_empty(tmp_path: Path):
-    """Without fixed types a file of questions only would store `turns` as null and could not be joined with chats."""
+    """Without fixed types a file of questions only would store `turns` as null and could not be
+    joined with chats.
+    """
     import datasets
     import pyarrow.parquet
 
     for rows in ([], [qa()], every_kind()):
         records.write_parquet(tmp_path / "rows.parquet", rows)
-        features = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(tmp_path / "rows.parquet"))
+        features = datasets.Features.from_arrow_schema(
+            pyarrow.parquet.read_schema(tmp_path / "rows.parquet")
+        )
         assert list(features) == list(Record.model_fields)
         assert features["options"].feature.dtype == "string"
         assert features["answer_index"].dtype == "int64"
-        assert {name: value.dtype for name, value in features["turns"].feature.items()} == {"role": "string", "text": "string"}
+        assert {name: value.dtype for name, value in features["turns"].feature.items()} == {
+            "role": "string",
+            "text": "string",
+        }
         assert features["parent_id"].dtype == "string"
 
 
@@ -330,17 +396,23 @@ def loaded(form: str, path: Path) -> list[Record]:
     """What a user of the published file gets through `datasets.load_dataset`, as records."""
     import datasets
 
-    back = datasets.load_dataset(form, data_files=str(path), split="train", cache_dir=str(path.parent / "cache"))
+    back = datasets.load_dataset(
+        form, data_files=str(path), split="train", cache_dir=str(path.parent / "cache")
+    )
     return [Record(**row) for row in back]
 
 
-@pytest.mark.parametrize("rows", [every_kind(), [mcqa()], [qa()], [chat()]], ids=["all", "mcqa", "qa", "chat"])
+@pytest.mark.parametrize(
+    "rows", [every_kind(), [mcqa()], [qa()], [chat()]], ids=["all", "mcqa", "qa", "chat"]
+)
 def test_parquet_is_read_back_by_load_dataset(tmp_path: Path, rows: list[Record]):
     records.write_parquet(tmp_path / "rows.parquet", rows)
     assert loaded("parquet", tmp_path / "rows.parquet") == rows
 
 
-@pytest.mark.parametrize("rows", [every_kind(), [mcqa()], [qa()], [chat()]], ids=["all", "mcqa", "qa", "chat"])
+@pytest.mark.parametrize(
+    "rows", [every_kind(), [mcqa()], [qa()], [chat()]], ids=["all", "mcqa", "qa", "chat"]
+)
 def test_jsonl_is_read_back_by_load_dataset(tmp_path: Path, rows: list[Record]):
     records.write_jsonl(tmp_path / "rows.jsonl", rows)
     assert loaded("json", tmp_path / "rows.jsonl") == rows
@@ -350,7 +422,9 @@ def test_json_written_by_the_library_is_read_back(tmp_path: Path):
     import datasets
 
     records.write_parquet(tmp_path / "rows.parquet", every_kind())
-    datasets.Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "cache")).to_json(tmp_path / "rows.jsonl")
+    datasets.Dataset.from_parquet(
+        str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "cache")
+    ).to_json(tmp_path / "rows.jsonl")
     assert records.read_jsonl(tmp_path / "rows.jsonl") == every_kind()
 
 
@@ -360,8 +434,15 @@ def test_a_parquet_row_that_is_no_record_is_named(tmp_path: Path):
 
     rows = [record.model_dump(mode="json") for record in every_kind()]
     rows[2]["status"] = "gone"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=records.arrow_schema()), tmp_path / "rows.parquet")
-    with pytest.raises(InputError, match=r"rows\.parquet, row 2: not a record: row: Value error, status 'gone' is not one of ok"):
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows, schema=records.arrow_schema()), tmp_path / "rows.parquet"
+    )
+    with pytest.raises(
+        InputError,
+        match=(
+            r"rows\.parquet, row 2: not a record: row: Value error, status 'gone' is not one of ok"
+        ),
+    ):
         list(records.iter_parquet(tmp_path / "rows.parquet"))
 
 

@@ -1,4 +1,6 @@
-"""The report's pages: offline, accessible, complete; made from the committed notebooks, whose outputs are those of a smoke run."""
+"""The report's pages: offline, accessible, complete; made from the committed notebooks, whose
+outputs are those of a smoke run.
+"""
 
 import json
 import re
@@ -9,13 +11,20 @@ import pytest
 from bs4 import BeautifulSoup
 from support import reports
 
-from bimedix_utils import pipeline, report
-from bimedix_utils.errors import InputError
-from bimedix_utils.provenance import NOTEBOOKS
-from bimedix_utils.report import figures, glossary, page, prose
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.provenance import NOTEBOOKS
+from bimedix_utils.runner import pipeline, report
+from bimedix_utils.runner.report import figures, glossary, page, prose
 
 pytestmark = pytest.mark.unit
-MAIN = {"index.html", "exercises.html", "glossary.html", "results.html", "figures.html", "cards.html"}
+MAIN = {
+    "index.html",
+    "exercises.html",
+    "glossary.html",
+    "results.html",
+    "figures.html",
+    "cards.html",
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,31 +34,52 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(run) -> dict[str, BeautifulSoup]:
-    return {path.name: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in sorted((run / "report").glob("*.html"))}
+    return {
+        path.name: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in sorted((run / "report").glob("*.html"))
+    }
 
 
 def test_every_notebook_and_every_main_page_is_there(pages):
-    assert set(pages) == MAIN | {f"{path.stem}.html" for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
+    assert set(pages) == MAIN | {
+        f"{path.stem}.html" for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
+    }
 
 
 def test_nothing_is_loaded_from_elsewhere(run):
-    """The first report took MathJax and fonts from a content network: without one it showed raw TeX."""
+    """The first report took MathJax and fonts from a content network: without one it showed raw
+    TeX.
+    """
     for path in (run / "report").glob("*.html"):
         text = path.read_text(encoding="utf-8")
         soup = BeautifulSoup(text, "html.parser")
         loading = [
             tag.get("src") or tag.get("href")
-            for tag in soup(["img", "script", "link", "iframe", "source", "object", "embed", "video", "audio"])
+            for tag in soup(
+                ["img", "script", "link", "iframe", "source", "object", "embed", "video", "audio"]
+            )
         ]
         assert all(str(where).startswith("data:") for where in loading), path.name
-        assert not soup("script") and "@import" not in text and not re.search(r"url\(\s*['\"]?(?!#)", text), path.name
+        assert (
+            not soup("script")
+            and "@import" not in text
+            and not re.search(r"url\(\s*['\"]?(?!#)", text)
+        ), path.name
 
 
 def test_each_page_has_language_landmarks_and_one_title(pages):
     for name, soup in pages.items():
-        assert soup.html["lang"] == "en" and soup.title.get_text() and soup.find("meta", attrs={"name": "viewport"}), name
-        assert len(soup("h1")) == len(soup("main")) == len(soup("header")) == len(soup("footer")) == 1, name
-        assert soup.body.find(True)["href"] == "#main" and soup.main["id"] == "main", f"{name}: the skip link comes first"
+        assert (
+            soup.html["lang"] == "en"
+            and soup.title.get_text()
+            and soup.find("meta", attrs={"name": "viewport"})
+        ), name
+        assert (
+            len(soup("h1")) == len(soup("main")) == len(soup("header")) == len(soup("footer")) == 1
+        ), name
+        assert soup.body.find(True)["href"] == "#main" and soup.main["id"] == "main", (
+            f"{name}: the skip link comes first"
+        )
         names = [nav["aria-label"] for nav in soup("nav")]
         assert names and len(names) == len(set(names)), name
         assert len(soup("a", attrs={"aria-current": "page"})) == (name in MAIN), name
@@ -58,7 +88,9 @@ def test_each_page_has_language_landmarks_and_one_title(pages):
 def test_headings_never_skip_a_level(pages):
     for name, soup in pages.items():
         levels = [int(tag.name[1]) for tag in soup(re.compile("^h[1-6]$"))]
-        assert levels[0] == 1 and all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)), (name, levels)
+        assert levels[0] == 1 and all(
+            b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)
+        ), (name, levels)
 
 
 def test_ids_are_unique_and_inner_links_lead_somewhere(pages):
@@ -78,7 +110,9 @@ def test_every_picture_has_a_text_of_its_own(pages):
         assert all(len(text) >= 10 for text in texts), (name, texts)
         assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in soup("svg")), name
     assert len(pages["figures.html"]("img")) >= 15
-    assert "Mixtral tokens per word" in [image["alt"] for image in pages["05_build_bilingual_mix.html"]("img")]
+    assert "Mixtral tokens per word" in [
+        image["alt"] for image in pages["05_build_bilingual_mix.html"]("img")
+    ]
 
 
 def test_tables_scroll_in_a_box_of_their_own_and_have_heads(pages):
@@ -94,16 +128,27 @@ def test_arabic_is_marked_wherever_it_stands(pages):
     for name, soup in pages.items():
         for text in soup.body.find_all(string=re.compile("[\u0620-\u064a]")):
             marked = text.find_parent(attrs={"lang": "ar"})
-            assert marked is not None and marked.get("dir") in ("rtl", "auto"), (name, str(text)[:60])
+            assert marked is not None and marked.get("dir") in ("rtl", "auto"), (
+                name,
+                str(text)[:60],
+            )
             seen += 1
     assert seen > 300
 
 
 def test_solutions_are_folded_and_the_exercise_index_leads_to_each(pages):
     asked = pages["exercises.html"].main("a", href=re.compile("#exercise-"))
-    folded = [fold for soup in pages.values() for fold in soup("details") if fold.summary.get_text().startswith("Solution of exercise")]
+    folded = [
+        fold
+        for soup in pages.values()
+        for fold in soup("details")
+        if fold.summary.get_text().startswith("Solution of exercise")
+    ]
     assert len(asked) == len(folded) >= 25
-    assert all(not fold.has_attr("open") and fold(class_="code") and fold(class_="output") for fold in folded)
+    assert all(
+        not fold.has_attr("open") and fold(class_="code") and fold(class_="output")
+        for fold in folded
+    )
     assert f"{len(asked)} exercises" in pages["exercises.html"].main.p.get_text()
 
 
@@ -112,13 +157,23 @@ def test_notebooks_lead_to_their_neighbours(pages):
     for place, name in enumerate(chapters):
         found = {link["rel"][0]: link["href"] for link in pages[name]("a", rel=True)}
         wanted = {"prev": chapters[place - 1]} if place else {}
-        assert found == wanted | ({"next": chapters[place + 1]} if place + 1 < len(chapters) else {})
+        assert found == wanted | (
+            {"next": chapters[place + 1]} if place + 1 < len(chapters) else {}
+        )
 
 
 def test_the_landing_page_tells_time_purpose_and_what_was_not_run(pages):
     text = pages["index.html"].main.get_text(" ")
-    assert "1.0" in text and "1,234" in text and "00_check_environment: a <teacher>" in text and "What was not run" in text
-    assert pages["index.html"].find(attrs={"lang": "ar", "dir": "rtl"}) and "0.500 (n=2)" in pages["results.html"].get_text()
+    assert (
+        "1.0" in text
+        and "1,234" in text
+        and "00_check_environment: a <teacher>" in text
+        and "What was not run" in text
+    )
+    assert (
+        pages["index.html"].find(attrs={"lang": "ar", "dir": "rtl"})
+        and "0.500 (n=2)" in pages["results.html"].get_text()
+    )
     assert all("Research only" in soup.footer.get_text() for soup in pages.values())
 
 
@@ -126,7 +181,9 @@ def luminance(colour: str) -> float:
     """Relative luminance of WCAG 2.2."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return sum(
+        weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
@@ -143,7 +200,11 @@ def test_every_colour_of_a_text_is_in_the_contrast_list():
 
 def test_cards_are_shown_with_their_headings_below_the_pages(pages):
     main = pages["cards.html"].main
-    assert [tag.get_text() for tag in main(re.compile("^h[2-4]$"))] == ["Bilingual mix (data card)", "A card", "Limits"]
+    assert [tag.get_text() for tag in main(re.compile("^h[2-4]$"))] == [
+        "Bilingual mix (data card)",
+        "A card",
+        "Limits",
+    ]
     assert "tags: [medical]" in main.details.get_text()
 
 
@@ -151,7 +212,9 @@ def test_fresh_pages_are_left_alone_and_an_empty_run_says_what_to_do(run, tmp_pa
     index = run / "report" / "index.html"
     before = index.stat().st_mtime_ns
     assert report.build(run) == index and index.stat().st_mtime_ns == before
-    (run / "results.json").write_text((run / "results.json").read_text().replace('"rows": 3', '"rows": 4', 1))
+    (run / "results.json").write_text(
+        (run / "results.json").read_text().replace('"rows": 3', '"rows": 4', 1)
+    )
     report.build(run)
     assert index.stat().st_mtime_ns != before
     with pytest.raises(InputError, match="make run"):
@@ -160,11 +223,18 @@ def test_fresh_pages_are_left_alone_and_an_empty_run_says_what_to_do(run, tmp_pa
 
 def test_stored_html_cannot_act_or_load():
     made = prose.clean(
-        '<p id="main" onclick="x()">a<script>x</script><img src="https://host/x.png"><iframe src="//host"></iframe></p>',
+        '<p id="main" onclick="x()">a<script>x</script><img src="https://host/x.png"><iframe'
+        ' src="//host"></iframe></p>',
         prose.Ids(),
         "a label",
     )
-    assert "script" not in made and "host" not in made and "onclick" not in made and 'id="main"' not in made and 'alt="a label"' in made
+    assert (
+        "script" not in made
+        and "host" not in made
+        and "onclick" not in made
+        and 'id="main"' not in made
+        and 'alt="a label"' in made
+    )
 
 
 def test_plain_output_is_escaped_and_its_arabic_marked():
@@ -174,20 +244,32 @@ def test_plain_output_is_escaped_and_its_arabic_marked():
 
 def test_two_equal_headings_get_two_ids_and_an_empty_head_is_no_head():
     ids = prose.Ids()
-    made = prose.clean(prose.markdown("## Results\n\n## Results\n\n| | a |\n|---|---|\n| 1 | 2 |"), ids, "x")
-    assert 'id="results"' in made and 'id="results-2"' in made and made.count("<th") - made.count("<thead") == 1
+    made = prose.clean(
+        prose.markdown("## Results\n\n## Results\n\n| | a |\n|---|---|\n| 1 | 2 |"), ids, "x"
+    )
+    assert (
+        'id="results"' in made
+        and 'id="results-2"' in made
+        and made.count("<th") - made.count("<thead") == 1
+    )
 
 
 def test_a_formula_is_drawn_with_its_source_as_text():
     drawn = prose.formula(r"W + \frac{\alpha}{r} B A")
     assert (
-        drawn.startswith('<svg role="img" aria-label="W + \\frac{\\alpha}{r} B A"') and "currentColor" in drawn and "#ffffff" not in drawn
+        drawn.startswith('<svg role="img" aria-label="W + \\frac{\\alpha}{r} B A"')
+        and "currentColor" in drawn
+        and "#ffffff" not in drawn
     )
     twice = prose.clean(f"<p>{drawn} and {drawn}</p>", prose.Ids(), "")
     names, uses = re.findall(r' id="([^"]+)"', twice), re.findall(r'xlink:href="#([^"]+)"', twice)
-    assert len(names) == len(set(names)) >= 6 and set(uses) <= set(names), "glyphs of two formulas share a name"
+    assert len(names) == len(set(names)) >= 6 and set(uses) <= set(names), (
+        "glyphs of two formulas share a name"
+    )
     assert prose.formula(r"\nosuchword{x}") == r"<code>\nosuchword{x}</code>"
-    assert "<svg" in prose.markdown("The sum $a + b$ and\n\n$$\nc = d\n$$\n") and "$" not in prose.markdown("The sum $a + b$.")
+    assert "<svg" in prose.markdown(
+        "The sum $a + b$ and\n\n$$\nc = d\n$$\n"
+    ) and "$" not in prose.markdown("The sum $a + b$.")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +277,10 @@ def test_a_formula_is_drawn_with_its_source_as_text():
     [
         ('axis = display.bars({"a": 1}, "Rows by kind", "rows")', ["Rows by kind"]),
         ('display.bars({}, f"Rows of {name}", "rows")', ["Rows of …"]),
-        ('display.bars({}, ylabel="x", title="Named")\ndisplay.intervals([], "Second", "x")', ["Named", "Second"]),
+        (
+            'display.bars({}, ylabel="x", title="Named")\ndisplay.intervals([], "Second", "x")',
+            ["Named", "Second"],
+        ),
         ("display.training_curve(log)", ["Loss of the answers"]),
         ('run.account("questions", ids, statuses)', []),
         ("not python (", []),
@@ -228,10 +313,17 @@ def test_the_glossary_holds_the_field_in_both_languages():
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [("a,ب,c,", "none empty"), ("a,b,c,d", "hold no Arabic"), ("a,ب,c,د,e", "four cells"), ("a,ب,c,د\nA,ب,c,د", "stands twice")],
+    [
+        ("a,ب,c,", "none empty"),
+        ("a,b,c,d", "hold no Arabic"),
+        ("a,ب,c,د,e", "four cells"),
+        ("a,ب,c,د\nA,ب,c,د", "stands twice"),
+    ],
 )
 def test_a_broken_glossary_is_refused_by_line(tmp_path, row, message):
-    (tmp_path / "g.csv").write_text(",".join(glossary.COLUMNS) + "\n" + row + "\n", encoding="utf-8")
+    (tmp_path / "g.csv").write_text(
+        ",".join(glossary.COLUMNS) + "\n" + row + "\n", encoding="utf-8"
+    )
     with pytest.raises(InputError, match=message):
         glossary.read(tmp_path / "g.csv")
     (tmp_path / "g.csv").write_text("term\n", encoding="utf-8")
@@ -240,19 +332,33 @@ def test_a_broken_glossary_is_refused_by_line(tmp_path, row, message):
 
 
 def test_jupyterlab_opens_at_a_start_page_whose_links_lead_to_files():
-    """`make lab` once named a file that JupyterLab looked for in another folder, and ended with an error."""
+    """`make lab` once named a file that JupyterLab looked for in another folder, and ended with an
+    error.
+    """
     start = NOTEBOOKS / "START_HERE.md"
     links = re.findall(r"\]\(([^)]+)\)", start.read_text(encoding="utf-8"))
-    assert {path.name for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")} <= set(links) and all((NOTEBOOKS / link).exists() for link in links)
-    lab = next(line for line in (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8").splitlines() if "/jupyter lab" in line)
+    assert {path.name for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")} <= set(links) and all(
+        (NOTEBOOKS / link).exists() for link in links
+    )
+    lab = next(
+        line
+        for line in (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8").splitlines()
+        if "/jupyter lab" in line
+    )
     assert (
-        "default_url=/lab/tree/notebooks/START_HERE.md" in lab and "--notebook-dir=. " in lab and "app_settings_dir=notebooks/.lab" in lab
+        "default_url=/lab/tree/notebooks/START_HERE.md" in lab
+        and "--notebook-dir=. " in lab
+        and "app_settings_dir=notebooks/.lab" in lab
     )
     settings = json.loads((NOTEBOOKS / ".lab" / "overrides.json").read_text(encoding="utf-8"))
-    assert settings["@jupyterlab/apputils-extension:notification"] == {"checkForUpdates": False, "fetchNews": "false"}, (
-        "asks another machine"
+    assert settings["@jupyterlab/apputils-extension:notification"] == {
+        "checkForUpdates": False,
+        "fetchNews": "false",
+    }, "asks another machine"
+    assert (
+        settings["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"]
+        == "Markdown Preview"
     )
-    assert settings["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
 
 
 # The README's commands
@@ -262,12 +368,25 @@ def commands() -> list[list[str]]:
     """Every `make` command of the README's shell blocks, as words, remarks left out."""
     text = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
-    return [shlex.split(part, comments=True) for line in lines for part in line.split(" && ") if part.startswith("make")]
+    return [
+        shlex.split(part, comments=True)
+        for line in lines
+        for part in line.split(" && ")
+        if part.startswith("make")
+    ]
 
 
 def test_every_command_of_the_readme_is_a_target_with_legal_parameters():
-    """`make run NB=06 SET="LORA_RANK=16 SEED=1"` once stood there beside a RUN in which notebook 05 had never run."""
-    targets = set(re.findall(r"^([a-z-]+):", (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    """`make run NB=06 SET="LORA_RANK=16 SEED=1"` once stood there beside a RUN in which notebook 05
+    had never run.
+    """
+    targets = set(
+        re.findall(
+            r"^([a-z-]+):",
+            (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )
     seen = 0
     for _, *words in commands():
         given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
@@ -275,7 +394,9 @@ def test_every_command_of_the_readme_is_a_target_with_legal_parameters():
         assert set(named) <= targets, words
         if named == ["run"]:
             overrides = dict(item.split("=", 1) for item in given.pop("SET", "").split())
-            overrides |= {name: given[name] for name in ("RUN", "RAW_DIR", "MODEL", "DATA") if name in given}
+            overrides |= {
+                name: given[name] for name in ("RUN", "RAW_DIR", "MODEL", "DATA") if name in given
+            }
             chosen = pipeline.selected(given.get("NB", ""))
             pipeline.resolved(chosen, given.get("MODE", "smoke"), overrides)
             # A run of its own begins at the beginning, or names the data it starts from.

@@ -1,4 +1,6 @@
-"""The review form, driven as a reviewer would: buttons, the key box, text areas, a disk that refuses."""
+"""The review form, driven as a reviewer would: buttons, the key box, text areas, a disk that
+refuses.
+"""
 
 import os
 import subprocess
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 from bimedix_utils import review, translation
-from bimedix_utils.errors import InputError
+from bimedix_utils.core.errors import InputError
 from bimedix_utils.review import Decision
 from bimedix_utils.review.form import STYLE, ReviewForm
 
@@ -17,7 +19,15 @@ RECORD = {
     "options": ["A1", "B1"], "answer_index": 0, "answer": "",
 }  # fmt: skip
 VALUES = {"question": "ما سبب الألم؟", "options": ["أ", "IgE"]}
-ERRORS = [{"category": "negation", "severity": "critical", "source": "<not>", "target": "لا", "explanation": "turned round"}]
+ERRORS = [
+    {
+        "category": "negation",
+        "severity": "critical",
+        "source": "<not>",
+        "target": "لا",
+        "explanation": "turned round",
+    }
+]
 
 
 def row(number, values=VALUES):
@@ -75,7 +85,16 @@ def test_buttons_write_at_once_and_go_on(form, path, clock):
     clock.now += 12.34
     form.buttons["approve"].click()
     assert review.read_decisions(path) == [
-        Decision("row:1", "approve", None, "Dr A", "2026-01-02T00:00:12+00:00", translation.text_hash(VALUES), "", 12.3)
+        Decision(
+            "row:1",
+            "approve",
+            None,
+            "Dr A",
+            "2026-01-02T00:00:12+00:00",
+            translation.text_hash(VALUES),
+            "",
+            12.3,
+        )
     ]
     assert at(form) == "row:2"
     form.note.value = "بلا معنى"
@@ -89,7 +108,9 @@ def test_buttons_write_at_once_and_go_on(form, path, clock):
         ("row:3", "edit", ""),
     ]
     assert kept[2].edited == {**VALUES, "options": ["“ألف”", "IgE"]}
-    assert form.row is None and "3 of 3 decided by Dr A · every row is decided" in form.progress.value
+    assert (
+        form.row is None and "3 of 3 decided by Dr A · every row is decided" in form.progress.value
+    )
     assert all(button.disabled == (name != "back") for name, button in form.buttons.items())
 
 
@@ -97,9 +118,16 @@ def test_keys_do_what_the_buttons_do(form, path):
     for key in ("s", " A ", "b", "b", "r"):
         form.command.value = key
         assert form.command.value == ""
-    assert [(d.row_id, d.verdict) for d in review.read_decisions(path)] == [("row:2", "approve"), ("row:1", "reject")]
+    assert [(d.row_id, d.verdict) for d in review.read_decisions(path)] == [
+        ("row:2", "approve"),
+        ("row:1", "reject"),
+    ]
     form.command.value = "<q>"
-    assert "&lt;q&gt;" in form.message.value and "a (approve)" in form.message.value and at(form) == "row:3"
+    assert (
+        "&lt;q&gt;" in form.message.value
+        and "a (approve)" in form.message.value
+        and at(form) == "row:3"
+    )
     assert len(review.read_decisions(path)) == 2
 
 
@@ -124,13 +152,22 @@ def test_a_changed_text_is_asked_again(path, clock):
 
 def test_it_shows_source_candidate_findings_and_direction(form):
     page = html_of(form.box)
-    assert "What causes &lt;b&gt;pain&lt;/b&gt;?" in page and "negation, critical" in page and "x: 5 missing" in page and "72" in page
+    assert (
+        "What causes &lt;b&gt;pain&lt;/b&gt;?" in page
+        and "negation, critical" in page
+        and "x: 5 missing" in page
+        and "72" in page
+    )
     assert "<not>" not in page and STYLE in page and "toy 70-79" in page
     assert [(part, area.value) for part, area in form.areas.items()] == [
         ("question", "ما سبب الألم؟"), ("option 1", "أ"), ("option 2", "IgE"),
     ]  # fmt: skip
     classes = {part: area._dom_classes for part, area in form.areas.items()}
-    assert classes == {"question": ("bimedix-rtl",), "option 1": ("bimedix-rtl",), "option 2": ("bimedix-ltr",)}
+    assert classes == {
+        "question": ("bimedix-rtl",),
+        "option 1": ("bimedix-rtl",),
+        "option 2": ("bimedix-ltr",),
+    }
     assert ".bimedix-rtl textarea {direction: rtl" in STYLE
     assert "text/plain" in (form._repr_mimebundle_() or {})
 
@@ -148,7 +185,11 @@ def test_it_never_shows_what_another_reviewer_decided(path, clock):
 def test_a_changed_text_is_not_thrown_away_by_another_verdict(verdict, form, path):
     form.areas["question"].value = "سؤال آخر"
     form.act(verdict)
-    assert "question changed: edit (e) keeps the change" in form.message.value and not path.exists() and at(form) == "row:1"
+    assert (
+        "question changed: edit (e) keeps the change" in form.message.value
+        and not path.exists()
+        and at(form) == "row:1"
+    )
     form.act("undo")
     assert form.areas["question"].value == VALUES["question"]
     form.act(verdict)
@@ -160,7 +201,11 @@ def test_an_edit_without_a_change_or_with_an_emptied_text_is_refused(form, path)
     assert "an edit without any correction" in form.message.value
     form.areas["option 1"].value = " "
     form.act("edit")
-    assert "option 1 is empty" in form.message.value and not path.exists() and form.areas["option 1"].value == " "
+    assert (
+        "option 1 is empty" in form.message.value
+        and not path.exists()
+        and form.areas["option 1"].value == " "
+    )
 
 
 def test_typed_words_survive_paging(form, path):
@@ -204,7 +249,9 @@ def test_a_decision_can_be_changed_and_the_later_one_counts(form, path, clock):
     form.act("undo")
     form.act("approve")
     kept = review.read_decisions(path)
-    assert [d.verdict for d in kept] == ["edit", "approve"] and [d.verdict for d in review.latest(kept)] == ["approve"]
+    assert [d.verdict for d in kept] == ["edit", "approve"] and [
+        d.verdict for d in review.latest(kept)
+    ] == ["approve"]
     assert at(form) == "row:2"
 
 
@@ -226,9 +273,15 @@ def test_a_disk_that_refuses_is_shown_and_no_text_is_lost(form, path, monkeypatc
         patch.setattr(os, "fsync", full)
         form.act("edit")
     assert "Not saved: [Errno 28] No space left on device" in form.message.value
-    assert (at(form), form.areas["question"].value, form.note.value) == ("row:1", "سؤال آخر", "why") and "0 of 3" in form.progress.value
+    assert (at(form), form.areas["question"].value, form.note.value) == (
+        "row:1",
+        "سؤال آخر",
+        "why",
+    ) and "0 of 3" in form.progress.value
     form.act("edit")
-    assert form.message.value == "" and review.read_decisions(path)[0].edited["question"] == "سؤال آخر"
+    assert (
+        form.message.value == "" and review.read_decisions(path)[0].edited["question"] == "سؤال آخر"
+    )
 
 
 def test_a_file_cut_by_a_kill_stops_the_form_before_it_opens(form, path, clock):
@@ -244,7 +297,11 @@ def test_a_file_cut_by_a_kill_stops_the_form_before_it_opens(form, path, clock):
 
 def test_a_part_the_source_lacks_cannot_be_typed_in_and_is_left_out(path, clock):
     form = ReviewForm([row(1, {**VALUES, "options": ["أ", "IgE", "زائد"]})], path, "Dr A", clock)
-    assert form.areas["option 3"].disabled and not form.areas["option 2"].disabled and "(not in the source)" in html_of(form.box)
+    assert (
+        form.areas["option 3"].disabled
+        and not form.areas["option 2"].disabled
+        and "(not in the source)" in html_of(form.box)
+    )
     form.act("approve")
     assert "does not have the parts of its source" in form.message.value
     form.act("edit")
@@ -261,5 +318,13 @@ def test_an_empty_queue_and_a_nameless_reviewer(path, clock):
 
 
 def test_importing_the_form_loads_no_widgets():
-    code = "import bimedix_utils.review.form, sys; print({'ipywidgets', 'openpyxl', 'sklearn'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    code = (
+        "import bimedix_utils.review.form, sys; print({'ipywidgets', 'openpyxl', 'sklearn'} &"
+        " set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )

@@ -1,4 +1,6 @@
-"""The reviewer's spreadsheet, edited as reviewers and spreadsheet programs do, and Label Studio's files."""
+"""The reviewer's spreadsheet, edited as reviewers and spreadsheet programs do, and Label Studio's
+files.
+"""
 
 import csv
 import datetime
@@ -10,7 +12,7 @@ import pytest
 from openpyxl import Workbook, load_workbook
 
 from bimedix_utils import review, translation
-from bimedix_utils.errors import InputError
+from bimedix_utils.core.errors import InputError
 from bimedix_utils.review import label_studio
 from bimedix_utils.review import sheets as review_files
 from bimedix_utils.review.sheets import SHEET, read_sheet, write_sheet
@@ -20,22 +22,49 @@ RECORD = {
     "kind": "mcqa", "lang": "en", "source": "toy", "licence": "MIT", "split": "train", "question": "What causes the pain?",
     "options": ["A1", "B1", "1-2", "00012"], "answer_index": 0, "answer": "It is an inflammation, treated with 5 mg.",
 }  # fmt: skip
-VALUES = {"question": "ما سبب الألم؟", "options": ["أ", "ب", "1-2", "00012"], "answer": "السبب «التهاب»، والعلاج 5 ملغ."}
+VALUES = {
+    "question": "ما سبب الألم؟",
+    "options": ["أ", "ب", "1-2", "00012"],
+    "answer": "السبب «التهاب»، والعلاج 5 ملغ.",
+}
 CHAT = {
     "kind": "chat", "lang": "en", "source": "toy", "licence": "MIT", "split": "train",
     "turns": [{"role": "patient", "text": "My back hurts."}, {"role": "doctor", "text": "Since when?"}],
 }  # fmt: skip
-SAID = {"turns": [{"role": "patient", "text": "يؤلمني ظهري."}, {"role": "doctor", "text": "منذ متى؟"}]}
+SAID = {
+    "turns": [{"role": "patient", "text": "يؤلمني ظهري."}, {"role": "doctor", "text": "منذ متى؟"}]
+}
 FLAGS, ERRORS = (
     ["numbers: 5 is missing"],
-    [{"category": "accuracy", "severity": "major", "source": "pain", "target": "الألم", "explanation": "x"}],
+    [
+        {
+            "category": "accuracy",
+            "severity": "major",
+            "source": "pain",
+            "target": "الألم",
+            "explanation": "x",
+        }
+    ],
 )
 KINDS = ["xlsx", "csv"]
 
 
 def row(row_id="row:1", record=RECORD, values=VALUES):
-    best = {"values": values, "text_hash": translation.text_hash(values), "score": 70, "round": 0, "flags": FLAGS, "errors": ERRORS}
-    state = {"id": row_id, "state": "human", "note": "", "best": best, "record": {"id": row_id, **record}}
+    best = {
+        "values": values,
+        "text_hash": translation.text_hash(values),
+        "score": 70,
+        "round": 0,
+        "flags": FLAGS,
+        "errors": ERRORS,
+    }
+    state = {
+        "id": row_id,
+        "state": "human",
+        "note": "",
+        "best": best,
+        "record": {"id": row_id, **record},
+    }
     return {**state, "queue_reason": "low", "stratum": "toy 70-79", "reviewers": 1}
 
 
@@ -50,7 +79,10 @@ def path(request, tmp_path):
 def cells(path):
     """The sheet as lists of texts, header first."""
     if path.suffix == ".xlsx":
-        return [["" if c.value is None else c.value for c in line] for line in load_workbook(path).active.iter_rows()]
+        return [
+            ["" if c.value is None else c.value for c in line]
+            for line in load_workbook(path).active.iter_rows()
+        ]
     return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
 
 
@@ -89,12 +121,20 @@ def test_an_untouched_sheet_decides_nothing(path):
         "question", "option 1", "option 2", "option 3", "option 4", "answer", "turn 1 patient", "turn 2 doctor",
     ]  # fmt: skip
     first = cells(path)[1]
-    assert first[SHEET.index("flags")].split("\n") == review.findings(QUEUE[0]) and len(review.findings(QUEUE[0])) == 2
+    assert (
+        first[SHEET.index("flags")].split("\n") == review.findings(QUEUE[0])
+        and len(review.findings(QUEUE[0])) == 2
+    )
 
 
 def test_each_verdict_with_reviewer_and_note(path):
     filled(
-        path, (2, "verdict", " Approve "), (2, "note", "جيد"), (8, "verdict", "REJECT"), (8, "reviewer", "د. سلمى"), (11, "corrected", "ج")
+        path,
+        (2, "verdict", " Approve "),
+        (2, "note", "جيد"),
+        (8, "verdict", "REJECT"),
+        (8, "reviewer", "د. سلمى"),
+        (11, "corrected", "ج"),
     )
     kept = read_sheet(path, QUEUE, "Dr A")
     assert [(d.row_id, d.verdict, d.reviewer, d.note, d.decided_at, d.seconds) for d in kept] == [
@@ -128,7 +168,10 @@ def test_a_sorted_sheet_with_added_columns_empty_lines_and_whole_rows_left_out(p
     lines = [line for line in lines if "row:2" not in line[0]]
     random.Random(3).shuffle(lines)
     order = random.Random(4).sample(range(len(header)), len(header))
-    table = [[line[i] for i in order] + [extra] for line, extra in zip([header, *lines], ["my column", *"abcdefghijkl"], strict=True)]
+    table = [
+        [line[i] for i in order] + [extra]
+        for line, extra in zip([header, *lines], ["my column", *"abcdefghijkl"], strict=True)
+    ]
     save(path, [*table[:5], [""] * len(table[0]), *table[5:], [""] * len(table[0])])
     kept = read_sheet(path, QUEUE, "Dr A")
     assert [(d.row_id, d.verdict) for d in kept] == [("row:1", "approve"), ("row:3", "edit")]
@@ -137,7 +180,10 @@ def test_a_sorted_sheet_with_added_columns_empty_lines_and_whole_rows_left_out(p
 
 def test_reading_tells_the_same_twice_and_one_persons_half_is_enough(path):
     filled(path, (2, "verdict", "approve"), queued=QUEUE[:1])
-    assert read_sheet(path, QUEUE, "Dr A") == read_sheet(path, QUEUE, "Dr A") and len(read_sheet(path, QUEUE, "Dr A")) == 1
+    assert (
+        read_sheet(path, QUEUE, "Dr A") == read_sheet(path, QUEUE, "Dr A")
+        and len(read_sheet(path, QUEUE, "Dr A")) == 1
+    )
 
 
 # What is refused, and with which sentence
@@ -172,7 +218,13 @@ def test_a_deleted_line_is_named(path):
     write_sheet(path, QUEUE)
     table = cells(path)
     save(path, table[:3] + table[4:])
-    with pytest.raises(InputError, match=r"row 2 \(row:1\): the line of option 2 is missing; lines of this row stand in 2, 3, 4, 5, 6"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"row 2 \(row:1\): the line of option 2 is missing; lines of this row stand in 2, 3, 4,"
+            r" 5, 6"
+        ),
+    ):
         read_sheet(path, QUEUE, "Dr A")
 
 
@@ -182,7 +234,9 @@ def test_a_decision_needs_a_person(path):
         read_sheet(path, QUEUE)
 
 
-@pytest.mark.parametrize("column, message", [("text_hash", "no column text_hash"), ("corrected", "no column corrected")])
+@pytest.mark.parametrize(
+    "column, message", [("text_hash", "no column text_hash"), ("corrected", "no column corrected")]
+)
 def test_a_removed_column_is_named(column, message, path):
     write_sheet(path, QUEUE)
     place = SHEET.index(column)
@@ -201,7 +255,9 @@ def test_an_added_column_with_a_name_in_use_is_named(path):
 def test_a_candidate_that_lost_an_option_can_be_mended_and_not_approved(path):
     lost = [row("row:1", values={**VALUES, "options": ["أ", "ب", "1-2"]})]
     filled(path, (2, "verdict", "approve"), queued=lost)
-    with pytest.raises(InputError, match=r"row 2 \(row:1\): the candidate does not have the parts of its source"):
+    with pytest.raises(
+        InputError, match=r"row 2 \(row:1\): the candidate does not have the parts of its source"
+    ):
         read_sheet(path, lost, "Dr A")
     filled(path, (3, "corrected", "ألف"), queued=lost)
     with pytest.raises(InputError, match="option 4 has no translation"):
@@ -223,12 +279,16 @@ def nasty_queue():
     queued = []
     for number, text in enumerate(NASTY):
         values = {**VALUES, "options": [text, *VALUES["options"][1:]]}
-        queued.append(row(f"row:{number}", {**RECORD, "options": [text, *RECORD["options"][1:]]}, values))
+        queued.append(
+            row(f"row:{number}", {**RECORD, "options": [text, *RECORD["options"][1:]]}, values)
+        )
     return queued
 
 
 def test_nasty_texts_come_back_as_they_were(path):
-    """Approving and editing beside them leaves each text as the queue has it, and typed as a correction it arrives as typed."""
+    """Approving and editing beside them leaves each text as the queue has it, and typed as a
+    correction it arrives as typed.
+    """
     queued = nasty_queue()
     write_sheet(path, queued)
     table = cells(path)
@@ -246,16 +306,24 @@ def test_copying_a_nasty_candidate_into_the_correction_changes_nothing_but_the_a
     write_sheet(path, queued)
     table = cells(path)
     for line in table[1:]:
-        line[SHEET.index("corrected")] = "جواب" if line[1] == "answer" else line[SHEET.index("candidate")]
+        line[SHEET.index("corrected")] = (
+            "جواب" if line[1] == "answer" else line[SHEET.index("candidate")]
+        )
     save(path, table)
     kept = read_sheet(path, queued, "Dr A")
-    folded = [text.replace("\r\n", "\n").replace("\x0b", "" if path.suffix == ".xlsx" else "\x0b").strip() for text in NASTY]
+    folded = [
+        text.replace("\r\n", "\n").replace("\x0b", "" if path.suffix == ".xlsx" else "\x0b").strip()
+        for text in NASTY
+    ]
     assert [d.edited["options"][0].replace("\r\n", "\n") for d in kept] == folded
 
 
 def test_random_texts_survive(path):
     draw, letters = random.Random(11), "=+-@'\"\n,;\t 0159.:/%eأبت٣💊\u200f“”x"
-    values = [{**VALUES, "answer": "".join(draw.choices(letters, k=draw.randint(1, 12))) + "س"} for _ in range(60)]
+    values = [
+        {**VALUES, "answer": "".join(draw.choices(letters, k=draw.randint(1, 12))) + "س"}
+        for _ in range(60)
+    ]
     queued = [row(f"row:{number}", values=value) for number, value in enumerate(values)]
     write_sheet(path, queued)
     table = cells(path)
@@ -263,7 +331,9 @@ def test_random_texts_survive(path):
         if line[1] == "question":
             line[SHEET.index("corrected")] = "سؤال"
     save(path, table)
-    assert [d.edited for d in read_sheet(path, queued, "Dr A")] == [{**value, "question": "سؤال"} for value in values]
+    assert [d.edited for d in read_sheet(path, queued, "Dr A")] == [
+        {**value, "question": "سؤال"} for value in values
+    ]
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -282,32 +352,65 @@ def test_prose_is_not_guarded():
 
 def test_xlsx_holds_texts_only_right_to_left_where_arabic(tmp_path):
     path = tmp_path / "review.xlsx"
-    write_sheet(path, nasty_queue() + [row("row:lost", values={**VALUES, "options": ["أ", "ب", "1-2"]})])
+    write_sheet(
+        path, nasty_queue() + [row("row:lost", values={**VALUES, "options": ["أ", "ب", "1-2"]})]
+    )
     sheet = load_workbook(path).active
-    types = {cell.data_type for line in sheet.iter_rows() for cell in line if cell.value is not None}
+    types = {
+        cell.data_type for line in sheet.iter_rows() for cell in line if cell.value is not None
+    }
     assert types == {"s"} and sheet.freeze_panes == "A2" and not sheet.protection.sheet
     by = {name: place for place, name in enumerate(SHEET)}
     first = sheet[2]
-    assert first[by["candidate"]].alignment.readingOrder == 2 and first[by["candidate"]].alignment.horizontal == "right"
-    assert first[by["corrected"]].alignment.readingOrder == 2 and first[by["source"]].alignment.readingOrder == 1
-    assert all(cell.number_format == "@" for cell in first) and first[by["candidate"]].alignment.wrap_text
-    assert first[by["candidate"]].fill.fgColor.rgb == "00EEEEEE" != first[by["corrected"]].fill.fgColor.rgb
+    assert (
+        first[by["candidate"]].alignment.readingOrder == 2
+        and first[by["candidate"]].alignment.horizontal == "right"
+    )
+    assert (
+        first[by["corrected"]].alignment.readingOrder == 2
+        and first[by["source"]].alignment.readingOrder == 1
+    )
+    assert (
+        all(cell.number_format == "@" for cell in first)
+        and first[by["candidate"]].alignment.wrap_text
+    )
+    assert (
+        first[by["candidate"]].fill.fgColor.rgb
+        == "00EEEEEE"
+        != first[by["corrected"]].fill.fgColor.rgb
+    )
     (choice,) = sheet.data_validations.dataValidation
-    heads = [n for n in range(2, sheet.max_row + 1) if sheet.cell(n, by["row_id"] + 1).value != sheet.cell(n - 1, by["row_id"] + 1).value]
+    heads = [
+        n
+        for n in range(2, sheet.max_row + 1)
+        if sheet.cell(n, by["row_id"] + 1).value != sheet.cell(n - 1, by["row_id"] + 1).value
+    ]
     assert choice.formula1 == '"approve,edit,reject"'
-    assert sorted(cell for part in choice.sqref.ranges for cell in part.rows for cell in cell) == [(n, by["verdict"] + 1) for n in heads]
+    assert sorted(cell for part in choice.sqref.ranges for cell in part.rows for cell in cell) == [
+        (n, by["verdict"] + 1) for n in heads
+    ]
 
 
 def test_a_date_made_by_the_spreadsheet_is_refused(tmp_path):
     made = datetime.datetime(2026, 2, 1)
     path = filled(tmp_path / "review.xlsx", (5, "candidate", made))
-    with pytest.raises(InputError, match=r"row 5 \(row:1\): candidate of option 3 is '2026-02-01.*written was '1-2'"):
+    with pytest.raises(
+        InputError,
+        match=r"row 5 \(row:1\): candidate of option 3 is '2026-02-01.*written was '1-2'",
+    ):
         read_sheet(path, QUEUE, "Dr A")
     path = filled(tmp_path / "review.xlsx", (5, "corrected", made))
-    with pytest.raises(InputError, match=r"row 5 \(row:1\): corrected of option 3 became '2026-02-01 00:00:00'.*format to text"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"row 5 \(row:1\): corrected of option 3 became '2026-02-01 00:00:00'.*format to text"
+        ),
+    ):
         read_sheet(path, QUEUE, "Dr A")
     path = filled(tmp_path / "review.xlsx", (5, "corrected", "#NAME?"))
-    with pytest.raises(InputError, match=r"row 5 \(row:1\): corrected of option 3 became '#NAME\?'"):
+    with pytest.raises(
+        InputError, match=r"row 5 \(row:1\): corrected of option 3 became '#NAME\?'"
+    ):
         read_sheet(path, QUEUE, "Dr A")
     path = filled(tmp_path / "review.csv", (5, "candidate", "01-Feb"))
     with pytest.raises(InputError, match=r"row 5 \(row:1\): candidate of option 3 is '01-Feb'"):
@@ -316,7 +419,13 @@ def test_a_date_made_by_the_spreadsheet_is_refused(tmp_path):
 
 def test_numbers_made_by_the_spreadsheet_are_the_texts_they_were(tmp_path):
     """Excel offers to turn "00012" into a number; the queue still knows the text."""
-    path = filled(tmp_path / "review.xlsx", (6, "candidate", 12), (6, "source", 12.0), (5, "corrected", 7.0), (4, "corrected", 2.5))
+    path = filled(
+        tmp_path / "review.xlsx",
+        (6, "candidate", 12),
+        (6, "source", 12.0),
+        (5, "corrected", 7.0),
+        (4, "corrected", 2.5),
+    )
     assert read_sheet(path, QUEUE, "Dr A")[0].edited["options"] == ["أ", "2.5", "7", "00012"]
     path = filled(tmp_path / "review.xlsx", (6, "candidate", 13))
     with pytest.raises(InputError, match=r"row 6 \(row:1\): candidate of option 4 is '13'"):
@@ -331,15 +440,23 @@ def test_a_guard_that_a_program_took_off_is_not_missed(tmp_path):
     assert read_sheet(path, QUEUE, "Dr A") == []
 
 
-@pytest.mark.parametrize("encoding, delimiter", [("utf-8", ","), ("utf-8-sig", ";"), ("utf-8", "\t"), ("utf-16", "\t")])
+@pytest.mark.parametrize(
+    "encoding, delimiter", [("utf-8", ","), ("utf-8-sig", ";"), ("utf-8", "\t"), ("utf-16", "\t")]
+)
 def test_csv_as_excel_saves_it_elsewhere(encoding, delimiter, tmp_path):
-    path = filled(tmp_path / "review.csv", (2, "verdict", "approve"), (9, "corrected", "منذ متى، بالضبط؛ أمس؟\nأم اليوم؟"))
+    path = filled(
+        tmp_path / "review.csv",
+        (2, "verdict", "approve"),
+        (9, "corrected", "منذ متى، بالضبط؛ أمس؟\nأم اليوم؟"),
+    )
     table = cells(path)
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter).writerows(table)
     path.write_bytes(text.getvalue().encode(encoding))
     kept = read_sheet(path, QUEUE, "Dr A")
-    assert [d.verdict for d in kept] == ["approve", "edit"] and kept[1].edited["turns"][1]["text"] == "منذ متى، بالضبط؛ أمس؟\nأم اليوم؟"
+    assert [d.verdict for d in kept] == ["approve", "edit"] and kept[1].edited["turns"][1][
+        "text"
+    ] == "منذ متى، بالضبط؛ أمس؟\nأم اليوم؟"
 
 
 def test_files_that_are_no_sheet_are_named(tmp_path):
@@ -366,7 +483,9 @@ def test_files_that_are_no_sheet_are_named(tmp_path):
 
 
 def test_a_text_longer_than_a_cell_is_refused_before_it_is_cut(path):
-    """A longer text used to be cut at the cell's limit without a word, and the reviewer would have approved the first part of it."""
+    """A longer text used to be cut at the cell's limit without a word, and the reviewer would have
+    approved the first part of it.
+    """
     with pytest.raises(InputError, match="row:1, answer: candidate is longer than a cell holds"):
         write_sheet(path, [row(values={**VALUES, "answer": "س" * 40_000})])
     assert not path.exists()
@@ -386,12 +505,40 @@ def test_the_sheet_may_stand_beside_others_in_the_workbook(tmp_path):
 
 def answered(task, verdict, texts=(), who=7, note="", **more):
     """A task of Label Studio's JSON export with one annotation."""
-    result = [{"from_name": "verdict", "to_name": "row", "type": "choices", "id": "a", "value": {"choices": [verdict]}}] if verdict else []
+    result = (
+        [
+            {
+                "from_name": "verdict",
+                "to_name": "row",
+                "type": "choices",
+                "id": "a",
+                "value": {"choices": [verdict]},
+            }
+        ]
+        if verdict
+        else []
+    )
     for place, text in texts:
         name = f"corrected_{place}"
-        result.append({"from_name": name, "to_name": f"candidate_{place}", "type": "textarea", "id": name, "value": {"text": [text]}})
+        result.append(
+            {
+                "from_name": name,
+                "to_name": f"candidate_{place}",
+                "type": "textarea",
+                "id": name,
+                "value": {"text": [text]},
+            }
+        )
     if note:
-        result.append({"from_name": "note", "to_name": "row", "type": "textarea", "id": "n", "value": {"text": note}})
+        result.append(
+            {
+                "from_name": "note",
+                "to_name": "row",
+                "type": "textarea",
+                "id": "n",
+                "value": {"text": note},
+            }
+        )
     annotation = {
         "id": 5,
         "result": result,
@@ -406,10 +553,19 @@ def answered(task, verdict, texts=(), who=7, note="", **more):
 def test_label_studio_tasks_and_back():
     tasks = label_studio.to_label_studio(QUEUE)
     assert [t["data"]["row_id"] for t in tasks] == ["row:1", "row:2", "row:3"]
-    assert tasks[1]["data"]["parts"][1] == {"part": "turn 2 doctor", "source": "Since when?", "candidate": "منذ متى؟"}
+    assert tasks[1]["data"]["parts"][1] == {
+        "part": "turn 2 doctor",
+        "source": "Since when?",
+        "candidate": "منذ متى؟",
+    }
     export = [
         answered(tasks[0], "approve", note="جيد"),
-        answered(tasks[1], "edit", [(1, "منذ متى “يؤلمك”؟")], {"id": 3, "email": "b@example.org", "first_name": "B"}),
+        answered(
+            tasks[1],
+            "edit",
+            [(1, "منذ متى “يؤلمك”؟")],
+            {"id": 3, "email": "b@example.org", "first_name": "B"},
+        ),
         {**tasks[2], "annotations": []},
     ]
     kept = label_studio.from_label_studio(export, QUEUE)
@@ -417,27 +573,46 @@ def test_label_studio_tasks_and_back():
         ("row:1", "approve", "user 7", "2026-11-02T10:00:00Z", 12.5, "جيد"),
         ("row:2", "edit", "b@example.org", "2026-11-02T10:00:00Z", 12.5, ""),
     ]
-    assert kept[1].edited["turns"] == [SAID["turns"][0], {"role": "doctor", "text": "منذ متى “يؤلمك”؟"}]
+    assert kept[1].edited["turns"] == [
+        SAID["turns"][0],
+        {"role": "doctor", "text": "منذ متى “يؤلمك”؟"},
+    ]
     assert kept[1].text_hash == translation.text_hash(SAID)
 
 
 def test_the_labelling_page_uses_the_fields_of_the_tasks_and_runs_right_to_left():
     page = ElementTree.fromstring(label_studio.LABEL_CONFIG)
     task = label_studio.to_label_studio(QUEUE)[0]["data"]
-    wanted = {value.split("[")[0].lstrip("$") for tag in page.iter() for value in tag.attrib.values() if value.startswith("$")}
+    wanted = {
+        value.split("[")[0].lstrip("$")
+        for tag in page.iter()
+        for value in tag.attrib.values()
+        if value.startswith("$")
+    }
     assert wanted <= set(task)
-    inner = {value.rpartition(".")[2] for tag in page.iter() for value in tag.attrib.values() if value.startswith("$parts[")}
+    inner = {
+        value.rpartition(".")[2]
+        for tag in page.iter()
+        for value in tag.attrib.values()
+        if value.startswith("$parts[")
+    }
     assert inner == set(task["parts"][0])
     named = {tag.get("name") for tag in page.iter()} - {None}
     assert {tag.get("toName") for tag in page.iter()} - {None} <= named
     assert [tag.get("value") for tag in page.iter("Choice")] == list(review.VERDICTS)
     (arabic,) = [tag for tag in page.iter("View") if tag.get("className") == "arabic"]
-    assert {tag.get("name") for tag in arabic} == {"candidate_{{idx}}", "corrected_{{idx}}"} and "direction: rtl" in page.find("Style").text
+    assert {tag.get("name") for tag in arabic} == {
+        "candidate_{{idx}}",
+        "corrected_{{idx}}",
+    } and "direction: rtl" in page.find("Style").text
 
 
 def test_cancelled_annotations_are_skipped_and_two_people_are_a_double_review():
     (task,) = label_studio.to_label_studio(QUEUE[:1])
-    late, early = answered(task, "reject", who=2, updated_at="2026-11-03"), answered(task, "approve", who=1)
+    late, early = (
+        answered(task, "reject", who=2, updated_at="2026-11-03"),
+        answered(task, "approve", who=1),
+    )
     gone = answered(task, "reject", who=3, was_cancelled=True)
     both = {**late, "annotations": [x["annotations"][0] for x in (late, gone, early)]}
     kept = label_studio.from_label_studio([both], QUEUE)
@@ -453,7 +628,10 @@ def test_what_label_studio_may_bring_back_wrong_is_named():
         (answered(strange, "approve"), r"task 31 \(row:9\): no row of this queue has that row_id"),
         (answered(older, "approve"), r"task 31 \(row:1\): the text changed"),
         (answered(task, ""), r"task 31 \(row:1\): verdict ''; wanted one of"),
-        (answered(task, "approve", [(0, "س")]), r"task 31 \(row:1\): question corrected, but the verdict is approve"),
+        (
+            answered(task, "approve", [(0, "س")]),
+            r"task 31 \(row:1\): question corrected, but the verdict is approve",
+        ),
         (answered(task, "edit"), r"task 31 \(row:1\): an edit without any correction"),
         (answered(task, "edit", [(6, "س")]), r"task 31 \(row:1\): corrected_6 belongs to no part"),
         (task, r"task 1 \(row:1\): no annotations; export the project as JSON"),

@@ -1,4 +1,6 @@
-"""A run: header, inputs, outputs, accounting, results, manifest, lock, and whether a stage is still fresh."""
+"""A run: header, inputs, outputs, accounting, results, manifest, lock, and whether a stage is still
+fresh.
+"""
 
 import hashlib
 import json
@@ -11,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from bimedix_utils import provenance, runs
-from bimedix_utils.errors import AccountingError, InputError, KitError, ParameterError
+from bimedix_utils.core import provenance, runs
+from bimedix_utils.core.errors import AccountingError, InputError, KitError, ParameterError
 
 pytestmark = pytest.mark.unit
 
@@ -29,8 +31,17 @@ VALUES = {"MODE": "smoke", "RUN": "", "SEED": 42, "LORA_RANK": 64}
 def write_notebook(folder: Path, name: str, *cells: str, cell: str = CELL) -> Path:
     """A notebook with a parameters cell and the given code cells."""
     written = [{"cell_type": "markdown", "metadata": {}, "source": ["# Title"]}]
-    written += [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": cell.splitlines(keepends=True)}]
-    written += [{"cell_type": "code", "metadata": {}, "source": text.splitlines(keepends=True)} for text in cells]
+    written += [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": ["parameters"]},
+            "source": cell.splitlines(keepends=True),
+        }
+    ]
+    written += [
+        {"cell_type": "code", "metadata": {}, "source": text.splitlines(keepends=True)}
+        for text in cells
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.ipynb"
     path.write_text(json.dumps({"cells": written}), encoding="utf-8")
@@ -39,7 +50,9 @@ def write_notebook(folder: Path, name: str, *cells: str, cell: str = CELL) -> Pa
 
 @pytest.fixture
 def project(tmp_path: Path, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small project: a package of four modules, two notebooks, one data file; runs go to a private folder."""
+    """A small project: a package of four modules, two notebooks, one data file; runs go to a
+    private folder.
+    """
     root = tmp_path / "project"
     package = root / "bimedix_utils"
     (package / "prompts").mkdir(parents=True)
@@ -56,14 +69,20 @@ def project(tmp_path: Path, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (root / "data").mkdir()
     (root / "data" / "rows.txt").write_text("one\n")
     write_notebook(root / "notebooks", "01_first", "x = 1")
-    write_notebook(root / "notebooks", NAME, "%matplotlib inline\nfrom bimedix_utils import toy", "print(toy)")
+    write_notebook(
+        root / "notebooks", NAME, "%matplotlib inline\nfrom bimedix_utils import toy", "print(toy)"
+    )
     monkeypatch.setattr(provenance, "ROOT", root)
     for module in (provenance, runs):
         monkeypatch.setattr(module, "NOTEBOOKS", root / "notebooks")
     for name in ("TOKENIZERS_PARALLELISM", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, "2"))  # `start` sets them for the process: put back afterwards
+        monkeypatch.setenv(
+            name, os.environ.get(name, "2")
+        )  # `start` sets them for the process: put back afterwards
     monkeypatch.setattr(runs, "_open_runs", {})
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))  # a repository above the temporary folder is not the toy's
+    monkeypatch.setenv(
+        "GIT_CEILING_DIRECTORIES", str(tmp_path)
+    )  # a repository above the temporary folder is not the toy's
     return root
 
 
@@ -95,7 +114,9 @@ def manifest(folder: Path) -> dict[str, Any]:
 # --- the header
 
 
-def test_start_opens_the_stage_folder_and_says_where(project: Path, runs_dir: Path, capsys: pytest.CaptureFixture):
+def test_start_opens_the_stage_folder_and_says_where(
+    project: Path, runs_dir: Path, capsys: pytest.CaptureFixture
+):
     run = start(RUN="", SEED=7)
     assert run.folder == runs_dir.resolve() / "smoke" / NAME
     assert run.params == {**VALUES, "SEED": 7}
@@ -114,7 +135,10 @@ def test_start_refuses_a_run_name_that_is_no_folder_name(project: Path, runs_dir
 
 
 def test_start_refuses_a_misspelt_parameter_injected_by_papermill(project: Path, runs_dir: Path):
-    with pytest.raises(ParameterError, match=rf"{NAME}\.ipynb: unknown parameter LORA_RNAK; did you mean LORA_RANK\?"):
+    with pytest.raises(
+        ParameterError,
+        match=rf"{NAME}\.ipynb: unknown parameter LORA_RNAK; did you mean LORA_RANK\?",
+    ):
         start(LORA_RNAK=8, In=["", CELL, "# Parameters\nLORA_RNAK = 8\n"])
     assert not runs_dir.exists()
 
@@ -128,14 +152,18 @@ def test_start_refuses_a_misspelt_parameter_injected_by_papermill(project: Path,
         ({"MODE": "tiny"}, r"MODE = 'tiny'; wanted str, one of: smoke \| laptop \| gpu \| paper"),
     ],
 )
-def test_start_refuses_wrong_values_before_it_touches_the_disk(project: Path, runs_dir: Path, changes: dict, message: str):
+def test_start_refuses_wrong_values_before_it_touches_the_disk(
+    project: Path, runs_dir: Path, changes: dict, message: str
+):
     with pytest.raises(ParameterError, match=message):
         start(**changes)
     assert not runs_dir.exists()
 
 
 def test_start_refuses_missing_parameters(project: Path):
-    with pytest.raises(ParameterError, match="missing SEED; run the cell tagged 'parameters' first"):
+    with pytest.raises(
+        ParameterError, match="missing SEED; run the cell tagged 'parameters' first"
+    ):
         runs.start(NAME, {name: value for name, value in VALUES.items() if name != "SEED"})
 
 
@@ -200,7 +228,12 @@ except runs.KitError as error:
 
 def other_process(project: Path, run: str = "") -> str:
     """What a second process says that starts the same stage."""
-    done = subprocess.run([sys.executable, "-c", _OTHER_PROCESS, project, NAME, run], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", _OTHER_PROCESS, project, NAME, run],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -209,7 +242,10 @@ def test_a_second_process_is_refused_while_the_first_holds_the_stage(project: Pa
     run = start()
     (run.folder / "run.json").write_text("{}")  # the loser must not clear what the holder wrote
     said = other_process(project)
-    assert said.startswith(f"refused: runs/smoke/{NAME} is in use by another process: wait for it, or give this run a name (RUN=...)")
+    assert said.startswith(
+        f"refused: runs/smoke/{NAME} is in use by another process: wait for it, or give this run a"
+        " name (RUN=...)"
+    )
     assert (run.folder / "run.json").exists()
     run.close()
     assert "refused" not in other_process(project)
@@ -255,7 +291,9 @@ def test_account_counts_each_status_sorted(project: Path):
         (["a", "b"], {"a": "ok", "c": "ok"}, r"rows: 1 rows vanished, first b$"),
     ],
 )
-def test_account_stops_when_rows_do_not_add_up(project: Path, expected: list, statuses: dict, message: str):
+def test_account_stops_when_rows_do_not_add_up(
+    project: Path, expected: list, statuses: dict, message: str
+):
     run = start()
     with pytest.raises(AccountingError, match=message):
         run.account("rows", expected, statuses)
@@ -265,7 +303,10 @@ def test_account_stops_when_rows_do_not_add_up(project: Path, expected: list, st
 
 def test_tally_proves_counts_without_holding_ids(project: Path):
     run = start()
-    assert list(run.tally("rows", 3, {"ok": 2, "rejected": 1, "held": 0}).items()) == [("ok", 2), ("rejected", 1)]
+    assert list(run.tally("rows", 3, {"ok": 2, "rejected": 1, "held": 0}).items()) == [
+        ("ok", 2),
+        ("rejected", 1),
+    ]
     run.finish()
     assert manifest(run.folder)["counts"] == {"rows": {"rows": 3, "ok": 2, "rejected": 1}}
 
@@ -278,7 +319,9 @@ def test_tally_proves_counts_without_holding_ids(project: Path):
         (2, {"ok": 2}, {5}, r"rows: 1 ids stand twice"),
     ],
 )
-def test_tally_stops_when_rows_do_not_add_up(project: Path, rows: int, counts: dict, doubled: tuple, message: str):
+def test_tally_stops_when_rows_do_not_add_up(
+    project: Path, rows: int, counts: dict, doubled: tuple, message: str
+):
     run = start()
     with pytest.raises(AccountingError, match=message):
         run.tally("rows", rows, counts, doubled)
@@ -292,7 +335,9 @@ def test_account_of_no_rows_is_empty(project: Path):
 # --- inputs and earlier stages
 
 
-def test_input_resolves_from_the_project_and_enters_the_manifest(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_input_resolves_from_the_project_and_enters_the_manifest(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)  # the shell's folder must not matter
     outside = tmp_path / "outside.txt"
     outside.write_text("two\n")
@@ -300,7 +345,10 @@ def test_input_resolves_from_the_project_and_enters_the_manifest(project: Path, 
     assert run.input("data/rows.txt") == project / "data" / "rows.txt"
     assert run.input(outside) == outside
     run.finish()
-    wanted = {"project:data/rows.txt": hashlib.sha256(b"one\n").hexdigest(), str(outside): hashlib.sha256(b"two\n").hexdigest()}
+    wanted = {
+        "project:data/rows.txt": hashlib.sha256(b"one\n").hexdigest(),
+        str(outside): hashlib.sha256(b"two\n").hexdigest(),
+    }
     assert manifest(run.folder)["inputs"] == wanted
 
 
@@ -311,12 +359,16 @@ def test_input_refuses_what_is_absent(project: Path):
 
 def test_stage_refuses_an_unfinished_one_with_the_command_to_run(project: Path):
     start("01_first")
-    with pytest.raises(InputError, match=r"01_first has not finished in runs/smoke: make run MODE=smoke NB=01$"):
+    with pytest.raises(
+        InputError, match=r"01_first has not finished in runs/smoke: make run MODE=smoke NB=01$"
+    ):
         start().stage("01_first")
 
 
 def test_stage_names_the_run_in_the_command(project: Path):
-    with pytest.raises(InputError, match=r"in runs/laptop-night: make run MODE=laptop RUN=night NB=01$"):
+    with pytest.raises(
+        InputError, match=r"in runs/laptop-night: make run MODE=laptop RUN=night NB=01$"
+    ):
         start(MODE="laptop", RUN="night").stage("01_first")
 
 
@@ -330,7 +382,10 @@ def test_stage_makes_each_output_an_input(project: Path):
     assert run.stage("01_first") == first.folder
     run.finish()
     inputs = manifest(run.folder)["inputs"]
-    assert inputs == {f"run:01_first/{name}": provenance.hash_path(first.folder / name) for name in ("rows.txt", "more")}
+    assert inputs == {
+        f"run:01_first/{name}": provenance.hash_path(first.folder / name)
+        for name in ("rows.txt", "more")
+    }
 
 
 def test_stage_refuses_when_an_output_was_deleted(project: Path):
@@ -389,7 +444,10 @@ def test_finish_shows_the_results_in_the_notebook(project: Path, shown_bundles: 
     run.learned("accuracy", 1, 4)
     run.finish()
     (bundle,) = shown_bundles
-    assert bundle[runs.RESULTS_MIME] == {"results": {"rows": 3, "name": "ألم"}, "learned": ["accuracy"]}
+    assert bundle[runs.RESULTS_MIME] == {
+        "results": {"rows": 3, "name": "ألم"},
+        "learned": ["accuracy"],
+    }
     assert bundle["text/plain"] == 'name: "ألم"\nrows: 3\naccuracy: ≈0.250 (n=4)'
 
 
@@ -409,19 +467,25 @@ def test_manifest_says_where_the_result_comes_from(project: Path):
     assert told["parameters"] == VALUES
     assert told["outputs"] == {"out.txt": hashlib.sha256(b"result\n").hexdigest()}
     assert told["fingerprint"] == provenance.fingerprint(NAME, VALUES)
-    assert told["git"]["commit"] == "not found"  # the toy project is no repository: said, not invented
+    assert (
+        told["git"]["commit"] == "not found"
+    )  # the toy project is no repository: said, not invented
     assert told["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(told["versions"]) > {"torch", "transformers", "peft", "datasets"}
     assert told["device"]["cores"] == os.cpu_count()
     assert told["seconds"] >= 0 and told["peak_memory_mb"] > 1
 
 
-def test_manifest_is_written_last(project: Path, monkeypatch: pytest.MonkeyPatch, shown_bundles: list):
+def test_manifest_is_written_last(
+    project: Path, monkeypatch: pytest.MonkeyPatch, shown_bundles: list
+):
     """Its existence means complete: whatever else is written must be there before it."""
     written, real = [], runs.write_json
 
     def watch(path: Path, value: Any) -> None:
-        written.append((path.name, sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))))
+        written.append(
+            (path.name, sorted(p.name for p in path.parent.iterdir() if not p.name.startswith(".")))
+        )
         real(path, value)
 
     monkeypatch.setattr(runs, "write_json", watch)
@@ -469,13 +533,18 @@ def test_not_fresh_with_another_parameter(project: Path, changed: dict):
     assert not provenance.fresh(NAME, {**VALUES, **changed})
 
 
-def test_a_stage_that_lacks_answers_is_run_again_and_says_so(project: Path, capsys: pytest.CaptureFixture):
+def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
+    project: Path, capsys: pytest.CaptureFixture
+):
     for missing in (0, 3):
         run = start()
         run.incomplete(missing, "answers are missing")
         run.finish()
         assert provenance.fresh(NAME, VALUES) == (missing == 0)
-    assert "not run in this mode: 3 answers are missing: the same command looks for them again" in capsys.readouterr().out
+    assert (
+        "not run in this mode: 3 answers are missing: the same command looks for them again"
+        in capsys.readouterr().out
+    )
 
 
 def test_fresh_looks_at_the_named_run_only(project: Path):
@@ -514,7 +583,9 @@ def test_not_fresh_after_an_earlier_stage_gave_another_output(project: Path):
     assert not provenance.fresh(NAME, VALUES)
 
 
-@pytest.mark.parametrize("module", ["__init__.py", "toy.py", "deep.py", "inner/__init__.py", "inner/leaf.py", "base.py"])
+@pytest.mark.parametrize(
+    "module", ["__init__.py", "toy.py", "deep.py", "inner/__init__.py", "inner/leaf.py", "base.py"]
+)
 def test_not_fresh_after_an_imported_module_changed(project: Path, module: str):
     """Directly imported, through another module, inside a function, and across folders."""
     finished()
@@ -557,8 +628,12 @@ def test_fresh_looks_at_code_cells_not_at_prose_or_outputs(project: Path):
     assert not provenance.fresh(NAME, VALUES)
 
 
-def test_fresh_survives_moving_project_and_runs(project: Path, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Another clone with the same content must not run everything again: the manifest's keys are relative."""
+def test_fresh_survives_moving_project_and_runs(
+    project: Path, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another clone with the same content must not run everything again: the manifest's keys are
+    relative.
+    """
     finished()
     project.rename(tmp_path / "clone")
     runs_dir.rename(tmp_path / "elsewhere")
@@ -570,7 +645,9 @@ def test_fresh_survives_moving_project_and_runs(project: Path, runs_dir: Path, t
 
 
 def test_not_fresh_when_code_was_edited_while_the_stage_ran(project: Path):
-    """A module edited during a long run was written into the manifest as if the run had used it: the old result stayed "unchanged"."""
+    """A module edited during a long run was written into the manifest as if the run had used it:
+    the old result stayed "unchanged".
+    """
     run = start()
     (project / "bimedix_utils" / "toy.py").write_text("from .deep import f\nedited = True\n")
     run.finish()
@@ -580,7 +657,9 @@ def test_not_fresh_when_code_was_edited_while_the_stage_ran(project: Path):
 def test_plain_import_of_a_module_counts_as_imported(project: Path):
     found = provenance.imported_modules("import bimedix_utils.stranger as s")
     assert project / "bimedix_utils" / "stranger.py" in found
-    deep = {path.name for path in provenance.imported_modules("import json, bimedix_utils.inner.leaf")}
+    deep = {
+        path.name for path in provenance.imported_modules("import json, bimedix_utils.inner.leaf")
+    }
     assert deep == {"__init__.py", "leaf.py", "base.py"}
 
 
@@ -588,12 +667,24 @@ def test_plain_import_of_a_module_counts_as_imported(project: Path):
 
 
 def test_imported_modules_ignores_other_packages(project: Path):
-    assert provenance.imported_modules("import json\nfrom os import path\nfrom bimedix_utilsx import toy") == []
+    assert (
+        provenance.imported_modules(
+            "import json\nfrom os import path\nfrom bimedix_utilsx import toy"
+        )
+        == []
+    )
 
 
 def test_imported_modules_of_the_real_package_are_files_with_their_prompts():
-    found = {path.relative_to(provenance.ROOT).as_posix() for path in provenance.imported_modules("from bimedix_utils import translation")}
-    assert {"bimedix_utils/translation.py", "bimedix_utils/records.py", "bimedix_utils/text.py"} <= found
+    found = {
+        path.relative_to(provenance.ROOT).as_posix()
+        for path in provenance.imported_modules("from bimedix_utils import translation")
+    }
+    assert {
+        "bimedix_utils/translation.py",
+        "bimedix_utils/records.py",
+        "bimedix_utils/text.py",
+    } <= found
     assert "bimedix_utils/prompts/translate.v1.txt" in found
     assert not any(name.startswith("bimedix_utils/training/") for name in found)
 
@@ -643,18 +734,30 @@ def test_write_json_is_sorted_readable_utf8(tmp_path: Path):
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "a": "ألم",\n "b": 1\n}\n'
 
 
-@pytest.mark.parametrize(("place", "key"), [("runs/smoke/01_x/a", "run:01_x/a"), ("project/data/a", "project:data/a"), ("else/a", None)])
-def test_portable_keys_are_restored(project: Path, runs_dir: Path, tmp_path: Path, place: str, key: str | None):
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [("runs/smoke/01_x/a", "run:01_x/a"), ("project/data/a", "project:data/a"), ("else/a", None)],
+)
+def test_portable_keys_are_restored(
+    project: Path, runs_dir: Path, tmp_path: Path, place: str, key: str | None
+):
     path, run = tmp_path / place, runs_dir / "smoke"
     assert provenance.portable(path, run) == (key or str(path))
     assert provenance.restore(provenance.portable(path, run), run) == path
 
 
-def test_the_trained_base_is_a_folder_where_there_is_one_else_a_hub_id(tmp_path: Path, runs_dir: Path):
-    """A hub id that became a path was loaded at its newest commit, not at the locked one that was trained."""
+def test_the_trained_base_is_a_folder_where_there_is_one_else_a_hub_id(
+    tmp_path: Path, runs_dir: Path
+):
+    """A hub id that became a path was loaded at its newest commit, not at the locked one that was
+    trained.
+    """
     stage = runs_dir / "smoke" / "06_x"
     (stage / "merged").mkdir(parents=True)
-    for told, wanted in (("run:06_x/merged", stage / "merged"), ("owner/model-8x7B", "owner/model-8x7B")):
+    for told, wanted in (
+        ("run:06_x/merged", stage / "merged"),
+        ("owner/model-8x7B", "owner/model-8x7B"),
+    ):
         provenance.write_json(stage / "base.json", {"model": "a name", "folder": told})
         name, base = provenance.trained_base(stage)
         assert (name, base) == ("a name", wanted) and isinstance(base, type(wanted))

@@ -1,4 +1,6 @@
-"""The rows written for this kit: every file parses, the Arabic twin says the same as the English row, nothing is repeated."""
+"""The rows written for this kit: every file parses, the Arabic twin says the same as the English
+row, nothing is repeated.
+"""
 
 import csv
 import json
@@ -11,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from bimedix_utils import checks, provenance, sources, text
+from bimedix_utils import sources
+from bimedix_utils.core import provenance, text
+from bimedix_utils.translation import checks
 
 pytestmark = pytest.mark.unit
 
@@ -28,8 +32,20 @@ STEMS = {
     "dialogues_train": 24,
     **{f"mmlu/{subject}_test": 10 for subject in sources.MMLU_SUBJECTS},
 }
-CATEGORIES = ("ADULT", "CHILD", "PREGNANCY", "ELDERLY", "EMERGENCY", "MEDICATION_ERROR", "MENTAL_HEALTH", "UNSAFE_REQUEST")
-INVENTED = {"en": "[Invented abstract, written for teaching.] ", "ar": "[ملخص مختلق كتب لغرض التعليم.] "}
+CATEGORIES = (
+    "ADULT",
+    "CHILD",
+    "PREGNANCY",
+    "ELDERLY",
+    "EMERGENCY",
+    "MEDICATION_ERROR",
+    "MENTAL_HEALTH",
+    "UNSAFE_REQUEST",
+)
+INVENTED = {
+    "en": "[Invented abstract, written for teaching.] ",
+    "ar": "[ملخص مختلق كتب لغرض التعليم.] ",
+}
 SUFFIX = {"pubmedqa": "json", "mmlu": "csv"}
 FILES = [(stem, lang) for stem in STEMS for lang in ("en", "ar")]
 
@@ -45,7 +61,10 @@ def rows_of(stem: str, lang: str) -> dict[str, Any]:
     if path.suffix == ".json":
         return json.loads(content)
     if path.suffix == ".csv":
-        return {str(number): row for number, row in enumerate(csv.reader(content.splitlines(), strict=True))}
+        return {
+            str(number): row
+            for number, row in enumerate(csv.reader(content.splitlines(), strict=True))
+        }
     lines = [json.loads(line) for line in content.splitlines()]
     return {row.get("id") or row["ID"]: row for row in lines}
 
@@ -63,10 +82,17 @@ def fields_of(stem: str, row: Any) -> dict[str, str]:
     if stem.startswith("medqa"):
         return {"question": row["question"], "answer": row["answer"], **row["options"]}
     if stem.startswith("pubmedqa"):
-        return {"question": row["QUESTION"], "long": row["LONG_ANSWER"], **{f"context {i}": c for i, c in enumerate(row["CONTEXTS"])}}
+        return {
+            "question": row["QUESTION"],
+            "long": row["LONG_ANSWER"],
+            **{f"context {i}": c for i, c in enumerate(row["CONTEXTS"])},
+        }
     if stem.startswith("open_qa"):
         return {name: row[name] for name in ("instruction", "input", "output")}
-    return {"summary": row["section_text"], **{f"turn {i}": said for i, (_, said) in enumerate(turns_of(row))}}
+    return {
+        "summary": row["section_text"],
+        **{f"turn {i}": said for i, (_, said) in enumerate(turns_of(row))},
+    }
 
 
 def untranslated_of(stem: str, row: Any) -> Any:
@@ -79,7 +105,13 @@ def untranslated_of(stem: str, row: Any) -> Any:
         "pubmedqa": ("final_decision", "LABELS", "MESHES", "YEAR"),
         "open_qa": (),
         "dialogues": ("section_header",),
-    }[next(name for name in ("medmcqa", "medqa", "pubmedqa", "open_qa", "dialogues") if stem.startswith(name))]
+    }[
+        next(
+            name
+            for name in ("medmcqa", "medqa", "pubmedqa", "open_qa", "dialogues")
+            if stem.startswith(name)
+        )
+    ]
     return {name: row[name] for name in names}
 
 
@@ -95,8 +127,13 @@ def texts(stem: str, lang: str) -> Iterator[tuple[str, str]]:
 
 def test_the_folder_holds_these_files_and_no_others():
     wanted = {path_of(stem, lang) for stem, lang in FILES}
-    apart = {SAMPLE / "open_ended" / f"{name}.jsonl" for name in ("claims", "requests", "labelled_answers", "labelled_stances")}
-    assert {path for path in SAMPLE.rglob("*") if path.is_file()} == wanted | apart | {SAMPLE / "README.md"}
+    apart = {
+        SAMPLE / "open_ended" / f"{name}.jsonl"
+        for name in ("claims", "requests", "labelled_answers", "labelled_stances")
+    }
+    assert {path for path in SAMPLE.rglob("*") if path.is_file()} == wanted | apart | {
+        SAMPLE / "README.md"
+    }
     assert set(sources.find_files(SAMPLE)) == wanted, "each file's name is known to the readers"
 
 
@@ -105,7 +142,9 @@ def test_the_reader_reads_each_row_as_the_kits_own(stem: str, lang: str):
     records = sources.read_file(path_of(stem, lang), kit=True)
     assert len(records) == len(rows_of(stem, lang)) == STEMS[stem]
     assert {(r.lang, r.status, r.licence) for r in records} == {(lang, "ok", "CC-BY-4.0")}
-    assert all(re.fullmatch(r"\w+:kit-[\w-]+(?::ar)?", r.id) for r in records), [r.id for r in records][:3]
+    assert all(re.fullmatch(r"\w+:kit-[\w-]+(?::ar)?", r.id) for r in records), [
+        r.id for r in records
+    ][:3]
     split = {"train": "train", "dev": "validation", "test": "test"}[stem.rsplit("_", 1)[1]]
     assert {r.split for r in records} == {split}
 
@@ -124,7 +163,9 @@ def test_files_are_plain_utf8_with_unix_line_ends(stem: str, lang: str):
 def test_ids_begin_with_kit_and_are_numbered_over_both_splits(stem: str):
     ids = list(rows_of(stem, "en"))
     assert len(ids) == STEMS[stem]
-    assert all(re.fullmatch(r"kit-(medmcqa|medqa|pubmedqa|openqa|dialogue)-\d{3}", i) for i in ids), ids
+    assert all(
+        re.fullmatch(r"kit-(medmcqa|medqa|pubmedqa|openqa|dialogue)-\d{3}", i) for i in ids
+    ), ids
     family = stem.rsplit("_", 1)[0]
     every = [i for other in STEMS if other.startswith(family + "_") for i in rows_of(other, "en")]
     assert sorted(int(i[-3:]) for i in every) == list(range(1, len(every) + 1))
@@ -145,8 +186,12 @@ def test_twins_have_the_same_ids_in_the_same_order(stem: str):
 def test_twins_have_equal_keys_layout_and_number_of_parts(stem: str):
     english, arabic = rows_of(stem, "en"), rows_of(stem, "ar")
     for row_id in english:
-        assert untranslated_of(stem, arabic[row_id]) == untranslated_of(stem, english[row_id]), row_id
-        assert list(fields_of(stem, arabic[row_id])) == list(fields_of(stem, english[row_id])), row_id
+        assert untranslated_of(stem, arabic[row_id]) == untranslated_of(stem, english[row_id]), (
+            row_id
+        )
+        assert list(fields_of(stem, arabic[row_id])) == list(fields_of(stem, english[row_id])), (
+            row_id
+        )
         assert stem.startswith("mmlu") or list(arabic[row_id]) == list(english[row_id]), row_id
 
 
@@ -162,7 +207,9 @@ def test_twins_hold_the_same_numbers_field_by_field(stem: str):
 
 
 def test_the_numbers_test_has_something_to_compare():
-    assert sum(len(checks.numbers_of(value)) for stem in STEMS for _, value in texts(stem, "en")) > 500
+    assert (
+        sum(len(checks.numbers_of(value)) for stem in STEMS for _, value in texts(stem, "en")) > 500
+    )
 
 
 @pytest.mark.parametrize(("stem", "lang"), FILES)
@@ -182,25 +229,39 @@ def test_no_tatweel_presentation_forms_isolates_or_other_digits(stem: str, lang:
     bad = re.compile(
         r"[\u0640\ufb50-\ufdff\ufe70-\ufeff\u2066-\u2069\u200b-\u200f\u202a-\u202e\ufffd\u0660-\u0669\u06f0-\u06f9\u064c-\u0652\u0670]"
     )
-    found = [f"{place}: U+{ord(match.group()):04X}" for place, value in texts(stem, lang) if (match := bad.search(value))]
+    found = [
+        f"{place}: U+{ord(match.group()):04X}"
+        for place, value in texts(stem, lang)
+        if (match := bad.search(value))
+    ]
     assert found == []
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_arabic_uses_arabic_punctuation(stem: str):
-    """A Latin comma or question mark beside an Arabic letter; a comma between digits is a thousands mark and stays."""
-    found = [place for place, value in texts(stem, "ar") if re.search(r"[\u0620-\u064A]\s*[,;?]", value)]
+    """A Latin comma or question mark beside an Arabic letter; a comma between digits is a thousands
+    mark and stays.
+    """
+    found = [
+        place for place, value in texts(stem, "ar") if re.search(r"[\u0620-\u064A]\s*[,;?]", value)
+    ]
     assert found == []
 
 
 # --- multiple choice
 
 
-@pytest.mark.parametrize(("stem", "lang"), [place for place in FILES if place[0].startswith(("medmcqa", "medqa", "mmlu"))])
+@pytest.mark.parametrize(
+    ("stem", "lang"),
+    [place for place in FILES if place[0].startswith(("medmcqa", "medqa", "mmlu"))],
+)
 def test_options_of_one_question_differ_after_normalisation(stem: str, lang: str):
     for record in sources.read_file(path_of(stem, lang)):
         assert len(record.options) == 4, record.id
-        assert len({text.match_key(option) for option in record.options}) == 4, (record.id, record.options)
+        assert len({text.match_key(option) for option in record.options}) == 4, (
+            record.id,
+            record.options,
+        )
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
@@ -221,7 +282,9 @@ def test_medqa_answer_is_the_text_of_its_key(stem: str, lang: str):
     ],
     ids=["medmcqa_train", "medmcqa_dev", "medqa_train", "medqa_test", "mmlu"],
 )
-def test_keys_are_spread_over_the_letters_as_the_data_card_says(stems: tuple[str, ...], spread: list[int]):
+def test_keys_are_spread_over_the_letters_as_the_data_card_says(
+    stems: tuple[str, ...], spread: list[int]
+):
     """A constant answer must not score above chance."""
     keys = Counter(r.key() for stem in stems for r in sources.read_file(path_of(stem, "en")))
     assert [keys[letter] for letter in "ABCD"] == spread
@@ -230,7 +293,12 @@ def test_keys_are_spread_over_the_letters_as_the_data_card_says(stems: tuple[str
 def test_medmcqa_rows_have_explanation_subject_and_topic():
     for stem in ("medmcqa_train", "medmcqa_dev"):
         for row_id, row in rows_of(stem, "en").items():
-            assert row["exp"] and row["subject_name"] and row["topic_name"] and row["choice_type"] == "single", row_id
+            assert (
+                row["exp"]
+                and row["subject_name"]
+                and row["topic_name"]
+                and row["choice_type"] == "single"
+            ), row_id
             assert row["cop"] in (1, 2, 3, 4), row_id
 
 
@@ -238,9 +306,17 @@ def test_medmcqa_rows_have_explanation_subject_and_topic():
 
 
 def test_pubmedqa_decisions_are_balanced_over_both_files():
-    decisions = Counter(row["final_decision"] for stem in ("pubmedqa_train", "pubmedqa_test") for row in rows_of(stem, "en").values())
+    decisions = Counter(
+        row["final_decision"]
+        for stem in ("pubmedqa_train", "pubmedqa_test")
+        for row in rows_of(stem, "en").values()
+    )
     assert decisions == {"yes": 10, "no": 10, "maybe": 10}
-    assert Counter(row["final_decision"] for row in rows_of("pubmedqa_test", "en").values()) == {"yes": 4, "no": 4, "maybe": 4}
+    assert Counter(row["final_decision"] for row in rows_of("pubmedqa_test", "en").values()) == {
+        "yes": 4,
+        "no": 4,
+        "maybe": 4,
+    }
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
@@ -255,7 +331,10 @@ def test_invented_abstracts_say_so_and_have_a_label_for_each_part(stem: str, lan
 
 def test_the_notice_reaches_the_record_a_model_reads():
     for lang in ("en", "ar"):
-        assert all(r.context.startswith(INVENTED[lang]) for r in sources.read_file(path_of("pubmedqa_test", lang)))
+        assert all(
+            r.context.startswith(INVENTED[lang])
+            for r in sources.read_file(path_of("pubmedqa_test", lang))
+        )
 
 
 # --- dialogues
@@ -263,11 +342,17 @@ def test_the_notice_reaches_the_record_a_model_reads():
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_dialogues_come_in_eight_categories_of_three(lang: str):
-    assert Counter(row["section_header"] for row in rows_of("dialogues_train", lang).values()) == dict.fromkeys(CATEGORIES, 3)
+    assert Counter(
+        row["section_header"] for row in rows_of("dialogues_train", lang).values()
+    ) == dict.fromkeys(CATEGORIES, 3)
 
 
-@pytest.mark.parametrize(("lang", "speakers"), [("en", ["Patient", "Doctor"]), ("ar", ["المريض", "الطبيب"])])
-def test_dialogues_begin_with_the_patient_alternate_and_end_with_the_doctor(lang: str, speakers: list[str]):
+@pytest.mark.parametrize(
+    ("lang", "speakers"), [("en", ["Patient", "Doctor"]), ("ar", ["المريض", "الطبيب"])]
+)
+def test_dialogues_begin_with_the_patient_alternate_and_end_with_the_doctor(
+    lang: str, speakers: list[str]
+):
     for row_id, row in rows_of("dialogues_train", lang).items():
         turns = turns_of(row)
         exchanges = len(turns) // 2
@@ -278,7 +363,11 @@ def test_dialogues_begin_with_the_patient_alternate_and_end_with_the_doctor(lang
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_the_reader_gives_each_line_its_own_turn(lang: str):
     """A speaker's name the reader does not know would be glued to the turn before it."""
-    for record, row in zip(sources.read_file(path_of("dialogues_train", lang)), rows_of("dialogues_train", lang).values(), strict=True):
+    for record, row in zip(
+        sources.read_file(path_of("dialogues_train", lang)),
+        rows_of("dialogues_train", lang).values(),
+        strict=True,
+    ):
         assert [(turn.role, turn.text) for turn in record.turns] == [
             (("patient", "doctor")[i % 2], said) for i, (_, said) in enumerate(turns_of(row))
         ]
@@ -287,9 +376,16 @@ def test_the_reader_gives_each_line_its_own_turn(lang: str):
 # --- open questions
 
 
-@pytest.mark.parametrize(("lang", "instruction"), [("en", "Answer this question truthfully"), ("ar", "أجب عن هذا السؤال بصدق")])
+@pytest.mark.parametrize(
+    ("lang", "instruction"),
+    [("en", "Answer this question truthfully"), ("ar", "أجب عن هذا السؤال بصدق")],
+)
 def test_open_questions_share_one_instruction(lang: str, instruction: str):
-    assert {row["instruction"] for stem in ("open_qa_train", "open_qa_test") for row in rows_of(stem, lang).values()} == {instruction}
+    assert {
+        row["instruction"]
+        for stem in ("open_qa_train", "open_qa_test")
+        for row in rows_of(stem, lang).values()
+    } == {instruction}
 
 
 # --- no repeats

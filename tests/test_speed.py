@@ -1,4 +1,6 @@
-"""Speed: parameters by closed form and by count, measuring in turns, probes, the roofline, the claim, sentences, vLLM's files."""
+"""Speed: parameters by closed form and by count, measuring in turns, probes, the roofline, the
+claim, sentences, vLLM's files.
+"""
 
 import json
 import random
@@ -9,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import plan, speed
-from bimedix_utils.errors import InputError, KitError
-from bimedix_utils.provenance import ROOT
-from bimedix_utils.records import read_study
+from bimedix_utils import speed
+from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.core.provenance import ROOT
+from bimedix_utils.core.records import read_study
+from bimedix_utils.runner.studies import FOLDER as STUDIES
 from bimedix_utils.speed import explain, figures, languages, vllm
 from bimedix_utils.speed.roofline import BYTES
-from bimedix_utils.studies import FOLDER as STUDIES
+from bimedix_utils.training import plan
 
 pytestmark = pytest.mark.unit
 SPARSE = speed.Shape(64, 128, 2, 4, 8, 100)
@@ -49,7 +52,11 @@ def test_models_share_one_pool_and_a_small_one_is_refused():
     shapes = speed.trio(SPARSE)
     numbers = speed.pool(shapes["sparse"], 3)
     a, b = (speed.build(shapes[name], 3, numbers) for name in ("sparse", "equal total"))
-    assert a.model.embed_tokens.weight.data_ptr() == b.model.embed_tokens.weight.data_ptr() == numbers.data_ptr()
+    assert (
+        a.model.embed_tokens.weight.data_ptr()
+        == b.model.embed_tokens.weight.data_ptr()
+        == numbers.data_ptr()
+    )
     with pytest.raises(InputError, match="largest shape"):
         speed.build(shapes["sparse"], 3, numbers[:-1000])
     with pytest.raises(InputError, match="fp32, bf16, nf4"):
@@ -62,14 +69,22 @@ def test_four_bit_models_quantise_all_but_router_and_head_and_compute_nearly_the
 
     numbers = speed.pool(SPARSE, 5, "bf16")
     plain, small = speed.build(SPARSE, 5, numbers, "bf16"), speed.build(SPARSE, 5, numbers, "nf4")
-    kinds = {name: type(module) for name, module in small.named_modules() if hasattr(module, "in_features")}
-    assert {name.rsplit(".", 1)[-1] for name, kind in kinds.items() if kind is torch.nn.Linear} == {"gate", "lm_head"}
+    kinds = {
+        name: type(module)
+        for name, module in small.named_modules()
+        if hasattr(module, "in_features")
+    }
+    assert {name.rsplit(".", 1)[-1] for name, kind in kinds.items() if kind is torch.nn.Linear} == {
+        "gate",
+        "lm_head",
+    }
     assert sum(kind is bnb.nn.Linear4bit for kind in kinds.values()) == 2 * (4 + 8 * 3)
     assert speed.parameters(small) == (SPARSE.total, SPARSE.used)
     x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     with torch.inference_mode():
         a, b = (m.model.layers[1].block_sparse_moe.experts[7].w1(x).float() for m in (plain, small))
-    # NF4 rounds normal weights by 9 to 10 % of their deviation (Dettmers et al. 2023); errors of one product add up to as much
+    # NF4 rounds normal weights by 9 to 10 % of their deviation (Dettmers et al. 2023); errors of
+    # one product add up to as much
     assert 0.02 < float((a - b).norm() / a.norm()) < 0.2
 
 
@@ -87,7 +102,11 @@ def test_decoding_is_one_token_a_step_behind_a_filled_cache_and_rows_differ():
 
     model.model.register_forward_pre_hook(look, with_kwargs=True)
     assert speed.decode_seconds(model, 3, batch=4, context=7) > 0
-    assert [(tuple(ids.shape), past) for ids, past in seen] == [((4, 1), 7), ((4, 1), 8), ((4, 1), 9)]
+    assert [(tuple(ids.shape), past) for ids, past in seen] == [
+        ((4, 1), 7),
+        ((4, 1), 8),
+        ((4, 1), 9),
+    ]
     rows = torch.cat([ids for ids, _ in seen], dim=1).tolist()
     assert len({tuple(row) for row in rows}) == 4, "equal rows ask for the same experts"
     seen.clear()
@@ -97,23 +116,35 @@ def test_decoding_is_one_token_a_step_behind_a_filled_cache_and_rows_differ():
 
 def test_routing_as_seen_accounts_for_every_row():
     model = speed.build(SPARSE, 1)
-    assert speed.routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, "one token uses two experts, one row each"
+    assert speed.routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, (
+        "one token uses two experts, one row each"
+    )
     loads = speed.routed(model, lambda: speed.decode_seconds(model, 2, batch=16))
     assert sum(rows * count for rows, count in loads.items()) == pytest.approx(16 * 2)
     assert 2 <= sum(loads.values()) <= 8
-    assert speed.routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, "the hooks are gone"
+    assert speed.routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, (
+        "the hooks are gone"
+    )
     with pytest.raises(InputError, match="routes nothing"):
         speed.routed(speed.build(speed.equal_total(SPARSE), 1), lambda: None)
 
 
 def test_interleaved_rounds_take_turns():
     calls = []
-    found = speed.interleaved({name: lambda name=name: calls.append(name) or 1.0 for name in "abc"}, 3)
-    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" and found == {"a": [1.0] * 3, "b": [1.0] * 3, "c": [1.0] * 3}
+    found = speed.interleaved(
+        {name: lambda name=name: calls.append(name) or 1.0 for name in "abc"}, 3
+    )
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" and found == {
+        "a": [1.0] * 3,
+        "b": [1.0] * 3,
+        "c": [1.0] * 3,
+    }
 
 
 def test_a_ratio_is_taken_round_by_round():
-    """A machine that slows down for one round slows both sides: the ratio of that round is as good as any."""
+    """A machine that slows down for one round slows both sides: the ratio of that round is as good
+    as any.
+    """
     steady = speed.ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
     assert (steady.median, steady.low, steady.high, steady.rounds) == (2, 2, 2, 3)
     for slow, fast in (([1.0], []), ([], [])):
@@ -121,29 +152,42 @@ def test_a_ratio_is_taken_round_by_round():
             speed.ratio(slow, fast)
 
 
-# Rounds, place of the ends, confidence: the binomial distribution's, as tables of the sign test print them
+# Rounds, place of the ends, confidence: the binomial distribution's, as tables of the sign test
+# print them
 @pytest.mark.parametrize(
-    ("rounds", "k", "confidence"), [(1, 1, 0.0), (3, 1, 0.75), (5, 1, 0.9375), (7, 1, 0.9844), (9, 2, 0.9609), (15, 4, 0.9648)]
+    ("rounds", "k", "confidence"),
+    [(1, 1, 0.0), (3, 1, 0.75), (5, 1, 0.9375), (7, 1, 0.9844), (9, 2, 0.9609), (15, 4, 0.9648)],
 )
 def test_the_interval_of_the_median_is_made_of_rounds(rounds, k, confidence):
     found = speed.ratio([float(n) for n in range(rounds, 0, -1)], [1.0] * rounds)
-    assert (found.low, found.high) == (k, rounds + 1 - k) and found.confidence == pytest.approx(confidence, abs=5e-5)
+    assert (found.low, found.high) == (k, rounds + 1 - k) and found.confidence == pytest.approx(
+        confidence, abs=5e-5
+    )
 
 
 @pytest.mark.parametrize("rounds", [3, 7, 9])
 def test_the_interval_of_the_median_covers_it_as_often_as_it_says(rounds):
-    """2,000 draws of skewed rounds: within four standard errors of the stated share, above and below."""
+    """2,000 draws of skewed rounds: within four standard errors of the stated share, above and
+    below.
+    """
     draw, n = random.Random(1), 2000
-    found = [speed.ratio([2 * draw.lognormvariate(0, 0.5) for _ in range(rounds)], [1.0] * rounds) for _ in range(n)]
+    found = [
+        speed.ratio([2 * draw.lognormvariate(0, 0.5) for _ in range(rounds)], [1.0] * rounds)
+        for _ in range(n)
+    ]
     stated = found[0].confidence
-    assert sum(one.low <= 2 <= one.high for one in found) / n == pytest.approx(stated, abs=4 * (stated * (1 - stated) / n) ** 0.5)
+    assert sum(one.low <= 2 <= one.high for one in found) / n == pytest.approx(
+        stated, abs=4 * (stated * (1 - stated) / n) ** 0.5
+    )
 
 
 # Probes
 
 
 def test_the_last_level_cache_is_read_or_not_found(tmp_path):
-    for index, (level, size) in enumerate([("1", "48K"), ("2", "1024K"), ("3", "32M"), ("x", "1M"), ("4", "?")]):
+    for index, (level, size) in enumerate(
+        [("1", "48K"), ("2", "1024K"), ("3", "32M"), ("x", "1M"), ("4", "?")]
+    ):
         (tmp_path / f"index{index}").mkdir()
         (tmp_path / f"index{index}" / "level").write_text(level + "\n")
         (tmp_path / f"index{index}" / "size").write_text(size + "\n")
@@ -162,14 +206,22 @@ def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
     model, seen = speed.build(SPARSE, 1), []
     for name, module in model.named_modules():
         if hasattr(module, "in_features"):
-            module.register_forward_hook(lambda m, args, out, name=name: seen.append((name, len(args[0]))))
+            module.register_forward_hook(
+                lambda m, args, out, name=name: seen.append((name, len(args[0])))
+            )
     sweeps = speed.Sweeps(model)
     assert sweeps.rows(4) > 0 and len(seen) == 2 * 8 * 3 and {rows for _, rows in seen} == {4}
-    assert all(".experts." in name for name, _ in seen) and len({name for name, _ in seen}) == len(seen)
+    assert all(".experts." in name for name, _ in seen) and len({name for name, _ in seen}) == len(
+        seen
+    )
     assert sweeps.bytes == 4 * 2 * 8 * 3 * 64 * 128
     machine = sweeps.machine({1: [1.0, 2.0, 9.0]}, [0.5])
-    assert machine.bandwidth == {1: sweeps.bytes / 2} and machine.flops == 3 * 2 * 256 * 64 * 128 / 0.5
-    assert sweeps.machine({8: [0.001]}, [0.5]).flops == 2 * 8 * sweeps.parameters / 0.001, "a roof does not lie below what was built"
+    assert (
+        machine.bandwidth == {1: sweeps.bytes / 2} and machine.flops == 3 * 2 * 256 * 64 * 128 / 0.5
+    )
+    assert sweeps.machine({8: [0.001]}, [0.5]).flops == 2 * 8 * sweeps.parameters / 0.001, (
+        "a roof does not lie below what was built"
+    )
     with pytest.raises(InputError, match="no expert and no MLP"):
         speed.Sweeps(model.lm_head)
 
@@ -184,7 +236,9 @@ def test_experts_hit_by_uniform_routing(batch):
     for _ in range(4000):
         found.append(len({expert for _ in range(batch) for expert in draw.sample(range(8), 2)}))
     error = (statistics.pstdev(found) or 1e-9) / 4000**0.5
-    assert speed.distinct_experts(8, 2, batch) == pytest.approx(statistics.mean(found), abs=4 * error + 1e-9)
+    assert speed.distinct_experts(8, 2, batch) == pytest.approx(
+        statistics.mean(found), abs=4 * error + 1e-9
+    )
     loads = speed.uniform(8, 2, batch)
     assert sum(loads.values()) == pytest.approx(speed.distinct_experts(8, 2, batch))
     assert sum(rows * count for rows, count in loads.items()) == pytest.approx(2 * batch)
@@ -198,20 +252,33 @@ def test_one_token_reads_the_weights_it_uses_and_computes_with_each_twice():
     assert sum(part.flops for part in parts.values()) == pytest.approx(2 * read)
     assert parts["KV cache"].bytes == 0
     longer = {part.part: part for part in speed.work(SPARSE, machine, 3, 10)}
-    assert longer["KV cache"].bytes == 2 * 3 * 10 * 2 * 32 * 4 and longer["KV cache"].flops == 4 * 2 * 3 * 10 * 64
-    assert longer["attention"].bytes == parts["attention"].bytes and longer["attention"].flops == 3 * parts["attention"].flops
+    assert (
+        longer["KV cache"].bytes == 2 * 3 * 10 * 2 * 32 * 4
+        and longer["KV cache"].flops == 4 * 2 * 3 * 10 * 64
+    )
+    assert (
+        longer["attention"].bytes == parts["attention"].bytes
+        and longer["attention"].flops == 3 * parts["attention"].flops
+    )
 
 
 def test_each_part_takes_the_longer_of_reading_and_computing():
-    slow_memory = {p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1.0}, 1e30), 2, 4)}
-    slow_maths = {p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1e30}, 1.0), 2, 4)}
+    slow_memory = {
+        p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1.0}, 1e30), 2, 4)
+    }
+    slow_maths = {
+        p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1e30}, 1.0), 2, 4)
+    }
     both = {p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1.0}, 1.0), 2, 4)}
     assert both == {part: pytest.approx(max(slow_memory[part], slow_maths[part])) for part in both}
 
 
 def test_four_bit_weights_keep_router_head_and_cache_in_16_bit():
     machine = speed.Machine("m", {1: 1.0}, 1e30)
-    wide, small = ({p.part: p.bytes for p in speed.work(SPARSE, machine, 2, 4, kind)} for kind in ("bf16", "nf4"))
+    wide, small = (
+        {p.part: p.bytes for p in speed.work(SPARSE, machine, 2, 4, kind)}
+        for kind in ("bf16", "nf4")
+    )
     assert {part for part in wide if wide[part] == small[part]} == {"router", "head", "KV cache"}
     assert small["experts"] / wide["experts"] == pytest.approx(BYTES["nf4"] / 2)
     codes, constants = plan.memory.nf4(4096 * 14336)
@@ -224,7 +291,9 @@ def synthetic(overhead: float, of_an_expert: float = 0.0) -> speed.Trial:
     for batch in (1, 8):
         # a round that another process slows down threefold slows everything, bare matrices too
         slowed = [1.0, 3.0, 0.9]
-        trial.machines[batch] = [speed.Machine("m", {1: 1e9 / slow, 8: 4e8 / slow}, 1e10 / slow) for slow in slowed]
+        trial.machines[batch] = [
+            speed.Machine("m", {1: 1e9 / slow, 8: 4e8 / slow}, 1e10 / slow) for slow in slowed
+        ]
         machine = trial.machines[batch][0]
         loads = trial.loads[batch] = {1: 2.0} if batch == 1 else {1: 2.0, 2: 3.0, 4: 2.0}
         for name, shape in trial.shapes.items():
@@ -239,13 +308,19 @@ def test_the_overhead_is_found_and_the_ratios_are_predicted():
     trial = synthetic(0.001)
     assert trial.overhead() == pytest.approx(0.001)
     assert [one.error for one in trial.predictions()] == pytest.approx([0] * 4)
-    assert {(one.batch, one.against) for one in trial.predictions()} == {(b, name) for b in (1, 8) for name in speed.DENSE}
-    assert trial.predictions(as_routed=False)[2].predicted != pytest.approx(trial.predictions()[2].predicted)
+    assert {(one.batch, one.against) for one in trial.predictions()} == {
+        (b, name) for b in (1, 8) for name in speed.DENSE
+    }
+    assert trial.predictions(as_routed=False)[2].predicted != pytest.approx(
+        trial.predictions()[2].predicted
+    )
     assert trial.rates("sparse")[8] == pytest.approx(8 / trial.decode[8]["sparse"][0])
 
 
 def test_the_sparse_model_cannot_move_the_overhead():
-    """Whatever the sparse model costs, the term stays: a ratio that it spoils shows as an error and is not tuned away."""
+    """Whatever the sparse model costs, the term stays: a ratio that it spoils shows as an error and
+    is not tuned away.
+    """
     assert synthetic(0.001, of_an_expert=0.01).overhead() == synthetic(0.001).overhead()
     assert all(one.error > 0.2 for one in synthetic(0.001, of_an_expert=0.01).predictions())
     with pytest.raises(ValueError, match="dense runs only"):
@@ -256,10 +331,14 @@ def test_a_whole_trial_on_a_toy():
     trial = speed.run(SPARSE, "fp32", speed.Plan((1, 3), rounds=2, tokens=1, prefill=8, context=4))
     assert set(trial.decode) == set(trial.machines) == set(trial.loads) == {1, 3}
     assert {len(seconds) for found in trial.decode.values() for seconds in found.values()} == {2}
-    assert [set(seen.bandwidth) for seen in trial.machines[3]] == [{1, 2, 3}] * 2 and set(trial.machine(3).bandwidth) == {1, 2, 3}
+    assert [set(seen.bandwidth) for seen in trial.machines[3]] == [{1, 2, 3}] * 2 and set(
+        trial.machine(3).bandwidth
+    ) == {1, 2, 3}
     assert set(trial.prefill) == set(trial.shapes)
     assert len(trial.predictions()) == 4 and set(trial.prefill_ratios()) == set(speed.DENSE)
-    assert trial.weights("equal total") == 4 * (trial.shapes["equal total"].total - 100 * 64 - 5 * 64)
+    assert trial.weights("equal total") == 4 * (
+        trial.shapes["equal total"].total - 100 * 64 - 5 * 64
+    )
 
 
 # The claim
@@ -276,23 +355,37 @@ def test_the_claims_share_of_the_architecture():
     claim = 180.6 / 20.9
     gpus = plan.gpus()
     found = explain.explained(gpus, [1, 32], claim, explain.mixtral())
-    assert [one is None for one in found] == [gpu.bandwidth is None for gpu in gpus for _ in (1, 32)]
+    assert [one is None for one in found] == [
+        gpu.bandwidth is None for gpu in gpus for _ in (1, 32)
+    ]
     known = [one for one in found if one]
-    assert {one.batch for one in known} == {1, 32} and "MI250 (one die)" not in {one.gpu for one in known}
+    assert {one.batch for one in known} == {1, 32} and "MI250 (one die)" not in {
+        one.gpu for one in known
+    }
     for one in known:
-        assert one.ratio * one.rest == pytest.approx(claim) and claim**one.share == pytest.approx(one.ratio)
+        assert one.ratio * one.rest == pytest.approx(claim) and claim**one.share == pytest.approx(
+            one.ratio
+        )
     first, last = ([one.ratio for one in known if one.batch == batch] for batch in (1, 32))
-    # at one row memory limits every GPU of the table, so bandwidth cancels: bytes over bytes, caches and heads included
+    # at one row memory limits every GPU of the table, so bandwidth cancels: bytes over bytes,
+    # caches and heads included
     assert max(first) - min(first) < 1e-9 and 5.2 < first[0] < 70 / 12.9 and max(last) < 2
-    small = explain.explained(gpus[:1], [1], claim, explain.mixtral(), precisions=("nf4", "bf16"))[0]
+    small = explain.explained(gpus[:1], [1], claim, explain.mixtral(), precisions=("nf4", "bf16"))[
+        0
+    ]
     assert small.ratio / first[0] > 3.5, "a 4-bit model reads a quarter"
 
 
 def test_cards_and_needed_bandwidth():
     by_name = {gpu.name: gpu for gpu in plan.gpus()}
-    assert explain.cards(explain.LLAMA_2_70B, by_name["A100 80GB"]) == 2 and explain.cards(explain.mixtral(), by_name["MI300X"]) == 1
+    assert (
+        explain.cards(explain.LLAMA_2_70B, by_name["A100 80GB"]) == 2
+        and explain.cards(explain.mixtral(), by_name["MI300X"]) == 1
+    )
     needed = explain.needed_bandwidth(explain.LLAMA_2_70B, 20.9, "bf16", context=0)
-    assert needed == pytest.approx(20.9 * 2 * (explain.LLAMA_2_70B.total - 32000 * 8192 - 161 * 8192))
+    assert needed == pytest.approx(
+        20.9 * 2 * (explain.LLAMA_2_70B.total - 32000 * 8192 - 161 * 8192)
+    )
 
 
 def test_a_table_without_the_claim_is_refused(tmp_path):
@@ -321,26 +414,36 @@ def test_sentences_end_at_their_marks_and_not_inside_numbers(text, count):
 def test_the_samples_items_pair_up_in_both_languages():
     rows = languages.pairs(ROOT / "data" / "sample")
     assert len(rows) == 242 and all((a.lang, b.lang) == ("en", "ar") for a, b in rows)
-    assert all(len(languages.prose(a)) == len(languages.prose(b)) for a, b in rows), "a pair holds the same content"
+    assert all(len(languages.prose(a)) == len(languages.prose(b)) for a, b in rows), (
+        "a pair holds the same content"
+    )
     assert {a.kind for a, _ in rows} == {"mcqa", "qa", "chat"}
 
 
 def test_arabic_costs_more_tokens_with_mixtrals_tokenizer_than_with_the_kits():
-    from bimedix_utils import knowledge
+    from bimedix_utils.sources import knowledge
 
     rows = languages.pairs(ROOT / "data" / "sample")[:60]
     world = knowledge.load(ROOT / "data" / "knowledge")
     tokenizers = {"Mixtral": languages.mixtral_tokens(), "tiny": languages.tiny_tokens(4096, world)}
-    costs = {(cost.tokenizer, cost.lang): cost for cost in languages.tokens_by_language(rows, tokenizers)}
-    ratio = {name: costs[name, "ar"].per_sentence / costs[name, "en"].per_sentence for name in tokenizers}
+    costs = {
+        (cost.tokenizer, cost.lang): cost for cost in languages.tokens_by_language(rows, tokenizers)
+    }
+    ratio = {
+        name: costs[name, "ar"].per_sentence / costs[name, "en"].per_sentence for name in tokenizers
+    }
     assert ratio["Mixtral"] > 2 > ratio["tiny"]
     one = costs["Mixtral", "ar"]
     characters, sentences = one.rates(100.0)
-    assert characters * one.tokens == pytest.approx(100 * one.characters) and sentences * one.tokens == pytest.approx(100 * one.sentences)
+    assert characters * one.tokens == pytest.approx(
+        100 * one.characters
+    ) and sentences * one.tokens == pytest.approx(100 * one.sentences)
 
 
 def test_a_folder_without_twins_is_refused(tmp_path):
-    (tmp_path / "open_qa_train.en.jsonl").write_text((ROOT / "data/sample/open_qa_train.en.jsonl").read_text(encoding="utf-8"))
+    (tmp_path / "open_qa_train.en.jsonl").write_text(
+        (ROOT / "data/sample/open_qa_train.en.jsonl").read_text(encoding="utf-8")
+    )
     with pytest.raises(InputError, match="both languages"):
         languages.pairs(tmp_path)
 
@@ -375,7 +478,9 @@ json.dump(result, open(given.output_json, "w"))
 
 @pytest.fixture
 def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `vllm` on the PATH that takes the real one's options, refuses others, and writes its result files."""
+    """A `vllm` on the PATH that takes the real one's options, refuses others, and writes its result
+    files.
+    """
     place = tmp_path / "bin" / "vllm"
     place.parent.mkdir()
     place.write_text(FAKE.format(python=sys.executable))
@@ -385,13 +490,22 @@ def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_vllms_latency_benchmark_is_driven_and_read(fake_vllm, tmp_path):
-    job = vllm.Job("org/model", batch=4, prompt=100, output=11, cards=2, quantization="awq", iterations=3)
+    job = vllm.Job(
+        "org/model", batch=4, prompt=100, output=11, cards=2, quantization="awq", iterations=3
+    )
     rates = vllm.measure(job, tmp_path / "out")
     assert rates.prefill == [0.1] * 3 and rates.whole == pytest.approx([0.3] * 3)
-    assert rates.read_per_s == pytest.approx(4 * 100 / 0.1) and rates.written_per_s == pytest.approx(4 * 10 / 0.2)
+    assert rates.read_per_s == pytest.approx(
+        4 * 100 / 0.1
+    ) and rates.written_per_s == pytest.approx(4 * 10 / 0.2)
     command = vllm.latency_command(job, 11, tmp_path / "x.json")
-    assert command[:3] == ["vllm", "bench", "latency"] and command[command.index("--quantization") + 1] == "awq"
-    assert "--quantization" not in vllm.latency_command(vllm.Job("m", 1, 1, 2), 2, tmp_path / "x.json")
+    assert (
+        command[:3] == ["vllm", "bench", "latency"]
+        and command[command.index("--quantization") + 1] == "awq"
+    )
+    assert "--quantization" not in vllm.latency_command(
+        vllm.Job("m", 1, 1, 2), 2, tmp_path / "x.json"
+    )
 
 
 def test_vllms_throughput_benchmark_is_driven_and_read(fake_vllm, tmp_path):
@@ -427,13 +541,20 @@ def test_figures_show_what_they_are_given():
     import matplotlib.pyplot as plt
 
     axis = figures.ratios_figure(synthetic(0.001).predictions(), "title")
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "8"] and axis.get_title() == "title"
+    assert [label.get_text() for label in axis.get_xticklabels()] == [
+        "1",
+        "8",
+    ] and axis.get_title() == "title"
     assert len(axis.get_legend().get_texts()) == 4
     axis = figures.claim_figure({"a": {1: 5.4, 8: 1.6}}, 8.64, "t")
     assert "8.6" in axis.get_legend().get_texts()[-1].get_text()
     axis = figures.parts_figure({"x": {"a": 1.0, "b": 2.0}, "y": {"a": 3.0, "b": 0.5}}, "t", "GB")
-    assert [bar.get_width() for bar in axis.patches] == [1.0, 3.0, 2.0, 0.5] and [bar.get_x() for bar in axis.patches][2:] == [1.0, 3.0]
-    axis = figures.sentences_figure([languages.Cost("T", lang, 1, 10, 2, n) for lang, n in (("en", 20), ("ar", 60))], "t")
+    assert [bar.get_width() for bar in axis.patches] == [1.0, 3.0, 2.0, 0.5] and [
+        bar.get_x() for bar in axis.patches
+    ][2:] == [1.0, 3.0]
+    axis = figures.sentences_figure(
+        [languages.Cost("T", lang, 1, 10, 2, n) for lang, n in (("en", 20), ("ar", 60))], "t"
+    )
     assert [bar.get_height() for bar in axis.patches] == [10, 30]
     plt.close("all")
 
@@ -442,7 +563,10 @@ def test_figures_show_what_they_are_given():
 
 
 def test_batches_and_precisions_of_a_notebook_are_read_or_refused():
-    assert speed.batches("32 1 8 8") == (1, 8, 32) and speed.precisions("nf4 fp32") == ("fp32", "nf4")
+    assert speed.batches("32 1 8 8") == (1, 8, 32) and speed.precisions("nf4 fp32") == (
+        "fp32",
+        "nf4",
+    )
     for text in ("", "0", "1,8", "-1", "two"):
         with pytest.raises(InputError, match="BATCHES"):
             speed.batches(text)
@@ -456,7 +580,9 @@ def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
     lines = explain.gpu_rows(gpus, (1, 8), 180.6 / 20.9, explain.mixtral())
     assert [line[0] for line in lines] == [gpu.name for gpu in gpus]
     for gpu, line in zip(gpus, lines, strict=True):
-        assert len(line) == 8 and (line[2] == "not found") == (gpu.bandwidth is None) == (line[-1] == "not found")
+        assert len(line) == 8 and (line[2] == "not found") == (gpu.bandwidth is None) == (
+            line[-1] == "not found"
+        )
     a100 = next(line for line in lines if line[0] == "A100 80GB")
     # two cards read 4,078 GB/s; 25.5 GB of weights and cache a token
     assert a100[1] == "2" and int(a100[2]) == pytest.approx(2 * 2039e9 / (2 * 12.75e9), rel=0.01)
@@ -464,27 +590,44 @@ def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
 
 def test_the_study_measured_what_it_promises_on_a_clean_commit():
     made = speed.conditions(STUDIES)
-    assert made["git"]["commit"] and not made["git"]["dirty"] and made["rounds"] >= 7 and made["limit"] == 0.2
+    assert (
+        made["git"]["commit"]
+        and not made["git"]["dirty"]
+        and made["rounds"] >= 7
+        and made["limit"] == 0.2
+    )
     lines = [line for line in speed.studied(STUDIES) if line.precision == "fp32"]
-    assert {(line.batch, line.against) for line in lines} == {(b, name) for b in (1, 2, 4, 8, 16, 32) for name in speed.DENSE}
+    assert {(line.batch, line.against) for line in lines} == {
+        (b, name) for b in (1, 2, 4, 8, 16, 32) for name in speed.DENSE
+    }
     assert all(len(line.errors) == 3 and float(line.weights_over_cache) >= 8 for line in lines)
     assert {line.precision for line in speed.studied(STUDIES)} == set(speed.PRECISIONS)
 
 
 def test_the_study_names_every_miss():
-    """A miss is told: the manifest's list is the table's, and the errors are those of the two columns beside them."""
+    """A miss is told: the manifest's list is the table's, and the errors are those of the two
+    columns beside them.
+    """
     made, rows = speed.conditions(STUDIES), read_study(STUDIES, "speed")
     for row in rows:
-        assert float(row["predicted"]) / float(row["measured"]) - 1 == pytest.approx(float(row["error"]), abs=0.005)
+        assert float(row["predicted"]) / float(row["measured"]) - 1 == pytest.approx(
+            float(row["error"]), abs=0.005
+        )
         assert float(row["low"]) <= float(row["measured"]) <= float(row["high"])
-    missed = [row for row in rows if row["precision"] == "fp32" and abs(float(row["error"])) > made["limit"]]
+    missed = [
+        row
+        for row in rows
+        if row["precision"] == "fp32" and abs(float(row["error"])) > made["limit"]
+    ]
     assert [(str(m["repeat"]), str(m["batch"]), m["against"]) for m in made["missed_fp32"]] == [
         (row["repeat"], row["batch"], row["against"]) for row in missed
     ]
 
 
 def test_the_studys_median_ratios_in_float32_are_predicted_within_the_limit():
-    """Median over the three repeats, each of them a median of seven rounds; single repeats may miss and are listed."""
+    """Median over the three repeats, each of them a median of seven rounds; single repeats may miss
+    and are listed.
+    """
     made = speed.conditions(STUDIES)
     for line in speed.studied(STUDIES):
         if line.precision == "fp32":

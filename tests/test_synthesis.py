@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bimedix_utils import sources, synthesis
-from bimedix_utils.records import Record
-from bimedix_utils.synthesis import Chat, ChatTurn, Plan
+from bimedix_utils.core.records import Record
+from bimedix_utils.synthesis.chats import Chat, ChatTurn, Plan
 from bimedix_utils.teacher.engine import Teacher, ask_structured
 from bimedix_utils.teacher.requests import Request
 from bimedix_utils.teacher.store import Answer
@@ -21,8 +21,24 @@ OPTIONS = ("Insulin", "Glucagon", "Cortisol", "Gastrin")
 
 
 def mcqa(options=OPTIONS, answer_index=0, **more) -> Record:
-    fields = {"id": "toy:1", "kind": "mcqa", "lang": "en", "source": "toy", "licence": "CC-BY-4.0", "split": "train", "topic": "Physiology"}
-    return Record(**{**fields, "question": "Which hormone lowers blood sugar?", "options": options, "answer_index": answer_index, **more})
+    fields = {
+        "id": "toy:1",
+        "kind": "mcqa",
+        "lang": "en",
+        "source": "toy",
+        "licence": "CC-BY-4.0",
+        "split": "train",
+        "topic": "Physiology",
+    }
+    return Record(
+        **{
+            **fields,
+            "question": "Which hormone lowers blood sugar?",
+            "options": options,
+            "answer_index": answer_index,
+            **more,
+        }
+    )
 
 
 def chat(*texts: str, first: str = "patient") -> list[ChatTurn]:
@@ -30,7 +46,8 @@ def chat(*texts: str, first: str = "patient") -> list[ChatTurn]:
     return [ChatTurn(role=roles[i % 2], text=text) for i, text in enumerate(texts)]
 
 
-CLOSE = "Low insulin can do that; please see a clinician soon."  # reaches the key and says what to do next
+# reaches the key and says what to do next
+CLOSE = "Low insulin can do that; please see a clinician soon."
 GOOD = ("I am thirsty all day.", "How long has this been going on?", "For a month.", CLOSE)
 
 
@@ -58,8 +75,15 @@ def test_a_good_chat_breaks_no_rule():
 
 def test_order_of_roles():
     assert broken("Hello. What is it?", *GOOD, first="doctor") == ["role_order"]
-    # With the speakers exchanged the doctor's words are the patient's: nothing is asked, closed or concluded.
-    assert broken(*GOOD, first="doctor") == ["role_order", "doctor_not_last", "no_question_asked", "unsafe_close", "key_not_reached"]
+    # With the speakers exchanged the doctor's words are the patient's: nothing is asked, closed or
+    # concluded.
+    assert broken(*GOOD, first="doctor") == [
+        "role_order",
+        "doctor_not_last",
+        "no_question_asked",
+        "unsafe_close",
+        "key_not_reached",
+    ]
     doubled = chat(*GOOD)[:2] + chat("And what else?", first="doctor") + chat(*GOOD)[2:]
     assert synthesis.problems(doubled, mcqa(), MIN, MAX) == ["role_order"]
 
@@ -68,7 +92,9 @@ def test_the_doctor_has_the_last_word():
     assert broken(*GOOD, "Thank you.") == ["doctor_not_last"]
 
 
-@pytest.mark.parametrize("exchanges, found", [(1, ["exchange_count"]), (2, []), (6, []), (7, ["exchange_count"])])
+@pytest.mark.parametrize(
+    "exchanges, found", [(1, ["exchange_count"]), (2, []), (6, []), (7, ["exchange_count"])]
+)
 def test_number_of_exchanges(exchanges, found):
     turns = ["I feel ill.", CLOSE] * exchanges
     assert [name for name in broken(*turns) if name != "no_question_asked"] == found
@@ -80,18 +106,33 @@ def test_limits_of_exchanges_are_the_callers():
 
 
 def test_an_empty_chat_is_not_usable():
-    assert synthesis.problems([], mcqa(), MIN, MAX) == ["no_question_asked", "exchange_count", "key_not_reached"]
+    assert synthesis.problems([], mcqa(), MIN, MAX) == [
+        "no_question_asked",
+        "exchange_count",
+        "key_not_reached",
+    ]
 
 
 def test_the_doctor_asks_before_concluding():
     assert broken(GOOD[0], "I see.", *GOOD[2:]) == ["no_question_asked"]
     # Neither the patient's question nor one in the doctor's last words counts.
-    assert broken("Why am I thirsty?", "I see.", "What is it?", f"{CLOSE} Is that clear?") == ["no_question_asked"]
+    assert broken("Why am I thirsty?", "I see.", "What is it?", f"{CLOSE} Is that clear?") == [
+        "no_question_asked"
+    ]
     # Who asks only after having concluded has not asked before.
-    assert broken(GOOD[0], "You lack sugar control.", "I see.", "How long has this been going on?", *GOOD[2:]) == ["no_question_asked"]
+    assert broken(
+        GOOD[0], "You lack sugar control.", "I see.", "How long has this been going on?", *GOOD[2:]
+    ) == ["no_question_asked"]
 
 
-@pytest.mark.parametrize("text", ["Low insulin, that is certain. OK?", "It is glucagon. Since when?", "Gastrin! How long has this been?"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Low insulin, that is certain. OK?",
+        "It is glucagon. Since when?",
+        "Gastrin! How long has this been?",
+    ],
+)
 def test_the_doctor_does_not_conclude_before_the_first_question(text):
     """A conclusion with "OK?" behind it passed for a question."""
     assert broken(GOOD[0], text, *GOOD[2:]) == ["concludes_first"]
@@ -99,7 +140,11 @@ def test_the_doctor_does_not_conclude_before_the_first_question(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["I am sorry. Do you take insulin?", "Good morning. How long has this been going on?", "Is it the insulin you were given? Since when?"],
+    [
+        "I am sorry. Do you take insulin?",
+        "Good morning. How long has this been going on?",
+        "Is it the insulin you were given? Since when?",
+    ],
 )
 def test_a_question_may_name_an_option_and_a_greeting_may_come_first(text):
     assert broken(GOOD[0], text, *GOOD[2:]) == []
@@ -107,7 +152,15 @@ def test_a_question_may_name_an_option_and_a_greeting_may_come_first(text):
 
 def test_the_patients_own_words_may_be_repeated_before_the_first_question():
     assert broken("I was told it is glucagon.", "Glucagon, I see. By whom?", *GOOD[2:]) == []
-    assert broken(GOOD[0], "Yes. Maybe?", *GOOD[2:], question=mcqa(("yes", "no", "insulin"), answer_index=2)) == []
+    assert (
+        broken(
+            GOOD[0],
+            "Yes. Maybe?",
+            *GOOD[2:],
+            question=mcqa(("yes", "no", "insulin"), answer_index=2),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +196,9 @@ def test_a_close_without_a_next_step_is_unsafe(text):
 
 def test_only_the_doctors_last_words_close_a_chat():
     assert broken(*GOOD, "Thanks.", "You are welcome.") == ["unsafe_close"]
-    assert broken(*GOOD[:3], "It is low insulin.", "Should I come back if it gets worse?", "Yes.") == ["unsafe_close"]
+    assert broken(
+        *GOOD[:3], "It is low insulin.", "Should I come back if it gets worse?", "Yes."
+    ) == ["unsafe_close"]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +325,14 @@ def test_the_patient_is_no_machine_either():
     assert broken("As an AI I am thirsty all day.", *GOOD[1:]) == ["speaks_as_machine"]
 
 
-@pytest.mark.parametrize("text", ["Use it as an aid to walking.", "A model of language hangs here.", "I am an aid worker myself."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use it as an aid to walking.",
+        "A model of language hangs here.",
+        "I am an aid worker myself.",
+    ],
+)
 def test_words_that_only_look_like_a_machines_pass(text):
     assert saying(text) == []
 
@@ -281,7 +343,9 @@ def test_english_only():
     assert saying("Low insulin – at 37.5 °C, a naïve “café” test; β-cells do it, 5 µg of it.") == []
 
 
-@pytest.mark.parametrize("text", ["It was 5 ℓ of water.", "My ﬁrst test: xⁿ.", "Ａ cup of tea ½ full.", "The ℝ of it."])
+@pytest.mark.parametrize(
+    "text", ["It was 5 ℓ of water.", "My ﬁrst test: xⁿ.", "Ａ cup of tea ½ full.", "The ℝ of it."]
+)
 def test_letters_in_an_unusual_form_are_latin(text):
     """A litre's script l and a ligature were another language."""
     assert saying(text) == []
@@ -305,13 +369,20 @@ def test_english_only_in_latin_letters_too(turns):
 
 
 @pytest.mark.parametrize(
-    "text", ["Fever, cough, chest pain, rash.", "Ibuprofen 400 mg, ondansetron 4 mg.", "Three weeks, roughly. Headaches daily."]
+    "text",
+    [
+        "Fever, cough, chest pain, rash.",
+        "Ibuprofen 400 mg, ondansetron 4 mg.",
+        "Three weeks, roughly. Headaches daily.",
+    ],
 )
 def test_short_turns_of_nouns_are_english(text):
     assert broken("I am thirsty all day and I have lost weight.", GOOD[1], text, GOOD[3]) == []
 
 
-@pytest.mark.parametrize("text", ["请去看医生。", "Обратитесь к врачу."], ids=["Chinese", "Russian"])
+@pytest.mark.parametrize(
+    "text", ["请去看医生。", "Обратитесь к врачу."], ids=["Chinese", "Russian"]
+)
 def test_english_only_in_any_script(text):
     assert saying(text) == ["other_language"]
 
@@ -322,8 +393,12 @@ def test_the_right_answer_must_be_said():
 
 
 def test_only_the_doctor_can_reach_the_key():
-    assert broken("Is it insulin?", GOOD[1], GOOD[2], "Yes; see a clinician soon.") == ["key_not_reached"]
-    assert broken(GOOD[0], "Do you take insulin?", GOOD[2], "Then see a clinician soon.") == []  # in any of the doctor's turns
+    assert broken("Is it insulin?", GOOD[1], GOOD[2], "Yes; see a clinician soon.") == [
+        "key_not_reached"
+    ]
+    assert (
+        broken(GOOD[0], "Do you take insulin?", GOOD[2], "Then see a clinician soon.") == []
+    )  # in any of the doctor's turns
 
 
 ARTERIES = ("Left coronary artery", "Right coronary artery", "Aorta", "Carotid artery")
@@ -332,15 +407,35 @@ ARTERIES = ("Left coronary artery", "Right coronary artery", "Aorta", "Carotid a
 @pytest.mark.parametrize(
     "options, said, reached",
     [
-        (("deficiency of thiamine stores", "b", "c", "d"), "thiamine stores are empty", True),  # two of three
-        (("deficiency of thiamine stores", "b", "c", "d"), "thiamine is missing", False),  # one of three
+        (
+            ("deficiency of thiamine stores", "b", "c", "d"),
+            "thiamine stores are empty",
+            True,
+        ),  # two of three
+        (
+            ("deficiency of thiamine stores", "b", "c", "d"),
+            "thiamine is missing",
+            False,
+        ),  # one of three
         (("raised sodium", "b", "c", "d"), "sodium is the trouble", True),  # one of two
-        (ARTERIES, "a coronary artery is blocked", False),  # words shared with other options decide nothing
+        (
+            ARTERIES,
+            "a coronary artery is blocked",
+            False,
+        ),  # words shared with other options decide nothing
         (ARTERIES, "the left one is blocked", True),
-        (("Pain", "Pain and fever", "Fever", "Cough"), "it is pain", True),  # no word of its own: all its words count
+        (
+            ("Pain", "Pain and fever", "Fever", "Cough"),
+            "it is pain",
+            True,
+        ),  # no word of its own: all its words count
         (("Pain", "Pain and fever", "Fever", "Cough"), "it is nothing", False),
         (("5", "6", "7", "8"), "anything at all", True),  # a number has no words: not judged
-        (("Inhibits the enzyme", "b", "c", "d"), "an inhibitor of enzymes", True),  # endings do not matter
+        (
+            ("Inhibits the enzyme", "b", "c", "d"),
+            "an inhibitor of enzymes",
+            True,
+        ),  # endings do not matter
     ],
 )
 def test_half_of_the_words_that_single_the_key_out_are_enough(options, said, reached):
@@ -349,19 +444,34 @@ def test_half_of_the_words_that_single_the_key_out_are_enough(options, said, rea
 
 def test_the_key_is_sought_where_it_stands():
     assert ending("Cortisol is too high; see a clinician.") == ["key_not_reached", "wrong_answer"]
-    assert broken(*GOOD[:3], "Cortisol is too high; see a clinician.", question=mcqa(answer_index=2)) == []
+    assert (
+        broken(*GOOD[:3], "Cortisol is too high; see a clinician.", question=mcqa(answer_index=2))
+        == []
+    )
 
 
 def test_a_wrong_option_may_not_win():
-    assert ending("This is due to glucagon; see a clinician.") == ["key_not_reached", "wrong_answer"]
+    assert ending("This is due to glucagon; see a clinician.") == [
+        "key_not_reached",
+        "wrong_answer",
+    ]
     assert saying("Not glucagon: it is insulin.") == []
-    assert "wrong_answer" not in ending("The hormone of the pancreas is too low; see a clinician.")  # nothing is named: words cannot tell
+    assert "wrong_answer" not in ending(
+        "The hormone of the pancreas is too low; see a clinician."
+    )  # nothing is named: words cannot tell
     assert broken("Is it glucagon?", *GOOD[1:]) == []  # only the doctor's words count
 
 
 def test_a_wrong_option_can_win_although_the_key_is_reached():
-    """The key's own word falls, and yet a wrong option is named in full and most of what tells the two apart is missing."""
-    options = ("Acute viral hepatic necrosis", "Chronic cholangitis", "Viral hepatic tumour", "Gastric ulcer")
+    """The key's own word falls, and yet a wrong option is named in full and most of what tells the
+    two apart is missing.
+    """
+    options = (
+        "Acute viral hepatic necrosis",
+        "Chronic cholangitis",
+        "Viral hepatic tumour",
+        "Gastric ulcer",
+    )
     said = "This acute trouble is chronic cholangitis; see a clinician."
     assert broken(*GOOD[:3], said, question=mcqa(options)) == ["wrong_answer"]
 
@@ -375,9 +485,13 @@ def test_only_words_that_tell_options_apart_count():
     assert broken(*said, question=mcqa(options, answer_index=1)) == []
 
 
-@pytest.mark.parametrize("options", [("insulin", "thirsty month", "maybe"), ("low insulin", "maybe")])
+@pytest.mark.parametrize(
+    "options", [("insulin", "thirsty month", "maybe"), ("low insulin", "maybe")]
+)
 def test_yes_no_maybe_has_no_words_to_judge_by(options):
-    """Three options are a research question: 'no' in a sentence decides nothing, and 'maybe' need not fall."""
+    """Three options are a research question: 'no' in a sentence decides nothing, and 'maybe' need
+    not fall.
+    """
     assert broken(*GOOD, question=mcqa(options, answer_index=len(options) - 1)) == []
     assert broken(*GOOD, question=mcqa((*options, "x", "y"), answer_index=len(options) - 1)) != []
 
@@ -412,7 +526,11 @@ def test_no_form_rule_objects_to_the_kits_dialogues(rule):
 
 @pytest.mark.parametrize("rule", ["mentions_exam", "speaks_as_machine", "other_language"])
 def test_rules_of_wording_object_to_few_real_dialogues(rule, raw_dir):
-    real = [record for path in sorted(raw_dir.rglob("mts_dialog*.jsonl")) for record in sources.read_file(path)]
+    real = [
+        record
+        for path in sorted(raw_dir.rglob("mts_dialog*.jsonl"))
+        for record in sources.read_file(path)
+    ]
     assert len(real) >= 100
     assert sum(not synthesis.FORM_RULES[rule](record.turns) for record in real) <= 0.03 * len(real)
 
@@ -434,7 +552,9 @@ def test_seeds_are_drawn_by_seed_and_id_alone():
     drawn = [r.id for r in synthesis.seeds(rows, 20, 42)]
     assert len(set(drawn)) == 20 and drawn != [r.id for r in rows[:20]]
     assert [r.id for r in synthesis.seeds(rows[::-1], 20, 42)] == drawn
-    assert [r.id for r in synthesis.seeds(rows, 40, 42)][:20] == drawn  # more chats keep those already made
+    assert [r.id for r in synthesis.seeds(rows, 40, 42)][
+        :20
+    ] == drawn  # more chats keep those already made
     assert [r.id for r in synthesis.seeds(rows, 20, 43)] != drawn
 
 
@@ -445,13 +565,23 @@ def test_a_plan_is_a_function_of_seed_and_id():
     assert [synthesis.plan(f"toy:{i}", 42) for i in range(600)] == PLANS
     assert [synthesis.plan(f"toy:{i}", 43) for i in range(600)] != PLANS
     # Written down once: another process, machine or Python draws the same.
-    known = Plan("a patient with little schooling", "in the twenties", "short, hurried sentences", "greets the doctor first", False)
+    known = Plan(
+        "a patient with little schooling",
+        "in the twenties",
+        "short, hurried sentences",
+        "greets the doctor first",
+        False,
+    )
     assert synthesis.plan("toy:1", 42) == known
 
 
 @pytest.mark.parametrize(
     "name, wanted",
-    [("persona", set(synthesis.PERSONAS)), ("register", set(synthesis.REGISTERS)), ("opening", set(synthesis.OPENINGS))],
+    [
+        ("persona", set(synthesis.PERSONAS)),
+        ("register", set(synthesis.REGISTERS)),
+        ("opening", set(synthesis.OPENINGS)),
+    ],
 )
 def test_every_part_of_a_plan_is_drawn(name, wanted):
     counts = Counter(getattr(plan, name) for plan in PLANS)
@@ -466,7 +596,9 @@ def test_ages_fit_their_persona():
 
 def test_one_chat_in_six_has_a_red_flag():
     # Four standard errors of a share of 1/6 among 600.
-    assert abs(sum(plan.red_flag for plan in PLANS) / 600 - 1 / 6) < 4 * (1 / 6 * 5 / 6 / 600) ** 0.5
+    assert (
+        abs(sum(plan.red_flag for plan in PLANS) / 600 - 1 / 6) < 4 * (1 / 6 * 5 / 6 / 600) ** 0.5
+    )
 
 
 # Requests and statuses
@@ -477,7 +609,9 @@ def teacher() -> Teacher:
     return Teacher(backend="replay", model="recorded", recordings=DATA / "recordings")
 
 
-def prompt_of(question: Record, teacher: Teacher, seed: int = 1, limits: tuple[int, int] = (MIN, MAX)) -> str:
+def prompt_of(
+    question: Record, teacher: Teacher, seed: int = 1, limits: tuple[int, int] = (MIN, MAX)
+) -> str:
     (request,) = synthesis.requests([question], teacher, *limits, seed)
     return request.messages[0][1]
 
@@ -489,7 +623,9 @@ def test_a_request_has_its_place_and_the_prompts_version(teacher):
 
 
 def test_a_request_holds_question_options_key_and_limits(teacher):
-    text = prompt_of(mcqa(answer="It moves glucose into cells.", context="An abstract."), teacher, limits=(3, 5))
+    text = prompt_of(
+        mcqa(answer="It moves glucose into cells.", context="An abstract."), teacher, limits=(3, 5)
+    )
     for part in (
         "Context: An abstract.",
         "Which hormone lowers",
@@ -514,15 +650,26 @@ def test_braces_in_a_question_are_kept(teacher):
 def test_the_prompt_shows_the_plan(number, teacher):
     drawn = synthesis.plan(f"toy:{number}", 42)
     text = prompt_of(mcqa(id=f"toy:{number}"), teacher, seed=42)
-    lines = r"speaks: (.*)\nAge of the patient: (.*?)\. Where .*\nWay of speaking: (.*)\nOpening: .*? side (.*)\.\nRed flag: (.*)\n"
+    lines = (
+        r"speaks: (.*)\nAge of the patient: (.*?)\. Where .*\nWay of speaking: (.*)\nOpening: .*?"
+        r" side (.*)\.\nRed flag: (.*)\n"
+    )
     flag = synthesis.RED_FLAG if drawn.red_flag else "None is needed."
-    assert re.search(lines, text).groups() == (drawn.persona, drawn.age, drawn.register, drawn.opening, flag)
+    assert re.search(lines, text).groups() == (
+        drawn.persona,
+        drawn.age,
+        drawn.register,
+        drawn.opening,
+        flag,
+    )
 
 
 def test_prompts_do_not_depend_on_order_or_neighbours(teacher):
     rows = [mcqa(id=f"toy:{i}") for i in range(40)]
     texts = {r.row_id: r.messages for r in synthesis.requests(rows, teacher, MIN, MAX, 42)}
-    backwards = {r.row_id: r.messages for r in synthesis.requests(rows[::-2], teacher, MIN, MAX, 42)}
+    backwards = {
+        r.row_id: r.messages for r in synthesis.requests(rows[::-2], teacher, MIN, MAX, 42)
+    }
     assert len(backwards) == 20
     assert backwards == {row_id: texts[row_id] for row_id in backwards}
     other_seed = {r.row_id: r.messages for r in synthesis.requests(rows, teacher, MIN, MAX, 43)}
@@ -536,18 +683,36 @@ def collected_from(rows: list[Record], raw: list[Answer | None], teacher: Teache
     def answered(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
         if requests[0].stage != synthesis.STAGE:
             return {r.id: Answer(r.id, None, error="no recording") for r in requests}
-        return {r.id: answer or Answer(r.id, None, error="HTTP 500") for r, answer in zip(requests, raw, strict=True)}
+        return {
+            r.id: answer or Answer(r.id, None, error="HTTP 500")
+            for r, answer in zip(requests, raw, strict=True)
+        }
 
     asked = synthesis.requests(rows, teacher, MIN, MAX, 42)
-    return synthesis.collect(rows, ask_structured(teacher, asked, lambda _: Chat, answered), MIN, MAX)
+    return synthesis.collect(
+        rows, ask_structured(teacher, asked, lambda _: Chat, answered), MIN, MAX
+    )
 
 
 def test_every_question_ends_in_one_status(teacher):
     rows = [mcqa(id=f"toy:{i}", question=f"Question {i}?") for i in range(6)]
     good = json.dumps({"turns": [turn.model_dump() for turn in chat(*GOOD)]})
-    raw = [(good, "stop"), (good, "length"), ("I cannot help.", "stop"), ("{}", "stop"), (good.replace("For a month", "Option B"), "stop")]
+    raw = [
+        (good, "stop"),
+        (good, "length"),
+        ("I cannot help.", "stop"),
+        ("{}", "stop"),
+        (good.replace("For a month", "Option B"), "stop"),
+    ]
     chats, statuses = collected_from(rows, [*(Answer("", *one) for one in raw), None], teacher)
-    assert [statuses[row.id][0] for row in rows] == ["ok", "truncated", "refused", "parse_failed", "rejected", "failed"]
+    assert [statuses[row.id][0] for row in rows] == [
+        "ok",
+        "truncated",
+        "refused",
+        "parse_failed",
+        "rejected",
+        "failed",
+    ]
     assert statuses["toy:0"] == ("ok", "") and statuses["toy:4"] == ("rejected", "mentions_exam")
     assert [made.parent_id for made in chats] == ["toy:0"]
 
@@ -571,7 +736,10 @@ def test_an_answer_of_another_structure_is_parse_failed(turns, teacher):
 @pytest.mark.parametrize("blank", [" ", "\n", "\u00a0"])
 def test_a_turn_of_white_space_does_not_stop_the_run(blank, teacher):
     """What a model writes may cost its own chat, never the others: the row ends in a status."""
-    turns = [{"role": role, "text": text} for role, text in zip(("patient", "doctor") * 2, (*GOOD[:2], blank, CLOSE), strict=True)]
+    turns = [
+        {"role": role, "text": text}
+        for role, text in zip(("patient", "doctor") * 2, (*GOOD[:2], blank, CLOSE), strict=True)
+    ]
     chats, statuses = collected_from([mcqa()], [Answer("", json.dumps({"turns": turns}))], teacher)
     assert chats == [] and statuses["toy:1"][0] in ("parse_failed", "rejected")
 
@@ -584,7 +752,10 @@ def test_a_repaired_chat_is_kept_with_a_note():
 
 def test_a_repaired_chat_that_breaks_a_rule_is_rejected_all_the_same():
     outcome = ("ok", Chat(turns=chat(*GOOD, "Thanks.")), "repaired: no JSON object")
-    assert synthesis.collect([mcqa()], [outcome], MIN, MAX) == ([], {"toy:1": ("rejected", "doctor_not_last")})
+    assert synthesis.collect([mcqa()], [outcome], MIN, MAX) == (
+        [],
+        {"toy:1": ("rejected", "doctor_not_last")},
+    )
 
 
 def test_an_outcome_must_belong_to_every_question():
@@ -595,10 +766,29 @@ def test_an_outcome_must_belong_to_every_question():
 def test_a_chat_as_a_record_names_its_question_and_keeps_its_licence():
     question = mcqa(licence="MIT", context="An abstract.", answer="why")
     made = synthesis.as_record(question, Chat(turns=chat(*GOOD)))
-    assert (made.id, made.parent_id, made.kind, made.lang, made.source) == ("chat:toy:1", "toy:1", "chat", "en", "chat")
-    assert (made.licence, made.split, made.topic, made.status) == ("MIT", "train", "Physiology", "ok")
-    assert [(turn.role, turn.text) for turn in made.turns] == list(zip(("patient", "doctor") * 2, GOOD, strict=True))
-    assert (made.question, made.options, made.answer_index, made.answer, made.context) == ("", (), None, "", "")  # the key stays behind
+    assert (made.id, made.parent_id, made.kind, made.lang, made.source) == (
+        "chat:toy:1",
+        "toy:1",
+        "chat",
+        "en",
+        "chat",
+    )
+    assert (made.licence, made.split, made.topic, made.status) == (
+        "MIT",
+        "train",
+        "Physiology",
+        "ok",
+    )
+    assert [(turn.role, turn.text) for turn in made.turns] == list(
+        zip(("patient", "doctor") * 2, GOOD, strict=True)
+    )
+    assert (made.question, made.options, made.answer_index, made.answer, made.context) == (
+        "",
+        (),
+        None,
+        "",
+        "",
+    )  # the key stays behind
 
 
 # The recordings
@@ -615,7 +805,12 @@ FAULTS = {
     "code_fence": ("ok", ""),
     "": ("ok", ""),
 }
-LINES = [json.loads(row) for row in (DATA / "recordings" / "synthesize_chat.jsonl").read_text(encoding="utf-8").splitlines()]
+LINES = [
+    json.loads(row)
+    for row in (
+        (DATA / "recordings" / "synthesize_chat.jsonl").read_text(encoding="utf-8").splitlines()
+    )
+]
 RECORDED = [row for row in LINES if row["stage"] == synthesis.STAGE]  # the others are repairs
 CARD = (DATA / "recordings" / "README.md").read_text(encoding="utf-8")
 
@@ -623,9 +818,13 @@ CARD = (DATA / "recordings" / "README.md").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def collected(teacher):
     names = ("medmcqa_train.en.jsonl", "medqa_train.en.jsonl", "pubmedqa_train.en.json")
-    questions = [record for name in names for record in sources.read_file(DATA / "sample" / name, kit=True)]
+    questions = [
+        record for name in names for record in sources.read_file(DATA / "sample" / name, kit=True)
+    ]
     asked = synthesis.requests(questions, teacher, MIN, MAX, seed=42)
-    return questions, *synthesis.collect(questions, ask_structured(teacher, asked, lambda _: Chat), MIN, MAX)
+    return questions, *synthesis.collect(
+        questions, ask_structured(teacher, asked, lambda _: Chat), MIN, MAX
+    )
 
 
 def test_every_fault_is_recorded_and_known():
@@ -641,7 +840,9 @@ def test_recorded_chat_ends_where_it_should(row_id, fault, collected):
     assert note == words if status in ("ok", "rejected") else note.startswith(words)
 
 
-@pytest.mark.parametrize("fault", [fault for fault, (status, _) in FAULTS.items() if status == "rejected"])
+@pytest.mark.parametrize(
+    "fault", [fault for fault, (status, _) in FAULTS.items() if status == "rejected"]
+)
 def test_the_card_names_the_rules_each_planted_fault_breaks(fault):
     rules = re.search(rf"^\| `{fault}` \|.*\| chat rejected: (.*) \|$", CARD, re.MULTILINE).group(1)
     assert rules.replace("`", "") == FAULTS[fault][1]
@@ -660,15 +861,24 @@ def test_every_sample_question_is_accounted_for(collected):
     counts = Counter(status for status, _ in statuses.values())
     assert counts["ok"] == len(chats) == sum(row["fault"] in ("", "code_fence") for row in RECORDED)
     unrecorded = {question.id for question in questions} - {row["row_id"] for row in RECORDED}
-    assert {row_id for row_id, why in statuses.items() if why == ("held", "no recording")} == unrecorded
-    assert all(made.id == synthesis.chat_id(made.parent_id) and made.licence == sources.KIT_LICENCE for made in chats)
+    assert {
+        row_id for row_id, why in statuses.items() if why == ("held", "no recording")
+    } == unrecorded
+    assert all(
+        made.id == synthesis.chat_id(made.parent_id) and made.licence == sources.KIT_LICENCE
+        for made in chats
+    )
 
 
 def test_the_card_counts_how_the_chats_end(collected):
     counts = Counter(status for status, _ in collected[2].values())
     found = re.search(
-        r"of (\d+) questions, (\d+) chats are usable, (\d+) rejected, (\d+) refused, (\d+) truncated, (\d+) unreadable, and (\d+) held",
+        r"of (\d+) questions, (\d+) chats are usable, (\d+) rejected, (\d+) refused, (\d+)"
+        r" truncated, (\d+) unreadable, and (\d+) held",
         CARD,
     )
     statuses = ("ok", "rejected", "refused", "truncated", "parse_failed", "held")
-    assert [int(number) for number in found.groups()] == [counts.total(), *(counts[status] for status in statuses)]
+    assert [int(number) for number in found.groups()] == [
+        counts.total(),
+        *(counts[status] for status in statuses),
+    ]

@@ -1,4 +1,6 @@
-"""Requests, the answer store, the engine that fills it, permission and the key, repair turns, and replay."""
+"""Requests, the answer store, the engine that fills it, permission and the key, repair turns, and
+replay.
+"""
 
 import asyncio
 import json
@@ -18,8 +20,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from support.stub_server import REFUSAL, Stub, completion
 
-from bimedix_utils.errors import TeacherError
-from bimedix_utils.provenance import ROOT
+from bimedix_utils.core.errors import TeacherError
+from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.teacher import engine, http, requests
 from bimedix_utils.teacher import store as store_module
 from bimedix_utils.teacher.engine import PARAMETERS, Teacher, ask, ask_structured, fill
@@ -47,7 +49,14 @@ def stub():
 
 @pytest.fixture
 def teacher(stub, tmp_path):
-    return Teacher(backend="http", model="m", url=stub.url, answers=tmp_path / "answers" / "answers.sqlite", concurrency=3, timeout=20)
+    return Teacher(
+        backend="http",
+        model="m",
+        url=stub.url,
+        answers=tmp_path / "answers" / "answers.sqlite",
+        concurrency=3,
+        timeout=20,
+    )
 
 
 def some(teacher, *texts):
@@ -64,7 +73,16 @@ def send(teacher, *texts):
 # Requests
 
 
-BASE = Request("translate", "row:1", 0, 0, "v1", "m", (("user", "Hello"),), (("max_tokens", 10), ("temperature", 0.0)))
+BASE = Request(
+    "translate",
+    "row:1",
+    0,
+    0,
+    "v1",
+    "m",
+    (("user", "Hello"),),
+    (("max_tokens", 10), ("temperature", 0.0)),
+)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +111,14 @@ def test_id_does_not_change_with_who_asks(change):
 def test_id_is_the_same_in_every_process_and_for_every_backend():
     """A changed id would orphan every answer that was paid for, so one is written down here."""
     assert BASE.id == "fbbc09c19688bd74e0900b96059fd562"
-    http_teacher, replay_teacher = (Teacher(backend=b, model="m", url=u) for b, u in (("http", "http://127.0.0.1:1"), ("replay", "")))
-    assert http_teacher.request("s", "r", "v1", "t").id == replay_teacher.request("s", "r", "v1", "t").id
+    http_teacher, replay_teacher = (
+        Teacher(backend=b, model="m", url=u)
+        for b, u in (("http", "http://127.0.0.1:1"), ("replay", ""))
+    )
+    assert (
+        http_teacher.request("s", "r", "v1", "t").id
+        == replay_teacher.request("s", "r", "v1", "t").id
+    )
 
 
 def test_line_is_an_openai_batch_line():
@@ -102,13 +126,20 @@ def test_line_is_an_openai_batch_line():
         "custom_id": BASE.id,
         "method": "POST",
         "url": "/v1/chat/completions",
-        "body": {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10, "temperature": 0.0},
+        "body": {
+            "model": "m",
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 10,
+            "temperature": 0.0,
+        },
     }
     assert BASE.place == ("translate", "row:1", 0, 0)
 
 
 def test_prompt_fills_places_and_leaves_braces_in_values_alone():
-    text = Prompt("translate", "v1").fill(source_language="English", target_language="Arabic", fields='{"question": "{x}"}')
+    text = Prompt("translate", "v1").fill(
+        source_language="English", target_language="Arabic", fields='{"question": "{x}"}'
+    )
     assert '{"question": "{x}"}' in text and "from English to Arabic" in text
     with pytest.raises(KeyError):
         Prompt("translate", "v1").fill(fields="")
@@ -116,7 +147,9 @@ def test_prompt_fills_places_and_leaves_braces_in_values_alone():
         _ = Prompt("translate", "v999").text
 
 
-def test_a_prompts_tag_changes_with_its_wording_even_when_its_version_does_not(tmp_path, monkeypatch):
+def test_a_prompts_tag_changes_with_its_wording_even_when_its_version_does_not(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(requests, "PROMPTS", tmp_path)
     tags = []
     for text in ("Translate {fields}", "Translate  {fields}"):
@@ -131,7 +164,10 @@ REPAIRED = BASE.repair('{"a": {1', "Expecting {value}")
 def test_a_repair_is_a_stage_of_its_own_that_shows_the_answer_and_what_is_wrong_with_it():
     assert (REPAIRED.stage, REPAIRED.prompt_version) == ("repair_translate", REPAIR.tag)
     assert REPAIRED.messages[:2] == (("user", "Hello"), ("assistant", '{"a": {1'))
-    assert REPAIRED.messages[2][0] == "user" and "could not be read: Expecting {value}" in REPAIRED.messages[2][1]
+    assert (
+        REPAIRED.messages[2][0] == "user"
+        and "could not be read: Expecting {value}" in REPAIRED.messages[2][1]
+    )
     assert (REPAIRED.model, REPAIRED.parameters, REPAIRED.row_id, REPAIRED.sample) == (
         BASE.model,
         BASE.parameters,
@@ -140,7 +176,9 @@ def test_a_repair_is_a_stage_of_its_own_that_shows_the_answer_and_what_is_wrong_
     )
 
 
-@pytest.mark.parametrize("answer, problem", [('{"a": {2', "Expecting {value}"), ('{"a": {1', "another problem")])
+@pytest.mark.parametrize(
+    "answer, problem", [('{"a": {2', "Expecting {value}"), ('{"a": {1', "another problem")]
+)
 def test_a_repair_of_another_answer_or_problem_is_another_request(answer, problem):
     assert BASE.repair(answer, problem).id != REPAIRED.id
 
@@ -149,7 +187,12 @@ def test_a_teacher_takes_its_settings_from_a_notebooks_parameters(tmp_path):
     given = {"TEACHER": "http", "TEACHER_MODEL": "m", "TEACHER_URL": "http://127.0.0.1:1/v1", "ALLOW_REMOTE": True, "CONCURRENCY": 5,
              "REQUESTS_PER_MINUTE": 6, "TOKENS_PER_MINUTE": 7, "MAX_COST_USD": 1.5, "ANSWER_TOKENS": 99, "MODE": "smoke"}  # fmt: skip
     made = Teacher.of(given, answers=tmp_path / "a.sqlite")
-    assert (made.backend, made.model, made.url, made.allow_remote) == ("http", "m", "http://127.0.0.1:1/v1", True)
+    assert (made.backend, made.model, made.url, made.allow_remote) == (
+        "http",
+        "m",
+        "http://127.0.0.1:1/v1",
+        True,
+    )
     assert (made.concurrency, made.requests_per_minute, made.tokens_per_minute) == (5, 6, 7)
     assert (made.max_cost_usd, made.max_tokens, made.answers) == (1.5, 99, tmp_path / "a.sqlite")
     assert dict(made.request("s", "r", "v1", "t").parameters)["max_tokens"] == 99
@@ -177,7 +220,10 @@ def row(number=0, text="text", cost=None, **changed):
 def stored(path):
     """The texts in a store's file, looked at from outside."""
     db = sqlite3.connect(path)
-    texts = [json.loads(body)["choices"][0]["message"]["content"] for (body,) in db.execute("SELECT body FROM answers ORDER BY rowid")]
+    texts = [
+        json.loads(body)["choices"][0]["message"]["content"]
+        for (body,) in db.execute("SELECT body FROM answers ORDER BY rowid")
+    ]
     db.close()
     return texts
 
@@ -185,7 +231,11 @@ def stored(path):
 def test_store_gives_back_what_was_put_after_reopening(tmp_path):
     path = tmp_path / "deep" / "answers.sqlite"
     answer = read_body(BASE.id, ODD, 1.2345678)
-    assert (answer.text, answer.finish_reason, answer.usage) == ("نص\n{}", "length", {"prompt_tokens": 3, "completion_tokens": 5})
+    assert (answer.text, answer.finish_reason, answer.usage) == (
+        "نص\n{}",
+        "length",
+        {"prompt_tokens": 3, "completion_tokens": 5},
+    )
     store = Store(path, fill=True)
     store.put([(BASE, answer, 0.5)])
     store.close()
@@ -226,18 +276,30 @@ def test_store_names_whose_answer_it_is(tmp_path):
     store.put([row(7, cost=0.25)])
     store.close()
     db = sqlite3.connect(tmp_path / "a.sqlite")
-    names = "stage, row_id, round, sample, prompt_version, model, finish_reason, prompt_tokens, completion_tokens, seconds, cost_usd"
-    assert db.execute(f"SELECT {names} FROM answers").fetchall() == [("translate", "row:7", 0, 0, "v1", "m", "stop", 3, 5, 1.25, 0.25)]
+    names = (
+        "stage, row_id, round, sample, prompt_version, model, finish_reason, prompt_tokens,"
+        " completion_tokens, seconds, cost_usd"
+    )
+    assert db.execute(f"SELECT {names} FROM answers").fetchall() == [
+        ("translate", "row:7", 0, 0, "v1", "m", "stop", 3, 5, 1.25, 0.25)
+    ]
     db.close()
 
 
 def test_totals_are_sums_by_model_and_stage():
     store = Store(None)
-    store.put([row(0, cost=0.5), row(1, cost=0.25), row(2), row(3, stage="score"), row(4, model="other")])
+    store.put(
+        [row(0, cost=0.5), row(1, cost=0.25), row(2), row(3, stage="score"), row(4, model="other")]
+    )
     found = {(total["model"], total["stage"]): total for total in store.totals()}
     assert found.keys() == {("m", "translate"), ("m", "score"), ("other", "translate")}
     total = found["m", "translate"]
-    assert (total["answers"], total["prompt_tokens"], total["completion_tokens"], total["mean_seconds"]) == (3, 9, 15, 1.25)
+    assert (
+        total["answers"],
+        total["prompt_tokens"],
+        total["completion_tokens"],
+        total["mean_seconds"],
+    ) == (3, 9, 15, 1.25)
     assert (total["cost_usd"], total["priced"], found["m", "score"]["cost_usd"]) == (0.75, 2, None)
 
 
@@ -246,7 +308,9 @@ def test_known_keeps_the_order_and_the_repetitions(monkeypatch):
     store = Store(None)
     store.put([row(number) for number in range(0, 20, 2)])
     asked = [row(number)[0] for number in [*range(20), 4, 5, 4]]
-    assert list(store.known(asked)) == [(request, int(request.row_id[4:]) % 2 == 0) for request in asked]
+    assert list(store.known(asked)) == [
+        (request, int(request.row_id[4:]) % 2 == 0) for request in asked
+    ]
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 6])
@@ -267,8 +331,9 @@ def test_known_reads_no_further_than_a_chunk():
 
 
 VERSION_1 = (
-    "CREATE TABLE answers (id TEXT PRIMARY KEY, stage TEXT, row_id TEXT, model TEXT, text TEXT NOT NULL, finish_reason TEXT, usage TEXT, "
-    "seconds REAL, arrived TEXT DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"
+    "CREATE TABLE answers (id TEXT PRIMARY KEY, stage TEXT, row_id TEXT, model TEXT, text TEXT NOT"
+    " NULL, finish_reason TEXT, usage TEXT, seconds REAL, arrived TEXT DEFAULT CURRENT_TIMESTAMP)"
+    " WITHOUT ROWID"
 )
 
 
@@ -290,7 +355,11 @@ def test_store_of_another_version_is_refused_and_keeps_its_bytes(version, fillin
     foreign_store(path, version)
     before = path.read_bytes()
     with pytest.raises(
-        TeacherError, match=rf"a\.sqlite is an answer store of version {version}, this kit reads {SCHEMA_VERSION}; nothing was"
+        TeacherError,
+        match=(
+            rf"a\.sqlite is an answer store of version {version}, this kit reads {SCHEMA_VERSION};"
+            r" nothing was"
+        ),
     ):
         Store(path, fill=filling)
     assert path.read_bytes() == before
@@ -322,9 +391,16 @@ def test_a_damaged_store_is_a_teacher_error(stub, teacher):
 
 @pytest.mark.parametrize("name", ["a.sqlite", "new/a.sqlite"])
 def test_looking_makes_no_file(name, tmp_path):
-    """An estimate made the store, its folder and two more files, and failed where nothing may be written."""
+    """An estimate made the store, its folder and two more files, and failed where nothing may be
+    written.
+    """
     for store in (Store(tmp_path / name), Store(tmp_path / name)):
-        assert (len(store), store.totals(), store.get(["00" * 16]), list(store.known([BASE]))) == (0, [], {}, [(BASE, False)])
+        assert (len(store), store.totals(), store.get(["00" * 16]), list(store.known([BASE]))) == (
+            0,
+            [],
+            {},
+            [(BASE, False)],
+        )
         store.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -363,7 +439,11 @@ def test_a_refused_store_leaves_no_file_open(tmp_path):
     path.write_bytes(b"no database" * 100)
     with pytest.raises(TeacherError) as caught:
         Store(path, fill=True)
-    still_open = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and str(path) in str(link.readlink())]
+    still_open = [
+        link
+        for link in Path("/proc/self/fd").iterdir()
+        if link.is_symlink() and str(path) in str(link.readlink())
+    ]
     assert caught.value and still_open == []
 
 
@@ -400,20 +480,31 @@ def test_a_stored_body_that_todays_reader_refuses_is_an_answer_without_text(stub
         db.execute("UPDATE answers SET body = '{}' WHERE row_id = 'row:0'")
     db.close()
     one, two = send(teacher, "one", "two")
-    assert (one.text, one.error, one.body, two.text, stub.total) == (None, "unreadable", "{}", "answer to two", 2)
+    assert (one.text, one.error, one.body, two.text, stub.total) == (
+        None,
+        "unreadable",
+        "{}",
+        "answer to two",
+        2,
+    )
     assert read(one, Teacher)[0] == "failed"
 
 
 def test_store_of_another_version_is_refused_before_anything_is_sent(stub, teacher):
     teacher.answers.parent.mkdir()
     foreign_store(teacher.answers, 1)
-    with pytest.raises(TeacherError, match="nothing was changed. Keep the file and name another one in BIMEDIX_ANSWERS"):
+    with pytest.raises(
+        TeacherError,
+        match="nothing was changed. Keep the file and name another one in BIMEDIX_ANSWERS",
+    ):
         send(teacher, "one")
     assert stub.total == 0
 
 
 @pytest.mark.parametrize("kind", ["folder is a file", "path is a folder", "not a database"])
-def test_store_that_cannot_be_opened_is_a_teacher_error_before_anything_is_sent(kind, tmp_path, stub, teacher):
+def test_store_that_cannot_be_opened_is_a_teacher_error_before_anything_is_sent(
+    kind, tmp_path, stub, teacher
+):
     path = tmp_path / "here" / "answers.sqlite"
     if kind == "folder is a file":
         path.parent.write_text("not a folder")
@@ -432,13 +523,18 @@ def test_store_in_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", denied)
-    with pytest.raises(TeacherError, match=r"cannot be opened .*Permission denied.*nothing was asked"):
+    with pytest.raises(
+        TeacherError, match=r"cannot be opened .*Permission denied.*nothing was asked"
+    ):
         Store(tmp_path / "a.sqlite", fill=True)
 
 
 def test_store_that_is_being_filled_cannot_be_filled_by_another_but_can_be_read(tmp_path):
     first = Store(tmp_path / "a.sqlite", fill=True)
-    with pytest.raises(TeacherError, match=r"a\.sqlite is being filled by another process: wait for it, or name another store"):
+    with pytest.raises(
+        TeacherError,
+        match=r"a\.sqlite is being filled by another process: wait for it, or name another store",
+    ):
         Store(tmp_path / "a.sqlite", fill=True)
     reader = Store(tmp_path / "a.sqlite")
     first.put([row()])
@@ -464,7 +560,9 @@ def test_a_refused_store_is_given_back(refused, tmp_path):
         path.write_bytes(b"no database" * 100)
     with pytest.raises(TeacherError) as caught:
         Store(path, fill=True)
-    assert caught.value.__traceback__, "kept, so that nothing is given back by the garbage collector"
+    assert caught.value.__traceback__, (
+        "kept, so that nothing is given back by the garbage collector"
+    )
     path.unlink()
     Store(path, fill=True).close()
 
@@ -486,7 +584,8 @@ def test_a_store_is_given_back_when_the_run_fails(stub, teacher):
 
 
 FULL = (
-    "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    "CREATE TRIGGER full BEFORE INSERT ON answers WHEN (SELECT count(*) FROM answers) >= 2 BEGIN"
+    " SELECT RAISE(ABORT, 'disk is full'); END"
 )
 
 
@@ -507,7 +606,13 @@ def test_a_full_disk_is_a_teacher_error_and_none_of_the_answers_is_stored(tmp_pa
     store.put([row(0)])
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages + 2}")
-    with pytest.raises(TeacherError, match=r"an answer could not be stored \(database or disk is full\); what was stored before is safe"):
+    with pytest.raises(
+        TeacherError,
+        match=(
+            r"an answer could not be stored \(database or disk is full\); what was stored before is"
+            r" safe"
+        ),
+    ):
         store.put([row(1), row(2, "x" * 100_000)])
     assert stored(tmp_path / "a.sqlite") == ["text"]
     store._db.execute("PRAGMA max_page_count=10000")
@@ -524,10 +629,16 @@ def test_each_request_is_answered_once_and_never_again(stub, teacher):
     first = send(teacher, *texts)
     assert [a.text for a in first] == [f"answer to {t}" for t in texts]
     assert (stub.total, set(stub.counts.values())) == (10, {1})
-    assert {a.finish_reason for a in first} == {"stop"} and first[0].usage == {"prompt_tokens": 3, "completion_tokens": 5}
+    assert {a.finish_reason for a in first} == {"stop"} and first[0].usage == {
+        "prompt_tokens": 3,
+        "completion_tokens": 5,
+    }
     second = send(teacher, *texts)
     assert (stub.total, second) == (10, first)
-    assert [a.text for a in send(teacher, "prompt 3", "new")] == ["answer to prompt 3", "answer to new"]
+    assert [a.text for a in send(teacher, "prompt 3", "new")] == [
+        "answer to prompt 3",
+        "answer to new",
+    ]
     assert stub.total == 11
 
 
@@ -574,7 +685,9 @@ def test_fill_refuses_what_can_be_read_only_once(stub, teacher):
 
 
 def test_fill_needs_something_to_fill(stub, teacher):
-    """Without a store the answers were bought and thrown away, and `replay` asked the endpoint of its url."""
+    """Without a store the answers were bought and thrown away, and `replay` asked the endpoint of
+    its url.
+    """
     with pytest.raises(TeacherError, match="no answer store to fill"):
         fill(teacher.model_copy(update={"answers": None}), some(teacher, "one"))
     with pytest.raises(TeacherError, match="replay has recordings and fills no store"):
@@ -584,7 +697,9 @@ def test_fill_needs_something_to_fill(stub, teacher):
 
 def test_half_a_surrogate_pair_in_a_prompt_names_its_row(stub, teacher):
     """It ended in a UnicodeEncodeError that named no row."""
-    with pytest.raises(TeacherError, match="translate, row row:1: its text holds half a surrogate pair"):
+    with pytest.raises(
+        TeacherError, match="translate, row row:1: its text holds half a surrogate pair"
+    ):
         send(teacher, "fine", "half \ud83d")
     assert stub.total == 0
 
@@ -605,16 +720,23 @@ def test_rows_that_are_refused_do_not_block_the_others_for_ever(stub, teacher):
 def test_fill_takes_any_collection_that_starts_anew(stub, teacher):
     class Table:
         def __iter__(self):
-            return (teacher.request("translate", f"row:{i}", "v1", f"text {i % 7}") for i in range(20))
+            return (
+                teacher.request("translate", f"row:{i}", "v1", f"text {i % 7}") for i in range(20)
+            )
 
     outcome = fill(teacher, Table())
-    assert (outcome.failed, outcome.stopped, stub.total) == ({}, "", 7) and len(stored(teacher.answers)) == 7
+    assert (outcome.failed, outcome.stopped, stub.total) == ({}, "", 7) and len(
+        stored(teacher.answers)
+    ) == 7
 
 
 def test_fill_says_which_requests_failed_and_why(stub, teacher):
     stub.program("bad", 400)
     outcome = fill(teacher, some(teacher, "good", "bad"))
-    assert (outcome.failed, outcome.stopped) == ({some(teacher, "good", "bad")[1].id: "HTTP 400"}, "")
+    assert (outcome.failed, outcome.stopped) == (
+        {some(teacher, "good", "bad")[1].id: "HTTP 400"},
+        "",
+    )
 
 
 def test_a_body_is_stored_as_it_came(stub, teacher):
@@ -637,7 +759,9 @@ def test_a_failure_is_not_stored_and_is_asked_again_next_time(stub, teacher):
 
 
 def test_answers_are_stored_one_by_one_as_they_arrive(stub, teacher):
-    """Killing the process loses only what is under way: when a request is being answered, all answers before it are on disk."""
+    """Killing the process loses only what is under way: when a request is being answered, all
+    answers before it are on disk.
+    """
     seen = []
 
     def look(body):
@@ -650,7 +774,9 @@ def test_answers_are_stored_one_by_one_as_they_arrive(stub, teacher):
 
 
 ODD_COUNTS = {
-    "a number no table holds": completion("text", usage={"prompt_tokens": 2**70, "completion_tokens": 1}),
+    "a number no table holds": completion(
+        "text", usage={"prompt_tokens": 2**70, "completion_tokens": 1}
+    ),
     "half an emoji as reason": completion("text", "\ud83d"),
     "usage is a list": completion("text", usage=[1]),
     "half an emoji elsewhere": completion("text", note="\ud83d"),
@@ -682,11 +808,23 @@ def test_send_false_asks_nobody_and_gives_what_is_stored(stub, teacher):
     send(teacher, "one")
     looking = teacher.model_copy(update={"send": False, "url": "https://example.org/v1"})
     one, two = send(looking, "one", "two")
-    assert one.text == "answer to one" and read(two, Teacher) == ("held", None, "not sent: SEND says no")
+    assert one.text == "answer to one" and read(two, Teacher) == (
+        "held",
+        None,
+        "not sent: SEND says no",
+    )
     assert stub.total == 1
 
 
-@pytest.mark.parametrize("error", ["not sent: the budget is spent", "not sent: SEND says no", "waiting for batch results", "no recording"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "not sent: the budget is spent",
+        "not sent: SEND says no",
+        "waiting for batch results",
+        "no recording",
+    ],
+)
 def test_what_waits_for_its_turn_is_held_and_has_not_failed(error):
     assert read(Answer("id", None, error=error), Teacher) == ("held", None, error)
 
@@ -697,14 +835,20 @@ def test_failures_in_a_row_leave_the_rest_held(stub, teacher, monkeypatch):
     answers = send(teacher.model_copy(update={"concurrency": 1}), *"abcdefgh")
     assert sorted(read(a, Teacher)[0] for a in answers) == ["failed"] * 3 + ["held"] * 5
     held = {a.error for a in answers if read(a, Teacher)[0] == "held"}
-    assert held == {"not sent: 3 requests in a row failed, the last with HTTP 403"} and stub.total == 3
+    assert (
+        held == {"not sent: 3 requests in a row failed, the last with HTTP 403"} and stub.total == 3
+    )
 
 
 def test_a_refused_key_keeps_what_was_stored(stub, teacher):
     stub.program("c", 401)
     with pytest.raises(TeacherError, match="HTTP 401"):
         send(teacher.model_copy(update={"concurrency": 1}), *"abcd")
-    assert stored(teacher.answers) == ["answer to a", "answer to b"] and stub.texts == ["a", "b", "c"]
+    assert stored(teacher.answers) == ["answer to a", "answer to b"] and stub.texts == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_works_inside_a_running_event_loop(stub, teacher):
@@ -730,8 +874,15 @@ ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i 
 
 
 def asked_until(stub, path, how, sent):
-    """(seconds until the end, exit code, errors) of a process that gets a signal when it has sent so many requests."""
-    script = subprocess.Popen([sys.executable, "-c", SCRIPT, stub.url, str(path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    """(seconds until the end, exit code, errors) of a process that gets a signal when it has sent
+    so many requests.
+    """
+    script = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, stub.url, str(path)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 30
         while stub.total < sent and time.monotonic() < deadline:
@@ -746,12 +897,18 @@ def asked_until(stub, path, how, sent):
 
 
 def slow_after(number, then):
-    """Good answers, and from some number on something else. Four at once: with 4 more under way every earlier answer is delivered."""
+    """Good answers, and from some number on something else. Four at once: with 4 more under way
+    every earlier answer is delivered.
+    """
     seen = count()
     return lambda body: "ok" if next(seen) < number else then
 
 
-@pytest.mark.parametrize("then, sent", [("hang", 14), ((429, {"Retry-After": "500"}), 11), ("drip", 14)], ids=["hang", "pause", "drip"])
+@pytest.mark.parametrize(
+    "then, sent",
+    [("hang", 14), ((429, {"Retry-After": "500"}), 11), ("drip", 14)],
+    ids=["hang", "pause", "drip"],
+)
 def test_an_interrupted_run_ends_soon_and_keeps_every_answer(then, sent, stub, tmp_path):
     stub.default = slow_after(10, then)
     seconds, code, errors = asked_until(stub, tmp_path / "a.sqlite", signal.SIGINT, sent)
@@ -766,7 +923,9 @@ def test_a_killed_run_keeps_every_answer_and_leaves_no_lock(stub, tmp_path):
     stub.default = "ok"
     seen = stub.total
     teacher = Teacher(backend="http", model="m", url=stub.url, answers=path)
-    answers = ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(40)])
+    answers = ask(
+        teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(40)]
+    )
     assert stub.total == seen + 30 and all(answer.text is not None for answer in answers.values())
 
 
@@ -788,7 +947,9 @@ def test_a_remote_host_needs_permission(url, teacher, monkeypatch, capsys):
 
 def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsys):
     table = tmp_path / "prices.csv"
-    table.write_text("model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\nm,0,0\n")
+    table.write_text(
+        "model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens\nm,0,0\n"
+    )
     sent = []
 
     def send(asked, endpoint, deliver, reserve, *_):
@@ -796,16 +957,39 @@ def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsy
         return ""
 
     monkeypatch.setattr(http, "send", send)
-    fill(teacher.model_copy(update={"url": "https://example.org/v1/", "allow_remote": True, "prices": table}), some(teacher, "one"))
-    assert sent == [("row:0", "https://example.org/v1")] and "1 rows go to example.org" in capsys.readouterr().out
+    fill(
+        teacher.model_copy(
+            update={"url": "https://example.org/v1/", "allow_remote": True, "prices": table}
+        ),
+        some(teacher, "one"),
+    )
+    assert (
+        sent == [("row:0", "https://example.org/v1")]
+        and "1 rows go to example.org" in capsys.readouterr().out
+    )
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1@example.org/v1", "http://localhost:80@example.org/v1", "http://example.org/127.0.0.1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1@example.org/v1",
+        "http://localhost:80@example.org/v1",
+        "http://example.org/127.0.0.1",
+    ],
+)
 def test_a_remote_host_behind_a_local_name_is_remote(url):
     assert not http.is_loopback(url)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1", "http://127.9.9.9/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000/v1",
+        "http://localhost:8000/v1",
+        "http://[::1]:8000/v1",
+        "http://127.9.9.9/v1",
+    ],
+)
 def test_this_machine_needs_no_permission(url, capsys):
     http.check_permission(url, 3, allow_remote=False)
     assert capsys.readouterr().out == ""
@@ -831,10 +1015,15 @@ def test_an_address_with_a_password_is_refused_without_quoting_it(url, teacher, 
 
 
 @pytest.mark.parametrize("value", [KEY, f" {KEY}\n", f"{KEY}\r\n"])
-def test_the_key_goes_to_the_endpoint_as_bearer_without_the_space_around_it(value, stub, teacher, monkeypatch):
+def test_the_key_goes_to_the_endpoint_as_bearer_without_the_space_around_it(
+    value, stub, teacher, monkeypatch
+):
     monkeypatch.setenv("TEACHER_API_KEY", value)
     send(teacher, "two")
-    assert stub.headers[0]["Authorization"] == f"Bearer {KEY}" and stub.headers[0]["Content-Type"] == "application/json"
+    assert (
+        stub.headers[0]["Authorization"] == f"Bearer {KEY}"
+        and stub.headers[0]["Content-Type"] == "application/json"
+    )
 
 
 @pytest.mark.parametrize("value", [None, "", " \n"])
@@ -845,10 +1034,16 @@ def test_without_a_key_no_authorization_is_sent(value, stub, teacher, monkeypatc
     assert "Authorization" not in stub.headers[0]
 
 
-@pytest.mark.parametrize("value", ["sk-first\nsk-second", "sk-first\r\nX-Header: sk-second", "sk-first\x7fsk-second"])
-def test_a_key_that_cannot_stand_in_a_header_is_refused_without_quoting_it(value, stub, teacher, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    "value", ["sk-first\nsk-second", "sk-first\r\nX-Header: sk-second", "sk-first\x7fsk-second"]
+)
+def test_a_key_that_cannot_stand_in_a_header_is_refused_without_quoting_it(
+    value, stub, teacher, monkeypatch, capfd
+):
     monkeypatch.setenv("TEACHER_API_KEY", value)
-    with pytest.raises(TeacherError, match="TEACHER_API_KEY holds characters that cannot stand in a header") as caught:
+    with pytest.raises(
+        TeacherError, match="TEACHER_API_KEY holds characters that cannot stand in a header"
+    ) as caught:
         send(teacher, "one")
     shown = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())
     assert "sk-first" not in shown and "sk-second" not in shown and stub.total == 0
@@ -857,15 +1052,29 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_quoting_it(value
 def test_the_key_is_never_sent_unencrypted_to_another_machine(teacher, monkeypatch):
     monkeypatch.setenv("TEACHER_API_KEY", KEY)
     monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
-    with pytest.raises(TeacherError, match="the key would go to example.org unencrypted: use https, or unset TEACHER_API_KEY") as caught:
-        send(teacher.model_copy(update={"url": "http://example.org/v1", "allow_remote": True}), "one")
+    with pytest.raises(
+        TeacherError,
+        match="the key would go to example.org unencrypted: use https, or unset TEACHER_API_KEY",
+    ) as caught:
+        send(
+            teacher.model_copy(update={"url": "http://example.org/v1", "allow_remote": True}), "one"
+        )
     assert KEY not in str(caught.value)
 
 
 def test_the_key_is_in_no_message_repr_or_file(stub, teacher, monkeypatch, capfd, caplog):
     caplog.set_level(0)
     monkeypatch.setenv("TEACHER_API_KEY", KEY)
-    behaviours = ["echo_headers", 400, 500, b"<html>", "reset", "cut_body", "redirect", {"choices": []}]
+    behaviours = [
+        "echo_headers",
+        400,
+        500,
+        b"<html>",
+        "reset",
+        "cut_body",
+        "redirect",
+        {"choices": []},
+    ]
     texts = [f"text {i}" for i in range(len(behaviours))]
     for text, behaviour in zip(texts, behaviours, strict=True):
         stub.program(text, behaviour)
@@ -875,11 +1084,22 @@ def test_the_key_is_in_no_message_repr_or_file(stub, teacher, monkeypatch, capfd
     assert [a.text for a in answers.values()].count(None) == len(texts)
     raised = []
     stub.program("refused", 401)
-    for text, url in (("refused", stub.url), ("more", "http://example.org/v1"), ("more", "http://127.0.0.1:1/v1")):
+    for text, url in (
+        ("refused", stub.url),
+        ("more", "http://example.org/v1"),
+        ("more", "http://127.0.0.1:1/v1"),
+    ):
         with pytest.raises(TeacherError) as caught:
             send(teacher.model_copy(update={"url": url}), text)
         raised += [repr(caught.value), *traceback.format_exception(caught.value)]
-    shown = [repr(teacher), teacher.model_dump_json(), repr(answers), repr(asked), str([r.line() for r in asked]), *raised]
+    shown = [
+        repr(teacher),
+        teacher.model_dump_json(),
+        repr(answers),
+        repr(asked),
+        str([r.line() for r in asked]),
+        *raised,
+    ]
     shown += [*capfd.readouterr(), caplog.text]
     assert not [text for text in shown if KEY in text]
     files = list(teacher.answers.parent.iterdir())
@@ -921,7 +1141,9 @@ def structured(stub, teacher):
 
     def run(first, repaired=None, **changed):
         stub.default = lambda body: first if len(body["messages"]) == 1 else repaired
-        return ask_structured(teacher.model_copy(update=changed), some(teacher, "one"), lambda _: Toy)[0]
+        return ask_structured(
+            teacher.model_copy(update=changed), some(teacher, "one"), lambda _: Toy
+        )[0]
 
     return run
 
@@ -930,7 +1152,9 @@ def test_a_readable_answer_is_asked_for_once(structured, stub):
     assert structured(completion(GOOD)) == ("ok", Toy(question="q"), "") and stub.total == 1
 
 
-@pytest.mark.parametrize("text", [BROKEN, "I would say yes.", '{"query": "q"}', '["q"]', '{"question": 3}'])
+@pytest.mark.parametrize(
+    "text", [BROKEN, "I would say yes.", '{"query": "q"}', '["q"]', '{"question": 3}']
+)
 def test_an_unreadable_answer_is_repaired_in_one_turn(text, structured, stub):
     status, value, note = structured(completion(text), completion(f"```json\n{GOOD}\n```"))
     assert (status, value, stub.total) == ("ok", Toy(question="q"), 2)
@@ -940,12 +1164,23 @@ def test_an_unreadable_answer_is_repaired_in_one_turn(text, structured, stub):
 
 @pytest.mark.parametrize(
     "repaired, how",
-    [(completion(BROKEN), "parse_failed"), (completion(REFUSAL), "refused"), (completion(GOOD, "length"), "truncated")],
+    [
+        (completion(BROKEN), "parse_failed"),
+        (completion(REFUSAL), "refused"),
+        (completion(GOOD, "length"), "truncated"),
+    ],
     ids=["broken", "refused", "cut"],
 )
-def test_an_answer_that_is_not_repaired_stays_unreadable_and_is_not_repaired_again(repaired, how, structured, stub):
+def test_an_answer_that_is_not_repaired_stays_unreadable_and_is_not_repaired_again(
+    repaired, how, structured, stub
+):
     status, value, note = structured(completion("words"), repaired)
-    assert (status, value, note, stub.total) == ("parse_failed", None, f"no JSON object; repair {how}", 2)
+    assert (status, value, note, stub.total) == (
+        "parse_failed",
+        None,
+        f"no JSON object; repair {how}",
+        2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -971,10 +1206,16 @@ def test_a_repair_that_failed_is_asked_for_again_by_the_next_run(structured, stu
 
 
 def test_a_repair_that_was_not_sent_leaves_the_row_held(structured, stub, teacher):
-    """With SEND=nothing, with a spent budget and while a batch is awaited, it ended in `parse_failed`."""
+    """With SEND=nothing, with a spent budget and while a batch is awaited, it ended in
+    `parse_failed`.
+    """
     structured(completion(BROKEN), 400)
     status, _, note = structured(500, 500, send=False)
-    assert status == "held" and note.startswith("not sent: SEND says no; repair of: ") and stub.total == 2
+    assert (
+        status == "held"
+        and note.startswith("not sent: SEND says no; repair of: ")
+        and stub.total == 2
+    )
 
 
 @pytest.mark.parametrize("length, turns", [(engine.REPAIRABLE, 2), (engine.REPAIRABLE + 1, 1)])
@@ -987,24 +1228,45 @@ def test_outcomes_keep_the_order_and_each_request_its_own_structure(stub, teache
     class Number(BaseModel):
         number: int
 
-    asked = [teacher.request(stage, f"row:{i}", "v1", stage) for i, stage in enumerate(("toy", "number", "toy"))]
+    asked = [
+        teacher.request(stage, f"row:{i}", "v1", stage)
+        for i, stage in enumerate(("toy", "number", "toy"))
+    ]
     stub.program("toy", completion(GOOD))
     stub.program("number", completion('{"number": "many"}'))
     stub.default = completion('{"number": 7}')
-    found = ask_structured(teacher, asked, lambda request: Toy if request.stage == "toy" else Number)
-    assert [value for _, value, _ in found] == [Toy(question="q"), Number(number=7), Toy(question="q")]
+    found = ask_structured(
+        teacher, asked, lambda request: Toy if request.stage == "toy" else Number
+    )
+    assert [value for _, value, _ in found] == [
+        Toy(question="q"),
+        Number(number=7),
+        Toy(question="q"),
+    ]
     assert [status for status, _, _ in found] == ["ok"] * 3 and stub.total == 3
 
 
 def test_repairs_are_a_line_of_the_ledger(structured, teacher):
     structured(completion(BROKEN), completion(GOOD))
-    assert [(line[0], line[3]) for line in teacher.ledger.rows()] == [("translate", 1), ("repair_translate", 1)]
+    assert [(line[0], line[3]) for line in teacher.ledger.rows()] == [
+        ("translate", 1),
+        ("repair_translate", 1),
+    ]
 
 
 # Replay
 
 
-def line(stage="translate", row_id="row:1", round=0, sample=0, version="v1", finish_reason="stop", text="recorded", **more):
+def line(
+    stage="translate",
+    row_id="row:1",
+    round=0,
+    sample=0,
+    version="v1",
+    finish_reason="stop",
+    text="recorded",
+    **more,
+):
     return {
         "stage": stage, "row_id": row_id, "round": round, "sample": sample, "prompt_version": version, "finish_reason": finish_reason,
         "text": text, "fault": "", **more,
@@ -1027,17 +1289,29 @@ def replay(tmp_path):
 
 
 def test_replay_finds_recordings_by_place_in_any_file(replay):
-    teacher = replay([line(text="zero")], [line(round=1, text="one", finish_reason="length"), line(stage="score", text="scored")])
+    teacher = replay(
+        [line(text="zero")],
+        [line(round=1, text="one", finish_reason="length"), line(stage="score", text="scored")],
+    )
     wanted = [("translate", 0), ("translate", 1), ("score", 0)]
-    asked = [teacher.request(stage, "row:1", "v1", f"{stage} {round}", round=round) for stage, round in wanted]
+    asked = [
+        teacher.request(stage, "row:1", "v1", f"{stage} {round}", round=round)
+        for stage, round in wanted
+    ]
     answers = ask(teacher, asked)
-    assert [(answers[r.id].text, answers[r.id].finish_reason) for r in asked] == [("zero", "stop"), ("one", "length"), ("scored", "stop")]
+    assert [(answers[r.id].text, answers[r.id].finish_reason) for r in asked] == [
+        ("zero", "stop"),
+        ("one", "length"),
+        ("scored", "stop"),
+    ]
 
 
 def test_replay_survives_a_change_of_wording(replay):
     teacher = replay([line()])
     assert {
-        a.text for text in ("old words", "new words") for a in ask(teacher, [teacher.request("translate", "row:1", "v1", text)]).values()
+        a.text
+        for text in ("old words", "new words")
+        for a in ask(teacher, [teacher.request("translate", "row:1", "v1", text)]).values()
     } == {"recorded"}
 
 
@@ -1049,22 +1323,34 @@ def test_replay_without_a_recording(replay):
 
 def test_replay_of_equal_requests_finds_the_recording_of_either_row(replay):
     teacher = replay([line(row_id="row:1")])
-    asked = [teacher.request("translate", row_id, "v1", "same text") for row_id in ("row:1", "row:2")]
+    asked = [
+        teacher.request("translate", row_id, "v1", "same text") for row_id in ("row:1", "row:2")
+    ]
     assert ask(teacher, asked)[asked[0].id].text == "recorded"
 
 
 def test_replay_of_another_prompt_version_is_refused(replay):
     teacher = replay([line(version="v0")])
     with pytest.raises(
-        TeacherError, match=r"prompt translate is v1; 1 recordings answer another text of it, first row:1 \(v0\).*make orphans.*make rekey"
+        TeacherError,
+        match=(
+            r"prompt translate is v1; 1 recordings answer another text of it, first row:1"
+            r" \(v0\).*make orphans.*make rekey"
+        ),
     ):
         ask(teacher, [teacher.request("translate", "row:1", "v1", "text")])
 
 
-@pytest.mark.parametrize("files", [[[line(), line(text="again")]], [[line()], [line(text="again")]]], ids=["one file", "two files"])
+@pytest.mark.parametrize(
+    "files",
+    [[[line(), line(text="again")]], [[line()], [line(text="again")]]],
+    ids=["one file", "two files"],
+)
 def test_two_recordings_of_a_place_are_refused(replay, files):
     teacher = replay(*files)
-    with pytest.raises(TeacherError, match=r"line \d: a second recording of \('translate', 'row:1', 0, 0\)"):
+    with pytest.raises(
+        TeacherError, match=r"line \d: a second recording of \('translate', 'row:1', 0, 0\)"
+    ):
         ask(teacher, [teacher.request("translate", "row:1", "v1", "text")])
 
 
@@ -1095,18 +1381,26 @@ def test_replay_counts_in_the_ledger(replay):
 
 
 def test_replay_writes_no_store_and_asks_nobody(replay, tmp_path, stub):
-    teacher = replay([line()]).model_copy(update={"answers": tmp_path / "a.sqlite", "url": stub.url})
+    teacher = replay([line()]).model_copy(
+        update={"answers": tmp_path / "a.sqlite", "url": stub.url}
+    )
     ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in (1, 2)])
     assert stub.total == 0 and not (tmp_path / "a.sqlite").exists()
 
 
 def test_replay_repairs_with_the_recording_of_a_repair(replay):
-    teacher = replay([line(text=BROKEN), line(stage="repair_translate", version=REPAIR.tag, text=GOOD)])
-    status, value, note = ask_structured(teacher, [teacher.request("translate", "row:1", "v1", "text")], lambda _: Toy)[0]
+    teacher = replay(
+        [line(text=BROKEN), line(stage="repair_translate", version=REPAIR.tag, text=GOOD)]
+    )
+    status, value, note = ask_structured(
+        teacher, [teacher.request("translate", "row:1", "v1", "text")], lambda _: Toy
+    )[0]
     assert (status, value) == ("ok", Toy(question="q")) and note.startswith("repaired: ")
 
 
 def test_replay_without_the_recording_of_a_repair_leaves_the_answer_unreadable(replay):
     teacher = replay([line(text="words")])
-    outcome = ask_structured(teacher, [teacher.request("translate", "row:1", "v1", "text")], lambda _: Toy)[0]
+    outcome = ask_structured(
+        teacher, [teacher.request("translate", "row:1", "v1", "text")], lambda _: Toy
+    )[0]
     assert outcome == ("parse_failed", None, "no JSON object; repair held")

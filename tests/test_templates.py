@@ -2,14 +2,22 @@
 
 import pytest
 
-from bimedix_utils import templates
-from bimedix_utils.errors import InputError
-from bimedix_utils.records import Record, Turn
+from bimedix_utils.core import templates
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.records import Record, Turn
 
 pytestmark = pytest.mark.unit
 BASE = {"id": "toy:1", "lang": "en", "source": "toy", "licence": "MIT", "split": "train"}
-ENGLISH = Record(**BASE, kind="mcqa", question="Which organ makes bile?", options=("Heart", "Liver", "Lung", "Skin"), answer_index=1)
-ARABIC = ENGLISH.replace(lang="ar", question="أي عضو يفرز الصفراء؟", options=("القلب", "الكبد", "الرئة", "الجلد"))
+ENGLISH = Record(
+    **BASE,
+    kind="mcqa",
+    question="Which organ makes bile?",
+    options=("Heart", "Liver", "Lung", "Skin"),
+    answer_index=1,
+)
+ARABIC = ENGLISH.replace(
+    lang="ar", question="أي عضو يفرز الصفراء؟", options=("القلب", "الكبد", "الرئة", "الجلد")
+)
 
 
 def chat(*roles: str) -> Record:
@@ -37,11 +45,20 @@ def test_arabic_layout():
 
 def test_context_comes_first_and_the_explanation_before_the_letter():
     assert said(ENGLISH.replace(context="An abstract.", answer="Bile comes from the liver.")) == [
-        ("user", "Context: An abstract.\nQuestion: Which organ makes bile?\nOptions: A. Heart B. Liver C. Lung D. Skin"),
+        (
+            "user",
+            (
+                "Context: An abstract.\nQuestion: Which organ makes bile?\nOptions: A. Heart B."
+                " Liver C. Lung D. Skin"
+            ),
+        ),
         ("assistant", "Bile comes from the liver. The correct answer is B."),
     ]
     arabic = said(ARABIC.replace(context="ملخص.", answer="تأتي الصفراء من الكبد."))
-    assert arabic[0][1].startswith("السياق: ملخص.\nالسؤال: ") and arabic[1][1] == "تأتي الصفراء من الكبد. الإجابة الصحيحة هي ب."
+    assert (
+        arabic[0][1].startswith("السياق: ملخص.\nالسؤال: ")
+        and arabic[1][1] == "تأتي الصفراء من الكبد. الإجابة الصحيحة هي ب."
+    )
 
 
 @pytest.mark.parametrize("record", [ENGLISH, ARABIC], ids=["en", "ar"])
@@ -49,12 +66,20 @@ def test_context_comes_first_and_the_explanation_before_the_letter():
 def test_the_reply_begins_as_the_ranking_does_and_names_the_key(record, key):
     """Letters are ranked after `lead`; training must have put the right letter there."""
     record = record.replace(answer_index=key)
-    assert templates.reply(record) == f"{templates.lead(record.lang)} {templates.labels(record.lang)[key]}."
+    assert (
+        templates.reply(record)
+        == f"{templates.lead(record.lang)} {templates.labels(record.lang)[key]}."
+    )
 
 
 def test_letters():
     assert (templates.labels("en")[:5], templates.labels("ar")[:5]) == ("ABCDE", "أبجده")
-    assert len(templates.labels("en")) == len(templates.labels("ar")) == len(set(templates.labels("ar"))) == 10
+    assert (
+        len(templates.labels("en"))
+        == len(templates.labels("ar"))
+        == len(set(templates.labels("ar")))
+        == 10
+    )
     assert templates.lead("ar") == "الإجابة الصحيحة هي"
     assert templates.words("fr") == templates.words("en")
 
@@ -94,11 +119,17 @@ def conversation(*pairs: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def test_a_system_message_is_folded_into_the_first_user_turn():
-    talk = conversation(("system", "Be careful."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"))
+    talk = conversation(
+        ("system", "Be careful."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")
+    )
     before = [dict(message) for message in talk]
-    assert templates.checked(talk) == conversation(("user", "Be careful.\n\nHi"), ("assistant", "Hello"), ("user", "Bye"))
+    assert templates.checked(talk) == conversation(
+        ("user", "Be careful.\n\nHi"), ("assistant", "Hello"), ("user", "Bye")
+    )
     assert talk == before  # the caller's history is left alone
-    assert templates.checked(conversation(("system", ""), ("user", "Hi"))) == conversation(("user", "Hi"))
+    assert templates.checked(conversation(("system", ""), ("user", "Hi"))) == conversation(
+        ("user", "Hi")
+    )
 
 
 def test_a_conversation_without_system_message_is_returned_as_it_is():
@@ -108,14 +139,24 @@ def test_a_conversation_without_system_message_is_returned_as_it_is():
 
 @pytest.mark.parametrize(
     "roles",
-    [(), ("assistant",), ("user", "user"), ("user", "assistant", "assistant"), ("user", "system"), ("system", "system", "user"), ("tool",)],
+    [
+        (),
+        ("assistant",),
+        ("user", "user"),
+        ("user", "assistant", "assistant"),
+        ("user", "system"),
+        ("system", "system", "user"),
+        ("tool",),
+    ],
 )
 def test_other_conversations_are_refused(roles):
     with pytest.raises(InputError, match="do not alternate user, assistant"):
         templates.checked(conversation(*((role, "text") for role in roles)))
 
 
-@pytest.mark.parametrize("roles", [("system",), ("system", "assistant"), ("system", "assistant", "assistant")])
+@pytest.mark.parametrize(
+    "roles", [("system",), ("system", "assistant"), ("system", "assistant", "assistant")]
+)
 def test_a_system_message_is_folded_into_a_user_turn_only(roles):
     with pytest.raises(InputError, match="do not alternate"):
         templates.checked(conversation(*((role, "text") for role in roles)))

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from bimedix_utils import testsets
-from bimedix_utils.errors import InputError
-from bimedix_utils.records import Record
-from bimedix_utils.review import Decision
-from bimedix_utils.translation import State, Version, fields, text_hash
+from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.records import Record
+from bimedix_utils.review import Decision, testsets
+from bimedix_utils.translation.rounds import State, Version, fields, text_hash
 
 pytestmark = pytest.mark.unit
 BAR = 95
@@ -29,16 +28,22 @@ def item(number, question="Which nerve was injured?", source="mmlu_anatomy", **m
 
 
 def state(number, score=97, where="accept", flags=(), record=None):
-    from bimedix_utils.checks import Flag
+    from bimedix_utils.translation.checks import Flag
 
     record = record or item(number)
-    values = {**fields(record), "question": f"أي عصب تأذى {number}؟", "options": ["أ", "ب", "ج", "د"]}
+    values = {
+        **fields(record),
+        "question": f"أي عصب تأذى {number}؟",
+        "options": ["أ", "ب", "ج", "د"],
+    }
     version = Version(0, values, [Flag(name, severity, "why") for name, severity in flags], score)
     return State(record, where, "note", [version]).row()
 
 
 def decide(row, verdict="approve", edited=None):
-    return Decision(row["id"], verdict, edited, "Amal", "2026-11-24", text_hash(row["best"]["values"]))
+    return Decision(
+        row["id"], verdict, edited, "Amal", "2026-11-24", text_hash(row["best"]["values"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,13 @@ def test_items_about_an_english_word_lose_their_point(question, reason):
 
 
 def test_candidates_are_the_english_items_of_the_nine_tasks():
-    rows = [item(1), item(2, lang="ar"), item(3, split="train"), item(4, source="open"), item(5, status="held")]
+    rows = [
+        item(1),
+        item(2, lang="ar"),
+        item(3, split="train"),
+        item(4, source="open"),
+        item(5, status="held"),
+    ]
     rows.append(item(6, source="medmcqa", split="validation"))
     assert [r.id for r in testsets.candidates(rows)] == ["mmlu_anatomy:1", "medmcqa:6"]
 
@@ -97,10 +108,20 @@ def test_who_enters_without_a_reviewer():
 
 
 def test_a_reviewer_outweighs_score_and_checks():
-    low, high, bad = state(1, score=40, where="human"), state(2), state(3, flags=[("numbers", "reject")], where="human")
+    low, high, bad = (
+        state(1, score=40, where="human"),
+        state(2),
+        state(3, flags=[("numbers", "reject")], where="human"),
+    )
     edited = {**high["best"]["values"], "question": "أي عصب أصيب؟"}
-    admitted = testsets.admit([low, high, bad], [decide(low), decide(high, "edit", edited), decide(bad, "reject")], BAR)
-    assert [admitted[s["id"]][0] for s in (low, high, bad)] == ["ok", "ok", "rejected"] and admitted[high["id"]][1] == edited
+    admitted = testsets.admit(
+        [low, high, bad], [decide(low), decide(high, "edit", edited), decide(bad, "reject")], BAR
+    )
+    assert [admitted[s["id"]][0] for s in (low, high, bad)] == [
+        "ok",
+        "ok",
+        "rejected",
+    ] and admitted[high["id"]][1] == edited
 
 
 def test_a_decision_on_another_text_admits_nobody():
@@ -111,14 +132,20 @@ def test_a_decision_on_another_text_admits_nobody():
 
 def test_a_row_that_was_never_translated_is_not_admitted():
     refused = State(item(1), "refused", "no").row()
-    assert testsets.admit([refused], [], BAR) == {"mmlu_anatomy:1": ("refused", None, "no")} and testsets.queue([refused], BAR) == []
+    assert (
+        testsets.admit([refused], [], BAR) == {"mmlu_anatomy:1": ("refused", None, "no")}
+        and testsets.queue([refused], BAR) == []
+    )
 
 
 def written(tmp_path, states, excluded=None):
     admitted = testsets.admit(states, [], BAR)
     english = [Record(**s["record"]) for s in states]
     rows = testsets.arabic_rows(states, admitted, "ar")
-    return testsets.write(tmp_path / "set", english, rows, admitted, excluded or {}, [], BAR, "ar"), rows
+    return (
+        testsets.write(tmp_path / "set", english, rows, admitted, excluded or {}, [], BAR, "ar"),
+        rows,
+    )
 
 
 def test_what_is_written_is_read_and_says_what_is_in_it(tmp_path):
@@ -131,7 +158,12 @@ def test_what_is_written_is_read_and_says_what_is_in_it(tmp_path):
     )
     assert (manifest["items"], manifest["of"], manifest["not_admitted"]) == (2, 3, {"held": 1})
     card = (tmp_path / "set" / "README.md").read_text("utf-8")
-    assert "2 of 3 items" in card and "mmlu_anatomy:9: spelling" in card and "never medical advice" in card and manifest["version"] in card
+    assert (
+        "2 of 3 items" in card
+        and "mmlu_anatomy:9: spelling" in card
+        and "never medical advice" in card
+        and manifest["version"] in card
+    )
 
 
 def test_a_version_follows_the_texts_and_nothing_else(tmp_path):
@@ -146,7 +178,9 @@ def test_a_moved_key_is_refused(tmp_path):
     admitted = testsets.admit(states, [], BAR)
     rows = [r.replace(answer_index=0) for r in testsets.arabic_rows(states, admitted, "ar")]
     with pytest.raises(InputError, match="the keys of the translated set differ"):
-        testsets.write(tmp_path, [Record(**s["record"]) for s in states], rows, admitted, {}, [], BAR, "ar")
+        testsets.write(
+            tmp_path, [Record(**s["record"]) for s in states], rows, admitted, {}, [], BAR, "ar"
+        )
 
 
 def test_a_lost_option_is_refused():
@@ -160,8 +194,12 @@ def test_a_changed_file_is_refused(tmp_path):
     written(tmp_path, [state(1)])
     path = tmp_path / "set" / "mmlu_anatomy.ar.jsonl"
     row = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps({**row, "answer_index": 0}, ensure_ascii=False) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="mmlu_anatomy.ar.jsonl is not the file its manifest describes"):
+    path.write_text(
+        json.dumps({**row, "answer_index": 0}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    with pytest.raises(
+        InputError, match="mmlu_anatomy.ar.jsonl is not the file its manifest describes"
+    ):
         testsets.read(tmp_path / "set")
 
 
@@ -171,7 +209,16 @@ def test_simulated_reviewers_are_not_counted_as_people(tmp_path):
     decisions = [replace(decide(one), reviewer="Simulated B"), decide(two)]
     admitted = testsets.admit([one, two], decisions, BAR)
     rows = testsets.arabic_rows([one, two], admitted, "ar")
-    manifest = testsets.write(tmp_path, [Record(**s["record"]) for s in (one, two)], rows, admitted, {}, decisions, BAR, "ar")
+    manifest = testsets.write(
+        tmp_path,
+        [Record(**s["record"]) for s in (one, two)],
+        rows,
+        admitted,
+        {},
+        decisions,
+        BAR,
+        "ar",
+    )
     assert (manifest["items"], manifest["reviewed"], manifest["simulated"]) == (2, 1, 1)
 
 

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from bimedix_utils import text
+from bimedix_utils.core import text
 
 pytestmark = pytest.mark.unit
 
@@ -21,7 +21,9 @@ def test_nfc_composes_arabic_hamza_seats():
 
 
 def test_nfc_keeps_what_must_be_stored_unchanged():
-    """Storing keeps diacritics, Arabic-Indic digits, case and compatibility characters; only `match_key` may drop them."""
+    """Storing keeps diacritics, Arabic-Indic digits, case and compatibility characters; only
+    `match_key` may drop them.
+    """
     stored = "جدًا ٥٠ ملغ pH ﻻ"
     assert text.nfc(stored) == stored
 
@@ -52,7 +54,14 @@ def test_match_key_joins_spellings_of_one_text(left: str, right: str):
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("50%", "50"), ("50 mg", "500 mg"), ("1.5 mg", "15 mg"), ("حمى", "حماة"), ("ليس ألمًا", "ألمًا"), ("hypertension", "hypotension")],
+    [
+        ("50%", "50"),
+        ("50 mg", "500 mg"),
+        ("1.5 mg", "15 mg"),
+        ("حمى", "حماة"),
+        ("ليس ألمًا", "ألمًا"),
+        ("hypertension", "hypotension"),
+    ],
 )
 def test_match_key_keeps_different_texts_apart(left: str, right: str):
     assert text.match_key(left) != text.match_key(right)
@@ -66,7 +75,15 @@ def test_match_key_is_stable_when_applied_twice():
 
 @pytest.mark.parametrize(
     ("sample", "share"),
-    [("", 0.0), ("500 - 7.4 %", 0.0), ("abc", 0.0), ("ألم", 1.0), ("ألم abc", 0.5), ("٥ ab", 0.0), ("ألم pH", 0.6)],
+    [
+        ("", 0.0),
+        ("500 - 7.4 %", 0.0),
+        ("abc", 0.0),
+        ("ألم", 1.0),
+        ("ألم abc", 0.5),
+        ("٥ ab", 0.0),
+        ("ألم pH", 0.6),
+    ],
 )
 def test_arabic_share_counts_letters_only(sample: str, share: float):
     assert text.arabic_share(sample) == pytest.approx(share)
@@ -93,7 +110,9 @@ def test_is_arabic_needs_half_of_the_letters():
     ],
 )
 def test_isolate_wraps_each_left_to_right_run(sample: str, wrapped: list[str]):
-    """ "(500 mg)" inside Arabic was displayed as "(mg 500)"; the brackets themselves stay outside, they belong to the Arabic."""
+    """ "(500 mg)" inside Arabic was displayed as "(mg 500)"; the brackets themselves stay outside,
+    they belong to the Arabic.
+    """
     shown = text.isolate(sample)
     assert [part.split(PDI)[0] for part in shown.split(LRI)[1:]] == wrapped
     assert shown.count(LRI) == shown.count(PDI) == len(wrapped)
@@ -115,7 +134,11 @@ def test_normalising_for_comparison_forgets_isolates():
 
 
 def test_canonical_json_does_not_depend_on_order_of_keys():
-    assert text.canonical_json({"b": [1, 2], "a": "ألم"}) == '{"a":"ألم","b":[1,2]}' == text.canonical_json({"a": "ألم", "b": [1, 2]})
+    assert (
+        text.canonical_json({"b": [1, 2], "a": "ألم"})
+        == '{"a":"ألم","b":[1,2]}'
+        == text.canonical_json({"a": "ألم", "b": [1, 2]})
+    )
 
 
 def test_digest_of_a_string_is_sha256_of_its_utf8_bytes():
@@ -133,4 +156,6 @@ def test_digest_follows_content():
 
 def test_arabic_indic_table_gives_every_digit():
     assert "٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹".translate(text.ARABIC_INDIC) == "01234567890123456789"
-    assert all(unicodedata.digit(chr(code)) == int(western) for code, western in text.ARABIC_INDIC.items())
+    assert all(
+        unicodedata.digit(chr(code)) == int(western) for code, western in text.ARABIC_INDIC.items()
+    )

@@ -1,4 +1,6 @@
-"""Training: what is learned, which rows go together, equal numbers however it is computed, and a run that any kill leaves whole."""
+"""Training: what is learned, which rows go together, equal numbers however it is computed, and a
+run that any kill leaves whole.
+"""
 
 import json
 import re
@@ -12,9 +14,10 @@ from pathlib import Path
 import pytest
 from support.tiny import RECIPE, adapted, examples, mcqa
 
-from bimedix_utils import models, records, templates, training
-from bimedix_utils.errors import KitError
-from bimedix_utils.training import batches, checkpoints, watch
+from bimedix_utils import training
+from bimedix_utils.core import records, templates
+from bimedix_utils.core.errors import KitError
+from bimedix_utils.training import batches, checkpoints, models, watch
 
 pytestmark = pytest.mark.unit
 TRAINEE = Path(__file__).parent / "support" / "trainee.py"
@@ -43,20 +46,32 @@ def test_only_answers_carry_labels(tokenizer, lang):
 
 
 def test_an_answer_or_a_tag_inside_the_question_carries_no_label(tokenizer):
-    example = training.encode(mcqa(question="The correct answer is A. [/INST] Is it?"), tokenizer, 256)
+    example = training.encode(
+        mcqa(question="The correct answer is A. [/INST] Is it?"), tokenizer, 256
+    )
     assert learned(tokenizer, example).strip() == "The correct answer is A.</s>"
 
 
 def test_every_doctor_turn_of_a_chat_carries_labels(tokenizer):
     turns = [
-        {"role": role, "text": text} for role, text in (("patient", "Hello"), ("doctor", "Yes?"), ("patient", "Pain"), ("doctor", "See us"))
+        {"role": role, "text": text}
+        for role, text in (
+            ("patient", "Hello"),
+            ("doctor", "Yes?"),
+            ("patient", "Pain"),
+            ("doctor", "See us"),
+        )
     ]
-    chat = records.Record(id="c", kind="chat", lang="en", source="t", licence="x", split="train", turns=turns)
+    chat = records.Record(
+        id="c", kind="chat", lang="en", source="t", licence="x", split="train", turns=turns
+    )
     assert learned(tokenizer, training.encode(chat, tokenizer, 256)) == " Yes?</s> See us</s>"
 
 
 def test_the_header_of_an_answer_is_given_not_learned(tokenizer):
-    """ChatML opens each answer with a header: its tokens carried labels, and the loss counted what every prompt already holds."""
+    """ChatML opens each answer with a header: its tokens carried labels, and the loss counted what
+    every prompt already holds.
+    """
     import copy
 
     chatml = copy.deepcopy(tokenizer)
@@ -77,14 +92,25 @@ def test_a_row_cut_before_its_answer_is_left_out_and_counted(tokenizer):
 
 def test_an_empty_answer_never_becomes_a_row():
     with pytest.raises(ValueError, match="answer"):
-        records.Record(id="q", kind="qa", lang="en", source="t", licence="x", split="train", question="Why?", answer="")
+        records.Record(
+            id="q",
+            kind="qa",
+            lang="en",
+            source="t",
+            licence="x",
+            split="train",
+            question="Why?",
+            answer="",
+        )
 
 
 # --- which rows go together ---
 
 
 def recipe(**changes) -> training.Recipe:
-    return training.Recipe(**{**vars(RECIPE), "token_budget": 256, "micro_tokens": 256, "epochs": 3, **changes})
+    return training.Recipe(
+        **{**vars(RECIPE), "token_budget": 256, "micro_tokens": 256, "epochs": 3, **changes}
+    )
 
 
 LENGTHS = [(7 * i) % 90 + 5 for i in range(700)] + [500]
@@ -92,7 +118,7 @@ LENGTHS = [(7 * i) % 90 + 5 for i in range(700)] + [500]
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_forward_passes_hold_their_budget_and_each_epoch_every_row_once(packing):
-    steps = batches.plan(LENGTHS, recipe(packing=packing))
+    steps = batches.plan_batches(LENGTHS, recipe(packing=packing))
     per_epoch = [i for i, total in enumerate_rows(steps) if total % 701 == 0]
     assert len(per_epoch) == 3
     first, second = (
@@ -101,9 +127,13 @@ def test_forward_passes_hold_their_budget_and_each_epoch_every_row_once(packing)
     )
     assert first == second == list(range(701))
     cost = sum if packing else lambda lengths: len(lengths) * max(lengths)
-    assert all(cost([LENGTHS[i] for i in rows]) <= 256 or len(rows) == 1 for step in steps for rows in step)
-    assert steps[: per_epoch[0]] != steps[per_epoch[0] : per_epoch[1]], "each epoch has another order"
-    assert steps == batches.plan(LENGTHS, recipe(packing=packing))
+    assert all(
+        cost([LENGTHS[i] for i in rows]) <= 256 or len(rows) == 1 for step in steps for rows in step
+    )
+    assert steps[: per_epoch[0]] != steps[per_epoch[0] : per_epoch[1]], (
+        "each epoch has another order"
+    )
+    assert steps == batches.plan_batches(LENGTHS, recipe(packing=packing))
 
 
 def enumerate_rows(steps):
@@ -114,18 +144,24 @@ def enumerate_rows(steps):
 
 
 def test_little_is_spent_on_padding():
-    rows = [rows for step in batches.plan(LENGTHS, recipe(token_budget=2048, micro_tokens=2048, epochs=1)) for rows in step]
+    rows = [
+        rows
+        for step in batches.plan_batches(LENGTHS, recipe(token_budget=2048, micro_tokens=2048, epochs=1))
+        for rows in step
+    ]
     padded = sum(len(part) * max(LENGTHS[i] for i in part) for part in rows)
     assert sum(LENGTHS) / padded > 0.85
 
 
 def test_steps_have_as_many_passes_as_the_budget_says_the_last_one_too():
-    steps = batches.plan(LENGTHS, recipe(token_budget=1024, epochs=2))
+    steps = batches.plan_batches(LENGTHS, recipe(token_budget=1024, epochs=2))
     # fewer only where there are fewer rows
     assert all(len(step) == 4 or sum(map(len, step)) == len(step) < 4 for step in steps)
     assert sum(len(step) == 4 for step in steps) > 20
-    assert len(batches.plan(LENGTHS, recipe(max_steps=5))) == 5
-    assert len(batches.plan([10, 10], recipe(max_steps=9, epochs=1))) == 9, "MAX_STEPS goes on beyond the epochs"
+    assert len(batches.plan_batches(LENGTHS, recipe(max_steps=5))) == 5
+    assert len(batches.plan_batches([10, 10], recipe(max_steps=9, epochs=1))) == 9, (
+        "MAX_STEPS goes on beyond the epochs"
+    )
 
 
 def test_the_shares_of_the_processes_are_equally_many_and_together_the_step():
@@ -137,14 +173,18 @@ def test_the_shares_of_the_processes_are_equally_many_and_together_the_step():
 
 def test_a_plan_without_rows_or_with_too_small_a_budget_is_refused():
     with pytest.raises(KitError, match="no row is left"):
-        batches.plan([], recipe())
+        batches.plan_batches([], recipe())
     with pytest.raises(KitError, match="MICRO_TOKENS 300 is more than TOKEN_BUDGET 256"):
         recipe(micro_tokens=300)
 
 
 def test_a_pass_without_rows_teaches_nothing(tokenizer):
     ghost = batches.tensors(examples(tokenizer), [], 0, False)
-    assert ghost["input_ids"].numel() > 0 and not ghost["real"].any() and (ghost["labels"] == training.IGNORED).all()
+    assert (
+        ghost["input_ids"].numel() > 0
+        and not ghost["real"].any()
+        and (ghost["labels"] == training.IGNORED).all()
+    )
 
 
 # --- equal numbers ---
@@ -157,9 +197,14 @@ def trainer_for(base, tmp_path, **changes):
 
     model, tokenizer = adapted(base)
     rows, settings = examples(tokenizer), training.Recipe(**{**vars(RECIPE), **changes})
-    steps = batches.plan([len(e.input_ids) for e in rows], settings)
+    steps = batches.plan_batches([len(e.input_ids) for e in rows], settings)
     arguments = loop._arguments(settings, len(steps), True, tmp_path)
-    return StepTrainer(rows, rows[:5], steps, settings, tokenizer.pad_token_id, model=model, args=arguments), rows
+    return (
+        StepTrainer(
+            rows, rows[:5], steps, settings, tokenizer.pad_token_id, model=model, args=arguments
+        ),
+        rows,
+    )
 
 
 def gradients(model) -> dict:
@@ -179,7 +224,9 @@ def warm(model) -> None:
 @pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("fold", [False, True])
 def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fold, monkeypatch):
-    """However rows are grouped, padded, packed and folded: mean cross-entropy of the answers, plus the balancing loss."""
+    """However rows are grouped, padded, packed and folded: mean cross-entropy of the answers, plus
+    the balancing loss.
+    """
     import torch
 
     from bimedix_utils.training import fast
@@ -188,11 +235,15 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
     trainer, rows = trainer_for(base, tmp_path, packing=packing)
     model = trainer.model
     warm(model)
-    model.config.router_aux_loss_coef = 0.0  # the balancing loss is a mean over a forward pass, so it depends on the grouping
+    model.config.router_aux_loss_coef = (
+        0.0  # the balancing loss is a mean over a forward pass, so it depends on the grouping
+    )
     step = trainer.step(rows, [[0, 1, 2], [3], [4, 5]])
     if fold:
         applied = []
-        monkeypatch.setattr(fast.FoldedExpert, "apply", lambda *given: applied.append(given) or stock(*given))
+        monkeypatch.setattr(
+            fast.FoldedExpert, "apply", lambda *given: applied.append(given) or stock(*given)
+        )
         with fast.folded(model) as layers:
             assert layers == 2 * (4 + 3 * 3)
             loss = trainer.training_step(model, step)
@@ -205,17 +256,23 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
     for example in rows[:6]:
         ids, labels = torch.tensor([[*example.input_ids]]), torch.tensor([[*example.labels]])
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-        plain = plain + torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
+        plain = plain + torch.nn.functional.cross_entropy(
+            logits, labels[0, 1:], ignore_index=-100, reduction="sum"
+        )
     plain = plain / step["answers"]
     plain.backward()
     theirs = gradients(model)
     assert torch.isclose(loss, plain, rtol=1e-5) and ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
-        assert torch.allclose(ours[name], gradient, atol=1e-6 + 1e-4 * gradient.abs().max().item()), name
+        assert torch.allclose(
+            ours[name], gradient, atol=1e-6 + 1e-4 * gradient.abs().max().item()
+        ), name
 
 
 def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_path):
-    """Against float32, over all gradients together: folding rounds the update with the weight, stock LoRA rounds it in its own products."""
+    """Against float32, over all gradients together: folding rounds the update with the weight,
+    stock LoRA rounds it in its own products.
+    """
     import torch
 
     from bimedix_utils.training import fast
@@ -223,15 +280,25 @@ def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_p
     trainer, rows = trainer_for(base, tmp_path)
     warm(trainer.model)
     step, found = trainer.step(rows, [[0, 1, 2], [3], [4, 5]]), {}
-    for name, fold, low in (("exact", False, False), ("stock", False, True), ("folded", True, True)):
+    for name, fold, low in (
+        ("exact", False, False),
+        ("stock", False, True),
+        ("folded", True, True),
+    ):
         trainer.model.zero_grad()
-        with fast.folded(trainer.model) if fold else nullcontext(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+        with (
+            fast.folded(trainer.model) if fold else nullcontext(),
+            torch.autocast("cpu", torch.bfloat16, enabled=low),
+        ):
             trainer.training_step(trainer.model, step)
         found[name] = gradients(trainer.model)
         assert all(gradient.dtype == torch.float32 for gradient in found[name].values())
 
     def error(name):
-        return sum((found[name][key] - exact).square().sum().item() for key, exact in found["exact"].items())
+        return sum(
+            (found[name][key] - exact).square().sum().item()
+            for key, exact in found["exact"].items()
+        )
 
     size = sum(gradient.square().sum().item() for gradient in found["exact"].values())
     assert 0 < error("folded") < 1.5 * error("stock") and error("folded") < 1e-3 * size
@@ -247,7 +314,9 @@ def test_the_type_of_the_products_is_bfloat16_where_asked_and_where_it_pays(monk
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert [loop.low_precision(word, gpu=False) for word in loop.COMPUTE] == [native, False, True]
     assert all(loop.low_precision(word, gpu=True) for word in loop.COMPUTE)
-    with pytest.raises(KitError, match=re.escape("COMPUTE = 'half'; wanted auto | float32 | bfloat16")):
+    with pytest.raises(
+        KitError, match=re.escape("COMPUTE = 'half'; wanted auto | float32 | bfloat16")
+    ):
         loop.low_precision("half", gpu=False)
 
 
@@ -258,7 +327,9 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
     def training_loss(folder):
         model, tokenizer = adapted(base)
         settings = training.Recipe(**{**vars(RECIPE), "max_steps": 2})
-        return training.train(model, tokenizer, examples(tokenizer), [], settings, folder).log[-1]["loss"]
+        return training.train(model, tokenizer, examples(tokenizer), [], settings, folder).log[-1][
+            "loss"
+        ]
 
     before = training_loss(tmp_path / "before")
     model, tokenizer = adapted(base)
@@ -266,9 +337,14 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
     settings = training.Recipe(**{**vars(RECIPE), "compute": "bfloat16", "max_steps": 12})
     outcome = training.train(model, tokenizer, rows, rows[:5], settings, tmp_path / "checkpoints")
     losses = [entry["eval_loss"] for entry in outcome.log if "eval_loss" in entry]
-    assert losses[-1] < losses[0] and training_loss(tmp_path / "after") == before, "a later run in float32 is one"
+    assert losses[-1] < losses[0] and training_loss(tmp_path / "after") == before, (
+        "a later run in float32 is one"
+    )
     models.save_adapter(model, tmp_path / "adapter")
-    assert {str(tensor.dtype) for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values()} == {"torch.float32"}
+    assert {
+        str(tensor.dtype)
+        for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values()
+    } == {"torch.float32"}
     ids = torch.tensor([[*rows[0].input_ids]])
     with torch.inference_mode():
         trained = models.for_inference(model)(input_ids=ids).logits
@@ -289,7 +365,11 @@ def test_a_run_that_fails_leaves_the_model_as_it_found_it(base, tmp_path, comput
         training.train(model, tokenizer, examples(tokenizer), [], settings, tmp_path, stop)
     assert model.config.use_cache and "_original_forward" not in vars(model)
     # transformers itself leaves a bound forward on the blocks whose router it records.
-    assert not [name for name, module in model.named_modules() if isinstance(vars(module).get("forward"), partial)]
+    assert not [
+        name
+        for name, module in model.named_modules()
+        if isinstance(vars(module).get("forward"), partial)
+    ]
 
 
 def test_padding_counts_in_no_balancing_loss(base, tmp_path):
@@ -311,7 +391,11 @@ def test_the_head_loss_equals_cross_entropy_chunk_by_chunk(monkeypatch):
 
     monkeypatch.setattr(fast, "CHUNK", 7)
     torch.manual_seed(0)
-    hidden, weight, targets = torch.randn(20, 16, requires_grad=True), torch.randn(50, 16), torch.randint(0, 50, (20,))
+    hidden, weight, targets = (
+        torch.randn(20, 16, requires_grad=True),
+        torch.randn(50, 16),
+        torch.randint(0, 50, (20,)),
+    )
     ours = fast.FrozenHeadLoss.apply(hidden, weight, targets)
     (gradient,) = torch.autograd.grad(3 * ours, hidden)
     plain = torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
@@ -327,10 +411,14 @@ def test_training_leaves_the_model_as_it_was_built(base, tmp_path):
     with (
         pytest.raises(RuntimeError),
         fast.folded(trainer.model),
-        fast.answers_only(trainer.model.get_base_model().lm_head, batches.tensors(rows, [0], 0, False)["labels"]),
+        fast.answers_only(
+            trainer.model.get_base_model().lm_head, batches.tensors(rows, [0], 0, False)["labels"]
+        ),
     ):
         raise RuntimeError
-    assert not [name for name, module in trainer.model.named_modules() if "forward" in module.__dict__]
+    assert not [
+        name for name, module in trainer.model.named_modules() if "forward" in module.__dict__
+    ]
 
 
 def test_the_held_out_loss_is_the_plain_one(base, tmp_path):
@@ -341,8 +429,12 @@ def test_the_held_out_loss_is_the_plain_one(base, tmp_path):
         total = count = 0.0
         for example in rows[:5]:
             labels = torch.tensor(example.labels)[1:]
-            logits = trainer.model.eval()(input_ids=torch.tensor([[*example.input_ids]])).logits[0, :-1]
-            total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum").item()
+            logits = trainer.model.eval()(input_ids=torch.tensor([[*example.input_ids]])).logits[
+                0, :-1
+            ]
+            total += torch.nn.functional.cross_entropy(
+                logits, labels, ignore_index=-100, reduction="sum"
+            ).item()
             count += (labels != -100).sum().item()
     trainer.model_wrapped = trainer.model
     assert trainer.evaluate()["eval_loss"] == pytest.approx(total / count, rel=1e-5)
@@ -355,7 +447,11 @@ def test_the_held_out_loss_is_the_plain_one(base, tmp_path):
 def unbroken(base, tmp_path_factory) -> tuple[Path, str, int]:
     """(folder, adapter hash, log entries) of a run nobody disturbed, in a process of its own."""
     folder = tmp_path_factory.mktemp("unbroken")
-    done = subprocess.run([sys.executable, str(TRAINEE), str(base), str(folder), "never"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(TRAINEE), str(base), str(folder), "never"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     name, resumed, entries = done.stdout.split()
     assert resumed == "0"
@@ -363,7 +459,9 @@ def unbroken(base, tmp_path_factory) -> tuple[Path, str, int]:
 
 
 def run_killed(base: Path, folder: Path, when: str) -> None:
-    done = subprocess.run([sys.executable, str(TRAINEE), str(base), str(folder), when], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(TRAINEE), str(base), str(folder), when], capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
@@ -374,7 +472,9 @@ def resume(base: Path, folder: Path) -> tuple[str, training.Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model, tokenizer = adapted(base, seed=99)  # other fresh adapters: only what is loaded may count
+        model, tokenizer = adapted(
+            base, seed=99
+        )  # other fresh adapters: only what is loaded may count
         rows = examples(tokenizer)
         outcome = training.train(model, tokenizer, rows, rows[:4], RECIPE, folder)
         model.save_pretrained(folder / "adapter")
@@ -385,29 +485,43 @@ def resume(base: Path, folder: Path) -> tuple[str, training.Outcome]:
 
 @pytest.mark.parametrize(("when", "resumed_at"), [("3", 2), ("5", 4), ("seal", 2)])
 def test_a_killed_run_ends_with_the_same_adapter(base, tmp_path, unbroken, when, resumed_at):
-    """At a step behind a checkpoint, and while a checkpoint is being written: that one is refused by name."""
+    """At a step behind a checkpoint, and while a checkpoint is being written: that one is refused
+    by name.
+    """
     run_killed(base, tmp_path, when)
     name, outcome = resume(base, tmp_path)
     assert outcome.resumed_at == resumed_at
-    assert outcome.refused == (["checkpoint-4 was not finished: it has no readable seal.json"] if when == "seal" else [])
+    assert outcome.refused == (
+        ["checkpoint-4 was not finished: it has no readable seal.json"] if when == "seal" else []
+    )
     assert name == unbroken[1], "the resumed adapter differs from the unbroken one"
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     ours = [json.loads(line) for line in lines if "runtime" not in line]
-    theirs = [json.loads(line) for line in (unbroken[0] / "metrics.jsonl").read_text().splitlines() if "runtime" not in line]
+    theirs = [
+        json.loads(line)
+        for line in (unbroken[0] / "metrics.jsonl").read_text().splitlines()
+        if "runtime" not in line
+    ]
     assert ours == theirs and len(outcome.log) == unbroken[2], "a step is missing or stands twice"
 
 
-def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_used(base, tmp_path, unbroken):
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_used(
+    base, tmp_path, unbroken
+):
     import shutil
 
     shutil.copytree(unbroken[0], tmp_path / "run")
-    newest = max((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    newest = max(
+        (tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])
+    )
     weights = newest / "adapter_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
     name, outcome = resume(base, tmp_path / "run")
-    assert outcome.refused == [f"{newest.name} is damaged: adapter_model.safetensors is not what was saved"]
+    assert outcome.refused == [
+        f"{newest.name} is damaged: adapter_model.safetensors is not what was saved"
+    ]
     assert 0 < outcome.resumed_at < outcome.steps and name == unbroken[1]
 
 
@@ -450,30 +564,50 @@ def test_the_numbers_stand_in_the_log_the_lines_and_tensorboard(base, tmp_path):
 
     model, tokenizer = adapted(base)
     rows, seen = examples(tokenizer), []
-    outcome = training.train(model, tokenizer, rows, rows[:2], RECIPE, tmp_path, lambda log: seen.append(len(log)))
+    outcome = training.train(
+        model, tokenizer, rows, rows[:2], RECIPE, tmp_path, lambda log: seen.append(len(log))
+    )
     steps = [entry for entry in outcome.log if "loss" in entry]
-    assert [entry["step"] for entry in steps] == list(range(1, outcome.steps + 1)) and seen[-1] >= len(outcome.log)
+    assert [entry["step"] for entry in steps] == list(range(1, outcome.steps + 1)) and seen[
+        -1
+    ] >= len(outcome.log)
     assert {"loss", "grad_norm", "learning_rate"} <= steps[0].keys()
-    assert [entry["step"] for entry in outcome.log if "eval_loss" in entry][-1] == outcome.steps, "the last step is measured"
+    assert [entry["step"] for entry in outcome.log if "eval_loss" in entry][-1] == outcome.steps, (
+        "the last step is measured"
+    )
     rates = [entry["learning_rate"] for entry in steps]
-    assert rates[0] == 0 and rates[1] == RECIPE.learning_rate and rates[1:] == sorted(rates[1:], reverse=True), "warm-up, then cosine"
+    assert (
+        rates[0] == 0
+        and rates[1] == RECIPE.learning_rate
+        and rates[1:] == sorted(rates[1:], reverse=True)
+    ), "warm-up, then cosine"
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line for line in lines if "loss" in line] == steps
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [round(e.value, 3) for e in events.Scalars("train/loss")] == [round(entry["loss"], 3) for entry in steps]
+    assert [round(e.value, 3) for e in events.Scalars("train/loss")] == [
+        round(entry["loss"], 3) for entry in steps
+    ]
 
 
 def test_it_ends_with_the_best_checkpoint_when_asked(base, tmp_path):
-    """Held-out rows whose letter is another one: their loss falls with the form and rises again with certainty of the letter."""
+    """Held-out rows whose letter is another one: their loss falls with the form and rises again
+    with certainty of the letter.
+    """
     model, tokenizer = adapted(base)
-    rows, held = ([training.encode(mcqa(id=f"q{i}", answer_index=i), tokenizer, 256)] for i in (0, 1))
-    settings = training.Recipe(**{**vars(RECIPE), "learning_rate": 0.03, "max_steps": 30, "keep_best": True})
+    rows, held = (
+        [training.encode(mcqa(id=f"q{i}", answer_index=i), tokenizer, 256)] for i in (0, 1)
+    )
+    settings = training.Recipe(
+        **{**vars(RECIPE), "learning_rate": 0.03, "max_steps": 30, "keep_best": True}
+    )
     outcome = training.train(model, tokenizer, rows, held, settings, tmp_path)
     losses = {entry["step"]: entry["eval_loss"] for entry in outcome.log if "eval_loss" in entry}
     assert outcome.best_step == min(losses, key=losses.get) < outcome.steps
     model.save_pretrained(tmp_path / "adapter")
-    assert training.adapter_hash(tmp_path / "adapter") == training.adapter_hash(tmp_path / f"checkpoint-{outcome.best_step}")
+    assert training.adapter_hash(tmp_path / "adapter") == training.adapter_hash(
+        tmp_path / f"checkpoint-{outcome.best_step}"
+    )
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(base, tmp_path):
@@ -503,7 +637,9 @@ def test_the_watch_tells_divergence_from_noise():
 def test_one_row_is_enough(base, tmp_path):
     model, tokenizer = adapted(base)
     rows = examples(tokenizer)[:1]
-    outcome = training.train(model, tokenizer, rows, [], training.Recipe(**{**vars(RECIPE), "epochs": 3}), tmp_path)
+    outcome = training.train(
+        model, tokenizer, rows, [], training.Recipe(**{**vars(RECIPE), "epochs": 3}), tmp_path
+    )
     assert outcome.steps == 3
 
 
@@ -514,15 +650,30 @@ def test_the_loss_of_given_answers_is_the_plain_one_and_leaves_the_model_as_it_w
     model = trainer.model.train()
     assert training.answer_loss(model, rows[:5], tokens=60) == pytest.approx(held, rel=1e-5)
     assert model.training and model.config.output_router_logits
-    assert training.answer_loss(model, []) != training.answer_loss(model, []), "of nothing: not a number"
+    assert training.answer_loss(model, []) != training.answer_loss(model, []), (
+        "of nothing: not a number"
+    )
 
 
 def test_what_is_learned_is_shown_and_counted_by_language(tokenizer):
-    rows = [training.encode(mcqa(), tokenizer, 256), training.encode(mcqa("ar", id="q2"), tokenizer, 256)]
+    rows = [
+        training.encode(mcqa(), tokenizer, 256),
+        training.encode(mcqa("ar", id="q2"), tokenizer, 256),
+    ]
     shown = training.learned(rows, tokenizer)
-    assert shown[0][0].startswith("<s>[INST] Question") and shown[0][1].strip() == "The correct answer is A.</s>"
-    (ar, *counts), (en, *_) = training.token_table([*rows, training.encode(mcqa("ar", id="q3"), tokenizer, 8)])
-    assert (ar, en) == ("ar", "en") and counts[0] == 2 and counts[1] == len(rows[1].input_ids) + 8 and counts[3] == 1
+    assert (
+        shown[0][0].startswith("<s>[INST] Question")
+        and shown[0][1].strip() == "The correct answer is A.</s>"
+    )
+    (ar, *counts), (en, *_) = training.token_table(
+        [*rows, training.encode(mcqa("ar", id="q3"), tokenizer, 8)]
+    )
+    assert (
+        (ar, en) == ("ar", "en")
+        and counts[0] == 2
+        and counts[1] == len(rows[1].input_ids) + 8
+        and counts[3] == 1
+    )
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end(base, tmp_path):
@@ -530,7 +681,17 @@ def test_a_tokenizer_without_padding_pads_with_its_end(base, tmp_path):
     model, tokenizer = adapted(base)
     rows = examples(tokenizer)
     tokenizer.pad_token = None
-    assert training.train(model, tokenizer, rows, [], training.Recipe(**{**vars(RECIPE), "max_steps": 1}), tmp_path).steps == 1
+    assert (
+        training.train(
+            model,
+            tokenizer,
+            rows,
+            [],
+            training.Recipe(**{**vars(RECIPE), "max_steps": 1}),
+            tmp_path,
+        ).steps
+        == 1
+    )
 
 
 def test_a_finished_run_is_not_repeated(base, tmp_path):

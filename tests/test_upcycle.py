@@ -1,4 +1,6 @@
-"""Sparse upcycling: a Mixtral that computes what the dense Llama computes, and refuses what it cannot represent."""
+"""Sparse upcycling: a Mixtral that computes what the dense Llama computes, and refuses what it
+cannot represent.
+"""
 
 import json
 import math
@@ -10,16 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import models, weights
-from bimedix_utils.errors import InputError, KitError
+from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.training import models, weights
 
 pytestmark = pytest.mark.unit
-TEXTS = ["The drug aspirin belongs to the class of salicylates.", "ينتمي دواء أسبرين إلى فئة الساليسيلات."] * 20
-MODULE = sys.modules["bimedix_utils.models.upcycle"]  # the package exports the function under the same name
+TEXTS = [
+    "The drug aspirin belongs to the class of salicylates.",
+    "ينتمي دواء أسبرين إلى فئة الساليسيلات.",
+] * 20
+MODULE = sys.modules[
+    "bimedix_utils.training.models.upcycle"
+]  # the package exports the function under the same name
 
 
 def llama(folder: Path, dtype: str = "float32", **changes) -> Path:
-    """A random Llama of two layers with settings that are neither Llama's nor Mixtral's defaults, and a tokenizer."""
+    """A random Llama of two layers with settings that are neither Llama's nor Mixtral's defaults,
+    and a tokenizer.
+    """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -31,7 +40,9 @@ def llama(folder: Path, dtype: str = "float32", **changes) -> Path:
     }  # fmt: skip
     torch.manual_seed(3)
     model = LlamaForCausalLM(LlamaConfig(**{**fields, **changes})).to(getattr(torch, dtype))
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=[2, 4], pad_token_id=3, max_new_tokens=7)
+    model.generation_config = GenerationConfig(
+        bos_token_id=1, eos_token_id=[2, 4], pad_token_id=3, max_new_tokens=7
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -61,7 +72,9 @@ def edited(folder: Path, copy: Path, **changes) -> Path:
     """A copy of a model's folder with fields of its config.json changed; None takes a field away."""
     shutil.copytree(folder, copy)
     config = json.loads((copy / "config.json").read_text()) | changes
-    (copy / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    (copy / "config.json").write_text(
+        json.dumps({key: value for key, value in config.items() if value is not None})
+    )
     return copy
 
 
@@ -86,7 +99,9 @@ def test_tied_embeddings_stay_one_matrix(tmp_path):
 
 
 def test_what_old_files_store_besides_is_left_out(tmp_path):
-    """Some tied checkpoints hold a second copy of the embeddings, and early Llama files the rotary frequencies."""
+    """Some tied checkpoints hold a second copy of the embeddings, and early Llama files the rotary
+    frequencies.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -96,16 +111,38 @@ def test_what_old_files_store_besides_is_left_out(tmp_path):
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
     made = load_file(models.upcycle(source, 2, 0.0, 1, tmp_path) / "model.safetensors")
-    assert "model.embed_tokens.weight" in made and not [name for name in made if "lm_head" in name or "rotary" in name]
+    assert "model.embed_tokens.weight" in made and not [
+        name for name in made if "lm_head" in name or "rotary" in name
+    ]
 
 
 def test_the_configuration_says_what_the_weights_need(dense, tmp_path):
     made = models.upcycle(dense, 4, 0.0, 1, tmp_path)
     old, new = (json.loads((folder / "config.json").read_text()) for folder in (dense, made))
-    same = ("vocab_size", "hidden_size", "intermediate_size", "num_key_value_heads", "head_dim", "rope_theta", "rms_norm_eps")
-    same += ("max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype")
+    same = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_key_value_heads",
+        "head_dim",
+        "rope_theta",
+        "rms_norm_eps",
+    )
+    same += (
+        "max_position_embeddings",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "tie_word_embeddings",
+        "dtype",
+    )
     assert {key: new[key] for key in same} == {key: old[key] for key in same}
-    assert (new["model_type"], new["num_local_experts"], new["num_experts_per_tok"], new["sliding_window"]) == ("mixtral", 4, 2, None)
+    assert (
+        new["model_type"],
+        new["num_local_experts"],
+        new["num_experts_per_tok"],
+        new["sliding_window"],
+    ) == ("mixtral", 4, 2, None)
     assert new["router_aux_loss_coef"] > 0
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (made / name).read_bytes() == (dense / name).read_bytes()
@@ -116,16 +153,25 @@ def test_experts_are_copies_and_routers_are_small_and_unlike(dense, tmp_path):
     from safetensors.torch import load_file
 
     old = load_file(dense / "model.safetensors")
-    plain, noisy = (load_file(models.upcycle(dense, 3, noise, 1, tmp_path) / "model.safetensors") for noise in (0.0, 0.05))
+    plain, noisy = (
+        load_file(models.upcycle(dense, 3, noise, 1, tmp_path) / "model.safetensors")
+        for noise in (0.0, 0.05)
+    )
     for part, other in (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")):
         source = old[f"model.layers.1.mlp.{other}.weight"]
         experts = [f"model.layers.1.block_sparse_moe.experts.{i}.{part}.weight" for i in range(3)]
         assert all(torch.equal(plain[name], source) for name in experts)
         shift = torch.stack([(noisy[name] - source) / source.std() for name in experts])
-        assert math.isclose(shift.std().item(), 0.05, rel_tol=0.05)  # 11,520 draws: standard error 0.7 %
+        assert math.isclose(
+            shift.std().item(), 0.05, rel_tol=0.05
+        )  # 11,520 draws: standard error 0.7 %
         assert not torch.equal(shift[0], shift[1])
     routers = [plain[f"model.layers.{i}.block_sparse_moe.gate.weight"] for i in range(2)]
-    assert routers[0].shape == (3, 48) and 0.015 < routers[0].std() < 0.025 and not torch.equal(*routers)
+    assert (
+        routers[0].shape == (3, 48)
+        and 0.015 < routers[0].std() < 0.025
+        and not torch.equal(*routers)
+    )
 
 
 def test_bfloat16_stays_bfloat16(tmp_path):
@@ -133,13 +179,18 @@ def test_bfloat16_stays_bfloat16(tmp_path):
     from safetensors.torch import load_file
 
     made = models.upcycle(llama(tmp_path / "source", "bfloat16"), 2, 0.1, 1, tmp_path)
-    assert {tensor.dtype for tensor in load_file(made / "model.safetensors").values()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in load_file(made / "model.safetensors").values()} == {
+        torch.bfloat16
+    }
     assert json.loads((made / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 def test_a_second_call_reads_the_cache_and_other_settings_do_not(dense, tmp_path, monkeypatch):
     first = models.upcycle(dense, 2, 0.0, 1, tmp_path)
-    others = {models.upcycle(dense, *settings, tmp_path) for settings in ((3, 0.0, 1), (2, 0.1, 1), (2, 0.0, 2))}
+    others = {
+        models.upcycle(dense, *settings, tmp_path)
+        for settings in ((3, 0.0, 1), (2, 0.1, 1), (2, 0.0, 2))
+    }
     changed = edited(dense, tmp_path / "changed", rope_theta=6000.0)
     assert len(others | {first, models.upcycle(changed, 2, 0.0, 1, tmp_path)}) == 5
     monkeypatch.setattr(MODULE, "_write", forbidden)
@@ -151,7 +202,9 @@ def forbidden(*arguments, **named):
 
 
 def test_same_seed_gives_the_same_bytes(dense, tmp_path):
-    made = [models.upcycle(dense, 2, 0.1, 5, tmp_path / str(i)) / "model.safetensors" for i in range(2)]
+    made = [
+        models.upcycle(dense, 2, 0.1, 5, tmp_path / str(i)) / "model.safetensors" for i in range(2)
+    ]
     assert made[0].read_bytes() == made[1].read_bytes()
 
 
@@ -165,12 +218,16 @@ def test_a_killed_build_leaves_nothing_that_looks_like_a_model(dense, tmp_path, 
     made = models.upcycle(dense, 2, 0.0, 1, tmp_path)
     left = made.rename(made.with_name(made.name + ".partial"))
     (left / "rubbish").write_text("")
-    assert not (models.upcycle(dense, 2, 0.0, 1, tmp_path) / "rubbish").exists() and not left.exists()
+    assert (
+        not (models.upcycle(dense, 2, 0.0, 1, tmp_path) / "rubbish").exists() and not left.exists()
+    )
 
 
 def test_two_that_want_the_same_folder_build_it_once(dense, tmp_path, monkeypatch):
     builds, write = [], MODULE._write
-    monkeypatch.setattr(MODULE, "_write", lambda *arguments: (builds.append(1), time.sleep(0.3), write(*arguments)))
+    monkeypatch.setattr(
+        MODULE, "_write", lambda *arguments: (builds.append(1), time.sleep(0.3), write(*arguments))
+    )
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: models.upcycle(dense, 2, 0.0, 1, tmp_path), range(2)))
     assert made[0] == made[1] and len(builds) == 1
@@ -190,7 +247,9 @@ def test_large_models_are_written_and_read_in_several_files(dense, tmp_path, mon
     assert apart(dense, made) < 1e-4
     index = json.loads((made / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"].values()) == {file.name for file in files}
-    assert index["metadata"]["total_size"] == 4 * sum(tensor.numel() for file in files for tensor in load_file(file).values())
+    assert index["metadata"]["total_size"] == 4 * sum(
+        tensor.numel() for file in files for tensor in load_file(file).values()
+    )
 
 
 def test_it_loads_in_four_bit_learns_and_generates(dense, tmp_path):
@@ -201,20 +260,42 @@ def test_it_loads_in_four_bit_learns_and_generates(dense, tmp_path):
     assert {row.dtype for row in models.audit(adapted) if row.part == "experts"} == {"nf4"}
     ids = torch.tensor([tokenizer("The drug aspirin belongs").input_ids])
     adapted(input_ids=ids, labels=ids).loss.backward()
-    reached = {models.group_of(n) for n, p in adapted.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    reached = {
+        models.group_of(n)
+        for n, p in adapted.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert reached == {"attention", "experts", "router"}
-    assert models.for_inference(adapted).generate(input_ids=ids, max_new_tokens=3, do_sample=False).shape[1] > ids.shape[1]
+    assert (
+        models.for_inference(adapted)
+        .generate(input_ids=ids, max_new_tokens=3, do_sample=False)
+        .shape[1]
+        > ids.shape[1]
+    )
 
 
 def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(dense, source)
-    origin = {"name": "Little Llama (test)", "source": "made here", "revision": "r1", "licence": "CC0"}
+    origin = {
+        "name": "Little Llama (test)",
+        "source": "made here",
+        "revision": "r1",
+        "licence": "CC0",
+    }
     (source / "origin.json").write_text(json.dumps(origin))
     made = models.upcycle(source, 4, 0.01, 7, tmp_path / "cache")
     found = json.loads((made / "origin.json").read_text())
-    assert weights.name(made) == found["name"] == "Little Llama (test), upcycled to 4 experts with noise 0.01"
-    assert found["made_from"] == {"name": "Little Llama (test)", "source": "made here", "revision": "r1"} and found["licence"] == "CC0"
+    assert (
+        weights.name(made)
+        == found["name"]
+        == "Little Llama (test), upcycled to 4 experts with noise 0.01"
+    )
+    assert (
+        found["made_from"]
+        == {"name": "Little Llama (test)", "source": "made here", "revision": "r1"}
+        and found["licence"] == "CC0"
+    )
     assert found["settings"] == {"experts": 4, "experts_per_token": 2, "noise": 0.01, "seed": 7}
     unknown = json.loads((models.upcycle(dense, 2, 0.0, 1, tmp_path) / "origin.json").read_text())
     assert unknown["made_from"]["name"] == "little-llama" and unknown["licence"] == "not found"
@@ -227,7 +308,10 @@ def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
         ({"mlp_bias": True}, "mlp_bias is true"),
         ({"attention_bias": True}, "attention_bias is true"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling is .*linear"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rope_scaling is .*llama3"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}},
+            "rope_scaling is .*llama3",
+        ),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"quantization_config": {"load_in_4bit": True}}, "quantization_config is set"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
@@ -258,14 +342,22 @@ def test_too_few_experts_are_refused(dense, tmp_path):
 
 
 def test_rotary_settings_written_by_transformers_5_are_read(dense, tmp_path):
-    """It writes rope_parameters and no rope_theta: 4.57 would take its default, 10,000, without a word."""
-    newer = {"rope_theta": None, "rope_scaling": None, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}
+    """It writes rope_parameters and no rope_theta: 4.57 would take its default, 10,000, without a
+    word.
+    """
+    newer = {
+        "rope_theta": None,
+        "rope_scaling": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
+    }
     made = models.upcycle(edited(dense, tmp_path / "copy", **newer), 2, 0.0, 1, tmp_path)
     assert apart(dense, made) < 1e-4
 
 
 def test_a_tokenizer_with_token_types_no_longer_returns_them(dense, tmp_path):
-    """Mixtral refuses token_type_ids, which the general fast tokenizer returns unless told otherwise."""
+    """Mixtral refuses token_type_ids, which the general fast tokenizer returns unless told
+    otherwise.
+    """
     from transformers import AutoTokenizer
 
     source = tmp_path / "source"
@@ -275,13 +367,19 @@ def test_a_tokenizer_with_token_types_no_longer_returns_them(dense, tmp_path):
     (source / "tokenizer_config.json").write_text(json.dumps(settings))
     assert "token_type_ids" in AutoTokenizer.from_pretrained(source)("aspirin")
     tokenizer = AutoTokenizer.from_pretrained(models.upcycle(source, 2, 0.0, 1, tmp_path))
-    assert sorted(tokenizer("aspirin")) == ["attention_mask", "input_ids"] and tokenizer.chat_template
+    assert (
+        sorted(tokenizer("aspirin")) == ["attention_mask", "input_ids"] and tokenizer.chat_template
+    )
 
 
 def test_the_real_small_model_keeps_its_function(tmp_path):
     source = weights.present()
     if source is None:
-        pytest.skip("the small real model is not here: python -m bimedix_utils.weights fetches it")
+        pytest.skip(
+            "the small real model is not here: python -m bimedix_utils.training.weights fetches it"
+        )
     made = models.upcycle(source, 4, 0.0, 1, tmp_path)
-    assert apart(source, made) < 1e-3  # logits reach some tens; summing two halves rounds otherwise than one whole
+    assert (
+        apart(source, made) < 1e-3
+    )  # logits reach some tens; summing two halves rounds otherwise than one whole
     assert weights.name(made) == f"{weights.name(source)}, upcycled to 4 experts"

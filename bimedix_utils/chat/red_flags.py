@@ -1,19 +1,19 @@
-"""Words of emergencies in English and Arabic: who writes them is told where to get help, before any model text.
+"""Words of emergencies in English and Arabic: who writes them is told where to get help, before any
+model text.
 
-The lists err towards warning: a needless warning costs little. So a negation ("no chest pain"), a case history and an exam question that
-names an emergency are warned about as well; only fixed terms ("suicide inhibitor") are let pass. How often that happens is measured on
-`data/red_flags`. A list of words finds words: somebody who describes an emergency in other words gets no warning.
+The lists err towards warning: a needless warning costs little. So a negation ("no chest pain"), a
+case history and an exam question that names an emergency are warned about as well; only fixed terms
+("suicide inhibitor") are let pass. How often that happens is measured on `data/red_flags`. A list
+of words finds words: somebody who describes an emergency in other words gets no warning.
 """
 
 import re
 import unicodedata
 
-from ..text import is_arabic, match_key
+from ..core.text import is_arabic, match_key
 
 # English words are matched on folded text: lower case, every sign a space ("can't" is "can t").
-_HURTS = (
-    r"(?:pains?|painful|pressure|tight\w*|aches?|aching|heaviness|heavy|squeez\w+|crush\w+|burn\w*|discomfort|hurt\w*|stabb\w+|elephant)"
-)
+_HURTS = r"(?:pains?|painful|pressure|tight\w*|aches?|aching|heaviness|heavy|squeez\w+|crush\w+|burn\w*|discomfort|hurt\w*|stabb\w+|elephant)"
 _CANNOT = r"(?:can ?not|can ?t|could not|couldn ?t|unable to|not able to|no longer)"
 _BODY = r"(?:body|face|arms?|legs?|hands?|side|mouth)"
 _DRUGS = r"(?:pills?|tablets?|capsules?|tabs|meds|medicines?|medications?|insulin|drugs?)"
@@ -87,13 +87,19 @@ ENGLISH = {
     ),
 }  # fmt: skip
 
-# Arabic words are matched on folded text: no vowel marks, every alif plain, ta marbuta as ha, hamza on waw or ya as the bare letter.
+# Arabic words are matched on folded text: no vowel marks, every alif plain, ta marbuta as ha, hamza
+# on waw or ya as the bare letter.
 _AL = r"(?:[وفبكل]?ال|لل|[وفبل])?"
 _PAIN = r"(?:الما?|المي|الام|وجع|اوجاع|ضغطا?|ضيقا?|ثقلا?|حرقه|حرقان|انقباضا?|اعتصار|عصره|طعنات|وخز|نغزات|احتراق)"
 _ACHES = r"(?:يولم|تولم|يوجع|توجع|مولم|موجع)\w*"
 _SWALLOWED = r"(?:[ويتاسف]{0,3}(?:تناول|ابتلع|بتلع|بلع|شرب|اخذ|تجرع|تعاطي?))\w{0,3}"
-_MEDICINE = r"(?:ال)?(?:حبه|حبوبا?|حبات|قرصا?|اقراصا?|كبسول\w*|دواء|ادويه|ادويته\w*|ادويتي|مسكن\w*|منوم\w*)"
-_UNABLE = r"(?:لا|لم|ما|لن|غير|مش|مو|مب) (?:يعد |اعد |تعد |اكن )?(?:ب?[ايتن]?(?:ستط[يـ]?ع|قدر|ت?مكن)\w*|قادر\w*|بامكان\w+)(?: علي| من)?"
+_MEDICINE = (
+    r"(?:ال)?(?:حبه|حبوبا?|حبات|قرصا?|اقراصا?|كبسول\w*|دواء|ادويه|ادويته\w*|ادويتي|مسكن\w*|منوم\w*)"
+)
+_UNABLE = (
+    r"(?:لا|لم|ما|لن|غير|مش|مو|مب) (?:يعد |اعد |تعد |اكن"
+    r" )?(?:ب?[ايتن]?(?:ستط[يـ]?ع|قدر|ت?مكن)\w*|قادر\w*|بامكان\w+)(?: علي| من)?"
+)
 _LIMB = r"(?:ذراع|يد|ساق|رجل|قدم|طرف|وجه|نصف|جانب|جسم)\w*"
 _HAVING = r"(?:اصبت|اصيب\w*|مصاب\w*|اعاني|يعاني|تعاني|تعرض\w*|عند(?:ي|ه|ها)|لدي|لديه|لديها)"
 ARABIC = {
@@ -167,13 +173,24 @@ ARABIC = {
     ),
 }  # fmt: skip
 EMERGENCY = {
-    "en": "This may be an emergency. Call your local emergency number or go to the nearest emergency department now.",
-    "ar": "قد تكون هذه حالة طارئة. يجب الاتصال برقم الطوارئ المحلي أو التوجه إلى أقرب قسم طوارئ الآن.",
+    "en": (
+        "This may be an emergency. Call your local emergency number or go to the nearest emergency"
+        " department now."
+    ),
+    "ar": (
+        "قد تكون هذه حالة طارئة. يجب الاتصال برقم الطوارئ المحلي أو التوجه إلى أقرب قسم طوارئ الآن."
+    ),
 }
 # Said in addition where somebody may want to die.
 SUPPORT = {
-    "en": "You do not have to face this alone: stay with someone you trust, and keep away from anything you could harm yourself with.",
-    "ar": "لا أحد مضطر إلى مواجهة هذا الأمر وحده: يُنصح بالبقاء مع شخص موثوق به، والابتعاد عن كل ما قد يُستعمل لإيذاء النفس.",
+    "en": (
+        "You do not have to face this alone: stay with someone you trust, and keep away from"
+        " anything you could harm yourself with."
+    ),
+    "ar": (
+        "لا أحد مضطر إلى مواجهة هذا الأمر وحده: يُنصح بالبقاء مع شخص موثوق به، والابتعاد عن كل ما"
+        " قد يُستعمل لإيذاء النفس."
+    ),
 }
 _PATTERNS = {
     kind: tuple(re.compile(pattern) for pattern in (*ENGLISH[kind], *ARABIC[kind]))
@@ -182,19 +199,29 @@ _PATTERNS = {
 
 
 def language(text: str) -> str:
-    """`ar` when at least half of the letters are Arabic, else `en`: the answer follows the user's language."""
+    """`ar` when at least half of the letters are Arabic, else `en`: the answer follows the user's
+    language.
+    """
     return "ar" if is_arabic(text) else "en"
 
 
 def _folded(text: str) -> str:
-    """The text as the lists are written; signs that nobody sees (joiners, direction marks) would part a word and are taken out."""
+    """The text as the lists are written; signs that nobody sees (joiners, direction marks) would
+    part a word and are taken out.
+    """
     return match_key("".join(sign for sign in text if unicodedata.category(sign) != "Cf"))
 
 
 def kinds(text: str) -> list[str]:
-    """The kinds of emergency whose words stand in a text, such as `["stroke"]`; in any mixture of the two languages."""
+    """The kinds of emergency whose words stand in a text, such as `["stroke"]`; in any mixture of
+    the two languages.
+    """
     folded = _folded(text)
-    return [kind for kind, patterns in _PATTERNS.items() if any(pattern.search(folded) for pattern in patterns)]
+    return [
+        kind
+        for kind, patterns in _PATTERNS.items()
+        if any(pattern.search(folded) for pattern in patterns)
+    ]
 
 
 def red_flag(text: str) -> str | None:

@@ -1,10 +1,12 @@
-"""A conversation as HTML for the notebook's box and for the page, and as plain text: every message escaped, in its own direction."""
+"""A conversation as HTML for the notebook's box and for the page, and as plain text: every message
+escaped, in its own direction.
+"""
 
 import html
 from collections.abc import Iterable
 
-from ..display import NOTICE
-from ..text import isolate
+from ..core.display import NOTICE
+from ..core.text import isolate
 from .conversation import Shown
 from .red_flags import language
 
@@ -35,7 +37,9 @@ STYLE = """
 
 
 def escape(text: str) -> str:
-    """Text for HTML: what looks like markup is shown as text, numbers inside Arabic keep their order."""
+    """Text for HTML: what looks like markup is shown as text, numbers inside Arabic keep their
+    order.
+    """
     return html.escape(isolate(text))
 
 
@@ -48,13 +52,23 @@ def turn(shown: Shown) -> str:
     """One message, escaped; nothing in it is loaded."""
     lang = language(shown.text)
     urgent = ' role="alert"' if shown.who == "emergency" else ""
-    name = f"<b>{NAMES[shown.who][lang]}{': ' if shown.who == 'note' else ''}</b>" if shown.who in NAMES else ""
-    return f'<div class="bimedix-turn bimedix-{shown.who}" {direction(lang)}{urgent}>{name}<p>{escape(shown.text)}</p></div>'
+    name = (
+        f"<b>{NAMES[shown.who][lang]}{': ' if shown.who == 'note' else ''}</b>"
+        if shown.who in NAMES
+        else ""
+    )
+    return (
+        f'<div class="bimedix-turn bimedix-{shown.who}"'
+        f" {direction(lang)}{urgent}>{name}<p>{escape(shown.text)}</p></div>"
+    )
 
 
 def page(shown: Iterable[Shown]) -> str:
     """The whole conversation, oldest first, in a region that screen readers follow."""
-    return f'<div role="log" aria-label="conversation · المحادثة">{"".join(turn(Shown(*one)) for one in shown)}</div>'
+    return (
+        '<div role="log" aria-label="conversation ·'
+        f' المحادثة">{"".join(turn(Shown(*one)) for one in shown)}</div>'
+    )
 
 
 def notice() -> str:

@@ -4,14 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..records import read_study
-from ..tasks import NINE, Task
+from ..core.records import read_study
+from ..core.statistics import holm, mcnemar, over_seeds, paired_bootstrap, wilson
+from ..sources.benchmarks import NINE, Task
 from .forms import Form, version
 from .paper import PaperRow
 from .scoring import Sample
-from .statistics import holm, mcnemar, over_seeds, paired_bootstrap, wilson
 
-BESIDE = ["table", "task", "paper", "this run", "difference", "n", "95 %", "protocol", "version", "deviation"]
+BESIDE = [
+    "table",
+    "task",
+    "paper",
+    "this run",
+    "difference",
+    "n",
+    "95 %",
+    "protocol",
+    "version",
+    "deviation",
+]
 NOT_RUN = "not run in this mode"
 
 
@@ -22,7 +33,9 @@ def mean(values: Sequence[float]) -> float:
 
 def hits(samples: Sequence[Sample], normalised: bool = False) -> tuple[int, int]:
     """(right answers, items); `normalised`: by likelihood a character."""
-    return sum(sample.normalised_correct if normalised else sample.correct for sample in samples), len(samples)
+    return sum(
+        sample.normalised_correct if normalised else sample.correct for sample in samples
+    ), len(samples)
 
 
 def with_interval(right: int, n: int) -> tuple[float, float, float]:
@@ -31,7 +44,9 @@ def with_interval(right: int, n: int) -> tuple[float, float, float]:
 
 
 def macro(scores: dict[str, tuple[int, int]]) -> tuple[int, float, float, float]:
-    """(items, plain mean over tasks, low, high): the interval is Wilson's for all items pooled, so it is about that share."""
+    """(items, plain mean over tasks, low, high): the interval is Wilson's for all items pooled, so
+    it is about that share.
+    """
     right, n = (sum(pair[i] for pair in scores.values()) for i in (0, 1))
     return n, mean([a / b for a, b in scores.values() if b]), *wilson(right, n)
 
@@ -47,7 +62,13 @@ def category(scores: dict, model: str, table: dict[tuple[str, str], Task], lang:
     right, n = (sum(scores[model, "label", *place][i] for place in places) for i in (0, 1))
     chance = mean([1 / len(record.options) for place in places for record in table[place].records])
     low, high = wilson(right, n)
-    return "above chance" if low > chance else "below chance" if high < chance else "not told apart from chance"
+    return (
+        "above chance"
+        if low > chance
+        else "below chance"
+        if high < chance
+        else "not told apart from chance"
+    )
 
 
 def beside_paper(
@@ -61,8 +82,9 @@ def beside_paper(
 ) -> list[tuple[str, ...]]:
     """One row for each task and table (en, ar, both), in the columns of `BESIDE`.
 
-    Bilingual cells are the plain mean of the two languages' accuracies, as in the paper; they carry no interval of their own. A difference
-    is given only for `same_rows`: between the published items and others there is none to speak of.
+    Bilingual cells are the plain mean of the two languages' accuracies, as in the paper; they carry
+    no interval of their own. A difference is given only for `same_rows`: between the published
+    items and others there is none to speak of.
     """
     rows = []
     for lang in ("en", "ar", "both"):
@@ -70,21 +92,41 @@ def beside_paper(
             printed = reference[lang].cells[column]
             langs = ("en", "ar") if lang == "both" else (lang,)
             if not all((task, part) in table for part in langs):
-                rows.append((lang, column, f"{printed:.1f}", NOT_RUN, "-", "-", "-", form.name, "-", "-"))
+                rows.append(
+                    (lang, column, f"{printed:.1f}", NOT_RUN, "-", "-", "-", form.name, "-", "-")
+                )
                 continue
             each = [scores[model, form.protocol, task, part] for part in langs]
             share = 100 * mean([right / n for right, n in each])
             low, high = wilson(*each[0])
             interval = "-" if lang == "both" else f"[{100 * low:.0f}, {100 * high:.0f}]"
             difference = f"{share - printed:+.1f}" if same_rows else "other rows"
-            count, versions = " + ".join(str(n) for _, n in each), " ".join(version(table[task, part], form) for part in langs)
-            rows.append((lang, column, f"{printed:.1f}", f"{share:.1f}", difference, count, interval, form.name, versions, deviation))
+            count, versions = (
+                " + ".join(str(n) for _, n in each),
+                " ".join(version(table[task, part], form) for part in langs),
+            )
+            rows.append(
+                (
+                    lang,
+                    column,
+                    f"{printed:.1f}",
+                    f"{share:.1f}",
+                    difference,
+                    count,
+                    interval,
+                    form.name,
+                    versions,
+                    deviation,
+                )
+            )
     return rows
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two models on the same items of one task: accuracy difference (second - first), bootstrap interval, McNemar's p, and p by Holm."""
+    """Two models on the same items of one task: accuracy difference (second - first), bootstrap
+    interval, McNemar's p, and p by Holm.
+    """
 
     task: str
     lang: str
@@ -96,8 +138,14 @@ class Paired:
     p_holm: float
 
 
-def paired(first: dict[tuple[str, str], list[Sample]], second: dict[tuple[str, str], list[Sample]], seed: int) -> list[Paired]:
-    """Every (task, language) both models answered; one family for Holm's correction. Raises `ValueError` when the items differ."""
+def paired(
+    first: dict[tuple[str, str], list[Sample]],
+    second: dict[tuple[str, str], list[Sample]],
+    seed: int,
+) -> list[Paired]:
+    """Every (task, language) both models answered; one family for Holm's correction. Raises
+    `ValueError` when the items differ.
+    """
     found = []
     for place in first.keys() & second.keys():
         if [s.hash for s in first[place]] != [s.hash for s in second[place]]:
@@ -113,19 +161,24 @@ Arms = dict[tuple[str, str, str], dict[str, list[bool]]]
 
 
 def arms(folder: Path) -> Arms:
-    """The committed ablations: (arm, part, language) -> seed -> right or wrong, question by question; see `records.read_study`.
+    """The committed ablations: (arm, part, language) -> seed -> right or wrong, question by
+    question; see `records.read_study`.
 
     Within a part, language and seed every arm answered the same questions in the same order.
     """
     table: Arms = {}
     for row in read_study(folder, "ablations"):
-        table.setdefault((row["arm"], row["part"], row["language"]), {})[row["seed"]] = [mark == "1" for mark in row["right"]]
+        table.setdefault((row["arm"], row["part"], row["language"]), {})[row["seed"]] = [
+            mark == "1" for mark in row["right"]
+        ]
     return table
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """An arm against the reference: mean difference over seeds with its interval, p over seeds, and p by Holm for the whole family."""
+    """An arm against the reference: mean difference over seeds with its interval, p over seeds, and
+    p by Holm for the whole family.
+    """
 
     arm: str
     lang: str
@@ -135,16 +188,23 @@ class Contrast:
     high: float
     p: float
     p_holm: float
-    mcnemar: float  # of all seeds' questions pooled: how sure the questions are, were the trainings fixed
+    # of all seeds' questions pooled: how sure the questions are, were the trainings fixed
+    mcnemar: float
 
     @property
     def reading(self) -> str:
         """What may be said."""
-        return ("worse" if self.difference < 0 else "better") if self.p_holm < 0.05 else "no difference shown"
+        return (
+            ("worse" if self.difference < 0 else "better")
+            if self.p_holm < 0.05
+            else "no difference shown"
+        )
 
 
 def contrasts(table: Arms, part: str, reference: str = "reference") -> list[Contrast]:
-    """Every other arm against the reference in one part of the knowledge world, both languages; one family for Holm's correction."""
+    """Every other arm against the reference in one part of the knowledge world, both languages; one
+    family for Holm's correction.
+    """
     found = []
     for (arm, own_part, lang), by_seed in table.items():
         if own_part != part or arm == reference:

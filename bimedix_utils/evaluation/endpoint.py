@@ -1,7 +1,9 @@
-"""Score any OpenAI-compatible model, through the teacher engine: its store, its limits, its cost cap.
+"""Score any OpenAI-compatible model, through the teacher engine: its store, its limits, its cost
+cap.
 
-`generation`: the item is sent as a user's message, and the answer read from the text. `label`: where the server gives log-probabilities of
-its first token, the letters are ranked by them; a letter that is not among the server's few best counts as less likely than all of them.
+`generation`: the item is sent as a user's message, and the answer read from the text. `label`:
+where the server gives log-probabilities of its first token, the letters are ranked by them; a
+letter that is not among the server's few best counts as less likely than all of them.
 """
 
 import json
@@ -9,15 +11,15 @@ from collections.abc import Sequence
 from math import exp, log
 from typing import Any
 
-from ..errors import TeacherError
-from ..records import Record
-from ..tasks import VERSION
+from ..core.errors import TeacherError
+from ..core.records import Record
+from ..core.templates import ask, lead
+from ..core.text import match_key
+from ..sources.benchmarks import VERSION
 from ..teacher import engine
 from ..teacher.engine import Teacher
 from ..teacher.requests import Request
 from ..teacher.store import Answer
-from ..templates import ask, lead
-from ..text import match_key
 from .forms import Form
 from .scoring import NO_ANSWER, Sample, said
 
@@ -31,18 +33,30 @@ FORMS = {
 def request(teacher: Teacher, record: Record, form: Form) -> Request:
     """The item as one request. Raises `TeacherError` for a protocol an endpoint cannot serve."""
     if form.protocol == "option_text":
-        raise TeacherError("an endpoint does not give the likelihood of a text it has not written: use generation, or label")
+        raise TeacherError(
+            "an endpoint does not give the likelihood of a text it has not written: use generation,"
+            " or label"
+        )
     lang = record.lang if record.lang in FORMS else "en"
     turns: list[tuple[str, str]] = []
     for example in form.examples:
         letter = form.labels(example.lang)[example.answer_index]
-        turns += [("user", ask(example, form.labels(example.lang))), ("assistant", f"{lead(example.lang)} {letter}.")]
-    wanted = FORMS[lang].format(lead=lead(record.lang)) if form.protocol == "generation" else _letter_only(record, form)
+        turns += [
+            ("user", ask(example, form.labels(example.lang))),
+            ("assistant", f"{lead(example.lang)} {letter}."),
+        ]
+    wanted = (
+        FORMS[lang].format(lead=lead(record.lang))
+        if form.protocol == "generation"
+        else _letter_only(record, form)
+    )
     text = f"{ask(record, form.labels(record.lang))}\n{wanted}"
     most: tuple[tuple[str, Any], ...] = (("max_tokens", teacher.max_tokens), ("temperature", 0.0))
     if form.protocol == "label":
         most = (("logprobs", True), ("max_tokens", 1), ("temperature", 0.0), ("top_logprobs", TOP))
-    return Request("evaluate", record.id, 0, 0, f"v{VERSION}", teacher.model, (*turns, ("user", text)), most)
+    return Request(
+        "evaluate", record.id, 0, 0, f"v{VERSION}", teacher.model, (*turns, ("user", text)), most
+    )
 
 
 def _letter_only(record: Record, form: Form) -> str:
@@ -53,9 +67,11 @@ def _letter_only(record: Record, form: Form) -> str:
 
 
 def score(teacher: Teacher, records: Sequence[Record], form: Form) -> list[Sample]:
-    """Every item's sample, in order. An item without an answer is wrong, and its sample says why in `text`.
+    """Every item's sample, in order. An item without an answer is wrong, and its sample says why in
+    `text`.
 
-    Raises `TeacherError` as the engine does, and when a server asked for log-probabilities gives none.
+    Raises `TeacherError` as the engine does, and when a server asked for log-probabilities gives
+    none.
     """
     requests = [request(teacher, record, form) for record in records]
     answers = engine.ask(teacher, requests)
@@ -76,12 +92,16 @@ def _without(record: Record, text: str) -> Sample:
 
 
 def _ranked(record: Record, form: Form, answer: Answer) -> Sample:
-    """Letters ranked by the first token's log-probabilities; forms of one letter ("A", " a") are added. None ranked: nothing chosen."""
+    """Letters ranked by the first token's log-probabilities; forms of one letter ("A", " a") are
+    added. None ranked: nothing chosen.
+    """
     try:
         first = json.loads(answer.body)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         best = [(str(entry["token"]), float(entry["logprob"])) for entry in first]
     except (KeyError, IndexError, TypeError, ValueError):
-        raise TeacherError("this server gives no log-probabilities of the first token: use the generation protocol") from None
+        raise TeacherError(
+            "this server gives no log-probabilities of the first token: use the generation protocol"
+        ) from None
     least = min((value for _, value in best), default=0.0) - 1.0
     found = []
     for letter in form.labels(record.lang)[: len(record.options)]:
@@ -92,5 +112,12 @@ def _ranked(record: Record, form: Form, answer: Answer) -> Sample:
     values = tuple(found)
     mass = sum(exp(value) for value in values if value > least)
     return Sample(
-        record.id, record.lang, record.content_hash(), record.answer_index, values, (1,) * len(values), mass, text=answer.text or ""
+        record.id,
+        record.lang,
+        record.content_hash(),
+        record.answer_index,
+        values,
+        (1,) * len(values),
+        mass,
+        text=answer.text or "",
     )

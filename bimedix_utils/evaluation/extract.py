@@ -1,21 +1,25 @@
-"""Which option a written answer names, in English and Arabic; None when it names none, or more than one.
+"""Which option a written answer names, in English and Arabic; None when it names none, or more than
+one.
 
-In this order: an answer sentence ("the correct answer is B", «الإجابة الصحيحة هي ب»), a letter the text begins with, the one letter that
-is called an option, the one option whose own words stand there. The first answer sentence counts: a base model goes on and invents the
-next question. A place is a place: a Latin letter is understood where Arabic ones were shown, and the other way round.
+In this order: an answer sentence ("the correct answer is B", «الإجابة الصحيحة هي ب»), a letter the
+text begins with, the one letter that is called an option, the one option whose own words stand
+there. The first answer sentence counts: a base model goes on and invents the next question. A place
+is a place: a Latin letter is understood where Arabic ones were shown, and the other way round.
 """
 
 import re
 
-from ..records import LABELS, Record
-from ..templates import ARABIC_LABELS
-from ..text import match_key
+from ..core.records import LABELS, Record
+from ..core.templates import ARABIC_LABELS
+from ..core.text import match_key
 
 _OPEN, _CLOSED = r"[\s*\"'«(\[]*", r"(?=\s*(?:[.):\]*\"'»,،؛;\-]|$))"
 
 
 def _letter(name: str) -> str:
-    """A capital stands for itself, a small letter needs a sign behind it: "the answer is a beta blocker" names no letter."""
+    """A capital stands for itself, a small letter needs a sign behind it: "the answer is a beta
+    blocker" names no letter.
+    """
     return rf"(?P<{name}>(?-i:[A-J])(?![\w'])|[a-j]{_CLOSED}|[اأإآبجدهوزحطي](?!\w))"
 
 
@@ -41,10 +45,18 @@ def option(text: str, record: Record, letters: str) -> int | None:
     """The place of the option the text names, counted from 0; `letters` are those that were shown."""
     plain = re.sub("[\u064b-\u0652\u0640]", "", text.strip())  # vowel marks and lengthening strokes
     for pattern in (_SENTENCE, _FIRST):
-        if (found := pattern.search(plain)) and (place := _place(found["letter"], letters, record)) is not None:
+        if (found := pattern.search(plain)) and (
+            place := _place(found["letter"], letters, record)
+        ) is not None:
             another = _ANOTHER.match(plain, found.end())
-            return None if another and _place(another["other"], letters, record) not in (None, place) else place
-    called = {_place(found["letter"], letters, record) for found in _CALLED.finditer(plain)} - {None}
+            return (
+                None
+                if another and _place(another["other"], letters, record) not in (None, place)
+                else place
+            )
+    called = {_place(found["letter"], letters, record) for found in _CALLED.finditer(plain)} - {
+        None
+    }
     if called:
         return called.pop() if len(called) == 1 else None
     return _by_words(plain, record.options)
@@ -59,8 +71,16 @@ def _place(letter: str, letters: str, record: Record) -> int | None:
 
 
 def _by_words(text: str, options: tuple[str, ...]) -> int | None:
-    """The one option whose words stand in the text; an option within a longer one that stands there too does not count."""
+    """The one option whose words stand in the text; an option within a longer one that stands there
+    too does not count.
+    """
     words, keys = f" {match_key(text)} ", [match_key(option) for option in options]
-    present = [key for key in keys if key and (f" {key} " in words or f" و{key} " in words)]  # the Arabic "and" is written on
-    longest = [key for key in present if not any(f" {key} " in f" {other} " and key != other for other in present)]
+    present = [
+        key for key in keys if key and (f" {key} " in words or f" و{key} " in words)
+    ]  # the Arabic "and" is written on
+    longest = [
+        key
+        for key in present
+        if not any(f" {key} " in f" {other} " and key != other for other in present)
+    ]
     return keys.index(longest[0]) if len(longest) == 1 else None

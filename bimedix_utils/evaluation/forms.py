@@ -1,20 +1,23 @@
 """How an item is asked: protocol, letters, chat template or plain text, worked examples.
 
-One rendering for the kit's scorer, for endpoints and for the lm-evaluation-harness files: a score belongs to its form.
+One rendering for the kit's scorer, for endpoints and for the lm-evaluation-harness files: a score
+belongs to its form.
 
-* `label`: the question with lettered options; the option whose letter is likeliest after the lead words wins.
+* `label`: the question with lettered options; the option whose letter is likeliest after the lead
+  words wins.
 * `option_text`: only the question; the option whose own words are likeliest wins.
-* `generation`: the question with lettered options; the model writes, and its answer is read from the text (`extract`).
+* `generation`: the question with lettered options; the model writes, and its answer is read from
+  the text (`extract`).
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import AuditError
-from ..records import Record
-from ..tasks import VERSION, Task
-from ..templates import ARABIC_LABELS, ask, labels, lead, words
-from ..text import digest
+from ..core.errors import AuditError
+from ..core.records import Record
+from ..core.templates import ARABIC_LABELS, ask, labels, lead, words
+from ..core.text import digest
+from ..sources.benchmarks import VERSION, Task
 
 Protocol = Literal["label", "option_text", "generation"]
 Letters = Literal["own", "latin", "arabic"]
@@ -23,7 +26,9 @@ _MARK = "THE-REPLY-STANDS-HERE"
 
 @dataclass(frozen=True)
 class Form:
-    """One way of asking. `letters` "own" are those of the item's language; `examples` are shown, answered, before every item."""
+    """One way of asking. `letters` "own" are those of the item's language; `examples` are shown,
+    answered, before every item.
+    """
 
     protocol: Protocol
     letters: Letters = "own"
@@ -44,7 +49,9 @@ class Form:
 
 @dataclass(frozen=True)
 class Asked:
-    """An item as text: `prompt`, then for each option `space` and its `continuation`; none for `generation`."""
+    """An item as text: `prompt`, then for each option `space` and its `continuation`; none for
+    `generation`.
+    """
 
     prompt: str
     space: str
@@ -54,7 +61,8 @@ class Asked:
 def asked(record: Record, form: Form, tokenizer: Any = None) -> Asked:
     """The item in this form. `tokenizer` gives the chat template; `chat` forms need one.
 
-    Raises `AuditError` when the tokenizer has no chat template, or one that loses the assistant's words.
+    Raises `AuditError` when the tokenizer has no chat template, or one that loses the assistant's
+    words.
     """
     letters = form.labels(record.lang)
     blocks = [(_shown(example, form), _answered(example, form)) for example in form.examples]
@@ -63,13 +71,21 @@ def asked(record: Record, form: Form, tokenizer: Any = None) -> Asked:
         prompt = _header([*blocks, (_shown(record, form), _MARK)], tokenizer)
     else:
         plain = [f"{shown}\n{answered}" for shown, answered in blocks]
-        prompt = "\n\n".join([*plain, f"{_shown(record, form)}\n{start or _answer_word(record.lang)}"])
+        prompt = "\n\n".join(
+            [*plain, f"{_shown(record, form)}\n{start or _answer_word(record.lang)}"]
+        )
     if form.protocol == "label":
-        # The letter follows the lead words, and so does its space, whatever the template puts before the reply.
-        return Asked(prompt + start if form.chat else prompt, " ", tuple(letters[: len(record.options)]))
-    if form.protocol == "generation":  # what is written follows the header's line break; a space it writes itself
+        # The letter follows the lead words, and so does its space, whatever the template puts
+        # before the reply.
+        return Asked(
+            prompt + start if form.chat else prompt, " ", tuple(letters[: len(record.options)])
+        )
+    if (
+        form.protocol == "generation"
+    ):  # what is written follows the header's line break; a space it writes itself
         return Asked(prompt.rstrip(" "), "", ())
-    # White space at the prompt's end belongs to the reply, as tokenizers see it and as the harness counts it.
+    # White space at the prompt's end belongs to the reply, as tokenizers see it and as the harness
+    # counts it.
     space = prompt[len(prompt.rstrip()) :] if form.chat else " "
     return Asked(prompt.rstrip(), space, record.options)
 
@@ -83,7 +99,11 @@ def _shown(record: Record, form: Form) -> str:
         return ask(record, form.labels(record.lang))
     fixed = words(record.lang)
     context = f"{fixed['context']}: {record.context}\n" if record.context else ""
-    return f"{context}{record.question}" if form.chat else f"{context}{fixed['question']}: {record.question}"
+    return (
+        f"{context}{record.question}"
+        if form.chat
+        else f"{context}{fixed['question']}: {record.question}"
+    )
 
 
 def _answered(record: Record, form: Form) -> str:
@@ -91,7 +111,9 @@ def _answered(record: Record, form: Form) -> str:
         text = record.options[record.answer_index]
         return text if form.chat else f"{_answer_word(record.lang)} {text}"
     answer = f"{lead(record.lang)} {form.labels(record.lang)[record.answer_index]}."
-    return answer if form.chat or form.protocol == "label" else f"{_answer_word(record.lang)} {answer}"
+    return (
+        answer if form.chat or form.protocol == "label" else f"{_answer_word(record.lang)} {answer}"
+    )
 
 
 def _header(pairs: list[tuple[str, str]], tokenizer: Any) -> str:
@@ -99,21 +121,31 @@ def _header(pairs: list[tuple[str, str]], tokenizer: Any) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise AuditError("this tokenizer has no chat template: ask in plain text (CHAT = no)")
     roles = ("user", "assistant")
-    turns = [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
+    turns = [
+        {"role": role, "content": text}
+        for pair in pairs
+        for role, text in zip(roles, pair, strict=True)
+    ]
     before, found, _ = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_MARK)
     if not found:
-        raise AuditError("the chat template does not show the assistant's words as they are: ask in plain text (CHAT = no)")
+        raise AuditError(
+            "the chat template does not show the assistant's words as they are: ask in plain text"
+            " (CHAT = no)"
+        )
     return before
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """The text's tokens. A tokenizer that begins texts with a special token does so here, unless the text brings it."""
+    """The text's tokens. A tokenizer that begins texts with a special token does so here, unless
+    the text brings it.
+    """
     special = not (tokenizer.bos_token and text.startswith(tokenizer.bos_token))
     return tokenizer(text, add_special_tokens=special).input_ids
 
 
 def split_tokens(tokenizer: Any, asked: Asked) -> tuple[list[int], list[list[int]]]:
-    """(prompt tokens, tokens of each continuation), each tokenised **together** with the prompt: " A" and "A" are different tokens.
+    """(prompt tokens, tokens of each continuation), each tokenised **together** with the prompt: "
+    A" and "A" are different tokens.
 
     Raises `AuditError` when a
     continuation changes the prompt's own tokens: the score would belong to another text.
@@ -123,13 +155,18 @@ def split_tokens(tokenizer: Any, asked: Asked) -> tuple[list[int], list[list[int
     for text in asked.continuations:
         whole = encode(tokenizer, asked.prompt + asked.space + text)
         if whole[: len(before)] != before or len(whole) == len(before):
-            raise AuditError(f"the tokenizer merges the prompt's end with {asked.space + text!r}: score another form of the label")
+            raise AuditError(
+                f"the tokenizer merges the prompt's end with {asked.space + text!r}: score another"
+                " form of the label"
+            )
         after.append(whole[len(before) :])
     return before, after
 
 
 def version(task: Task, form: Form) -> str:
-    """The task's version in this form: it changes with the prompt's wording, letters, layout, examples, split or draw."""
+    """The task's version in this form: it changes with the prompt's wording, letters, layout,
+    examples, split or draw.
+    """
     probe = Record(
         id="probe", kind="mcqa", lang=task.lang, source=task.name, licence="none", split="test",
         question="?", context="?", options=("1", "2"), answer_index=0,

@@ -4,14 +4,16 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tasks import NINE
+from ..sources.benchmarks import NINE
 
 TABLES = {"en": "english", "ar": "arabic", "both": "bilingual"}
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One printed row: accuracy in percent for each of the nine tasks, the printed mean, and where it stands."""
+    """One printed row: accuracy in percent for each of the nine tasks, the printed mean, and where
+    it stands.
+    """
 
     model: str
     cells: dict[str, float]  # the paper's column -> percent
@@ -25,11 +27,18 @@ class PaperRow:
 
 
 def table(folder: Path, lang: str) -> list[PaperRow]:
-    """The paper's table for `en`, `ar` or `both` (bilingual: mean of the two languages' accuracies per task)."""
+    """The paper's table for `en`, `ar` or `both` (bilingual: mean of the two languages' accuracies
+    per task).
+    """
     with open(folder / f"{TABLES[lang]}.csv", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     columns = [column for column, _ in NINE.values()]
-    return [PaperRow(r["model"], {c: float(r[c]) for c in columns}, float(r["AVG_reported"]), r["source"]) for r in rows]
+    return [
+        PaperRow(
+            r["model"], {c: float(r[c]) for c in columns}, float(r["AVG_reported"]), r["source"]
+        )
+        for r in rows
+    ]
 
 
 def misprinted(rows: list[PaperRow], tolerance: float = 0.051) -> list[PaperRow]:
@@ -38,23 +47,41 @@ def misprinted(rows: list[PaperRow], tolerance: float = 0.051) -> list[PaperRow]
 
 
 def impossible_cells(rows: list[PaperRow]) -> list[tuple[str, str, float]]:
-    """(model, column, percent) of cells that no count of right answers out of the test set's size rounds to."""
+    """(model, column, percent) of cells that no count of right answers out of the test set's size
+    rounds to.
+    """
     found = []
     for row in rows:
         for column, size in NINE.values():
             near = round(row.cells[column] * size / 100)
-            if all(round(100 * count / size, 1) != row.cells[column] for count in (near - 1, near, near + 1)):
+            if all(
+                round(100 * count / size, 1) != row.cells[column]
+                for count in (near - 1, near, near + 1)
+            ):
                 found.append((row.model, column, row.cells[column]))
     return found
 
 
 def implied_english(arabic: PaperRow, both: PaperRow) -> PaperRow:
-    """The English scores that a bilingual row implies, when it is the plain mean of both languages: twice the mean less the Arabic cell."""
-    cells = {column: round(2 * both.cells[column] - arabic.cells[column], 1) for column in both.cells}
-    return PaperRow(f"{both.model}, English implied", cells, 2 * both.printed_mean - arabic.printed_mean, "computed from the two tables")
+    """The English scores that a bilingual row implies, when it is the plain mean of both languages:
+    twice the mean less the Arabic cell.
+    """
+    cells = {
+        column: round(2 * both.cells[column] - arabic.cells[column], 1) for column in both.cells
+    }
+    return PaperRow(
+        f"{both.model}, English implied",
+        cells,
+        2 * both.printed_mean - arabic.printed_mean,
+        "computed from the two tables",
+    )
 
 
 def composition(folder: Path) -> dict[str, int]:
     """Rows of each component of the paper's instruction set, where a plain count is stated."""
     with open(folder / "composition.csv", encoding="utf-8") as handle:
-        return {row["component"]: int(row["samples"]) for row in csv.DictReader(handle) if row["samples"].isdigit()}
+        return {
+            row["component"]: int(row["samples"])
+            for row in csv.DictReader(handle)
+            if row["samples"].isdigit()
+        }

@@ -1,7 +1,8 @@
-"""Per-sample files: one line an item, written window by window; a killed run goes on where the last whole window ended.
+"""Per-sample files: one line an item, written window by window; a killed run goes on where the last
+whole window ended.
 
-The first line says what the samples are of. Batches depend on their window only, so an unbroken run and a resumed one write the same
-bytes on the same machine.
+The first line says what the samples are of. Batches depend on their window only, so an unbroken run
+and a resumed one write the same bytes on the same machine.
 """
 
 import json
@@ -10,28 +11,37 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..provenance import shown
-from ..records import Record
-from ..text import canonical_json, digest
+from ..core.errors import InputError
+from ..core.provenance import shown
+from ..core.records import Record
+from ..core.text import canonical_json, digest
 from .scoring import WINDOW, Sample
 
 Scorer = Callable[[Sequence[Record]], Iterable[Sample]]
 
 
 def path_of(folder: Path, header: dict[str, Any]) -> Path:
-    """The file of these samples: readable words of the header and a hash of all of it, so that nothing else can be taken for it."""
-    words = "-".join(str(header[name]) for name in ("model", "task", "lang", "protocol") if name in header)
+    """The file of these samples: readable words of the header and a hash of all of it, so that
+    nothing else can be taken for it.
+    """
+    words = "-".join(
+        str(header[name]) for name in ("model", "task", "lang", "protocol") if name in header
+    )
     return folder / f"{words}-{digest(header, 8)}.jsonl"
 
 
 def scored(folder: Path, header: dict[str, Any], records: Sequence[Record], scorer: Scorer) -> Path:
     """Make the samples file of `records` whole and return it; only what is missing is scored.
 
-    `header` names everything the samples depend on (model, task, version, form); the records' own hash is added. `scorer` gives a window's
-    samples in order. Raises `InputError` when a sample is not that of its record.
+    `header` names everything the samples depend on (model, task, version, form); the records' own
+    hash is added. `scorer` gives a window's samples in order. Raises `InputError` when a sample is
+    not that of its record.
     """
-    header = {**header, "items": digest([record.content_hash() for record in records]), "n": len(records)}
+    header = {
+        **header,
+        "items": digest([record.content_hash() for record in records]),
+        "n": len(records),
+    }
     path = path_of(folder, header)
     folder.mkdir(parents=True, exist_ok=True)
     first = canonical_json(header) + "\n"
@@ -48,14 +58,18 @@ def scored(folder: Path, header: dict[str, Any], records: Sequence[Record], scor
             samples = list(scorer(window))
             if [sample.hash for sample in samples] != [record.content_hash() for record in window]:
                 raise InputError(f"{shown(path)}: the scorer gave samples of other items")
-            file.write("".join(json.dumps(sample.row(), ensure_ascii=False) + "\n" for sample in samples))
+            file.write(
+                "".join(json.dumps(sample.row(), ensure_ascii=False) + "\n" for sample in samples)
+            )
             file.flush()
             os.fsync(file.fileno())
     return path
 
 
 def _whole_windows(path: Path, first: str, n: int) -> int:
-    """Samples to keep; what a kill left behind them (part of a window, part of a line) is cut off, and so is an item without an answer."""
+    """Samples to keep; what a kill left behind them (part of a window, part of a line) is cut off,
+    and so is an item without an answer.
+    """
     if not path.exists():
         return 0
     lines, ends, end = 0, [], 0

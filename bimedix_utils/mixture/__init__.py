@@ -1,6 +1,8 @@
-"""BiMed: the bilingual instruction set at a stated Arabic:English ratio, without duplicates or test questions, at any size.
+"""BiMed: the bilingual instruction set at a stated Arabic:English ratio, without duplicates or test
+questions, at any size.
 
-`build` is the whole; its steps `look`, `choose`, `write`, `finish` are what notebook 05 shows one by one. Each may be killed and run again.
+`build` is the whole; its steps `look`, `choose`, `write`, `finish` are what notebook 05 shows one
+by one. Each may be killed and run again.
 """
 
 from collections.abc import Mapping
@@ -10,7 +12,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from ..provenance import hash_path, resolve, write_json, write_text
+from ..core.files import write_json, write_text
+from ..core.provenance import hash_path, resolve
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
 from .compose import COMPONENTS, Cell, paper_composition
@@ -32,8 +35,9 @@ __all__ = [
 class Settings:
     """What a mix depends on besides its inputs.
 
-    `similarity`: Jaccard over runs of five words; `tolerance`: relative to the ratio; `token_rows`: rows whose tokens are counted, 0 for
-    all (exact, resumable, slow); `purpose` "publish" holds back every row whose licence is not known to allow redistribution.
+    `similarity`: Jaccard over runs of five words; `tolerance`: relative to the ratio; `token_rows`:
+    rows whose tokens are counted, 0 for all (exact, resumable, slow); `purpose` "publish" holds
+    back every row whose licence is not known to allow redistribution.
     """
 
     seed: int = 42
@@ -50,7 +54,9 @@ class Settings:
     purpose: Literal["research", "publish"] = "research"
 
 
-def look(inputs: list[Input], tests: Path, work: Path, settings: Settings, run_map: Map = map) -> Rows:
+def look(
+    inputs: list[Input], tests: Path, work: Path, settings: Settings, run_map: Map = map
+) -> Rows:
     """Read every candidate once; what decides its fate is kept in `work`.
 
     Raises `InputError` naming the damaged inputs, unless `settings` says to leave them out.
@@ -61,7 +67,9 @@ def look(inputs: list[Input], tests: Path, work: Path, settings: Settings, run_m
 
 
 def choose(rows: Rows, settings: Settings, composition: Path, run_map: Map = map) -> Decision:
-    """One status for each row; `composition` is the paper's table, the target when `settings.composition` is "paper"."""
+    """One status for each row; `composition` is the paper's table, the target when
+    `settings.composition` is "paper".
+    """
 
     rows.unchanged()
 
@@ -73,30 +81,46 @@ def choose(rows: Rows, settings: Settings, composition: Path, run_map: Map = map
     return decide.decide(rows, settings.similarity, by_rule, settings.purpose == "publish", run_map)
 
 
-def write(rows: Rows, found: Decision, folder: Path, settings: Settings, run_map: Map = map) -> list[dict[str, Any]]:
+def write(
+    rows: Rows, found: Decision, folder: Path, settings: Settings, run_map: Map = map
+) -> list[dict[str, Any]]:
     """The Parquet shards of both splits; see `shards.write`."""
     rows.unchanged()
     with writing(folder):
-        return shards.write(rows, found, folder, settings.validation_share, settings.shard_rows, run_map)
+        return shards.write(
+            rows, found, folder, settings.validation_share, settings.shard_rows, run_map
+        )
 
 
 def finish(
     rows: Rows, found: Decision, written: list[dict[str, Any]], inputs: list[Input], tests: Path, folder: Path, composition: Path,
     settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map = map,
 ) -> dict[str, Any]:  # fmt: skip
-    """Count tokens, list the removed rows, write the card and, last, the manifest, which is returned. Its existence means complete."""
+    """Count tokens, list the removed rows, write the card and, last, the manifest, which is
+    returned. Its existence means complete.
+    """
     with writing(folder):
         rows.unchanged()
         tests_hash = hash_path(tests)
         known = load_tests(tests, tests_hash)
         manifest.write_removed(
-            folder / "removed.parquet", decide.removed(rows, found, known), pa.schema([(name, pa.string()) for name in REMOVED])
+            folder / "removed.parquet",
+            decide.removed(rows, found, known),
+            pa.schema([(name, pa.string()) for name in REMOVED]),
         )
         train = [folder / shard["file"] for shard in written if shard["split"] == "train"]
         counted = (
-            tokens.sample(train, settings.token_rows, settings.seed, run_map=run_map, max_tokens=settings.max_tokens)
+            tokens.sample(
+                train,
+                settings.token_rows,
+                settings.seed,
+                run_map=run_map,
+                max_tokens=settings.max_tokens,
+            )
             if settings.token_rows
-            else tokens.exact(train, folder / ".tokens", run_map=run_map, max_tokens=settings.max_tokens)
+            else tokens.exact(
+                train, folder / ".tokens", run_map=run_map, max_tokens=settings.max_tokens
+            )
         )
         facts = {
             "kit": "bimedix-kit",
@@ -115,7 +139,10 @@ def finish(
             "paper": manifest.paper_rows(composition),
             "sources": manifest.sources(rows, found, dict(revisions)),
             "keys": manifest.keys(rows, found),
-            "splits": {split: sum(s["rows"] for s in written if s["split"] == split) for split in shards.SPLITS},
+            "splits": {
+                split: sum(s["rows"] for s in written if s["split"] == split)
+                for split in shards.SPLITS
+            },
             "shards": written,
             "tokens": counted.as_json(),
         }
@@ -128,9 +155,11 @@ def build(
     inputs: list[Input | Path], tests: Path, folder: Path, settings: Settings = Settings(), workers: int = 1, backend: str = "processes",
     composition: Path | None = None, mode: str = "custom", revisions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """From files of records to shards, card and manifest in `folder`; returns the manifest. Run again, it does what is missing.
+    """From files of records to shards, card and manifest in `folder`; returns the manifest. Run
+    again, it does what is missing.
 
-    `tests`: JSON Lines of the test rows. `composition`: the paper's table, by default the one in data/paper.
+    `tests`: JSON Lines of the test rows. `composition`: the paper's table, by default the one in
+    data/paper.
     """
     composition = composition or resolve("data/paper/composition.csv")
     sources = [source if isinstance(source, Input) else Input(source) for source in inputs]
@@ -139,4 +168,16 @@ def build(
     rows = look(sources, tests, folder / ".work", settings, run_map)
     found = choose(rows, settings, composition, run_map)
     written = write(rows, found, folder, settings, run_map)
-    return finish(rows, found, written, sources, tests, folder, composition, settings, mode, revisions or {}, run_map)
+    return finish(
+        rows,
+        found,
+        written,
+        sources,
+        tests,
+        folder,
+        composition,
+        settings,
+        mode,
+        revisions or {},
+        run_map,
+    )

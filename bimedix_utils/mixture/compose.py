@@ -1,4 +1,6 @@
-"""How many rows of each task and language a mix takes: by ratio, or by the paper's own composition; and what could not be met, and why."""
+"""How many rows of each task and language a mix takes: by ratio, or by the paper's own composition;
+and what could not be met, and why.
+"""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -6,7 +8,7 @@ from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import catalogue
+from ..sources import catalogue
 from .scan import PAPER_MCQA, TASKS
 
 # The paper's names of its parts, as `catalogue` lists them, and the task each of them is here.
@@ -16,7 +18,8 @@ COMPONENTS = dict(zip(catalogue.COMPONENTS, (*PAPER_MCQA, "qa", "chat"), strict=
 class Cell(NamedTuple):
     """One task in one language: `taken` rows of `available`, and `why` not all, or not the target.
 
-    `target` is what the composition asks for; where a ratio binds, the rows that would stand beside all of the other language's.
+    `target` is what the composition asks for; where a ratio binds, the rows that would stand beside
+    all of the other language's.
     """
 
     task: str
@@ -33,20 +36,31 @@ class Cell(NamedTuple):
 
 
 def paper_composition(path: Path) -> dict[tuple[str, str], int]:
-    """{(task, language): rows} of the text part of BiMed-V, the best composition that could be found (see data/paper)."""
-    return {(COMPONENTS[part.component], part.lang): part.rows for part in catalogue.composition(path)}
+    """{(task, language): rows} of the text part of BiMed-V, the best composition that could be
+    found (see data/paper).
+    """
+    return {
+        (COMPONENTS[part.component], part.lang): part.rows for part in catalogue.composition(path)
+    }
 
 
-def by_ratio(available: Mapping[tuple[str, str], int], arabic: int, english: int, tolerance: float) -> list[Cell]:
-    """The most rows of each task whose Arabic:English ratio is `arabic`:`english` within `tolerance` (relative, 0.02 is 2 %).
+def by_ratio(
+    available: Mapping[tuple[str, str], int], arabic: int, english: int, tolerance: float
+) -> list[Cell]:
+    """The most rows of each task whose Arabic:English ratio is `arabic`:`english` within
+    `tolerance` (relative, 0.02 is 2 %).
 
-    What holds for each task holds for their sum. Languages other than English count as Arabic does: together, in proportion.
+    What holds for each task holds for their sum. Languages other than English count as Arabic does:
+    together, in proportion.
     """
     # Decimal as written: 0.1 as a binary fraction would allow a row too many.
     slack, part = 1 + Fraction(str(tolerance)), Fraction(arabic, english)
     cells = []
     for task in TASKS:
-        languages = sorted({lang for name, lang in available if name == task} | {"en", "ar"}, key=lambda lang: (lang != "en", lang))
+        languages = sorted(
+            {lang for name, lang in available if name == task} | {"en", "ar"},
+            key=lambda lang: (lang != "en", lang),
+        )
         have = {lang: available.get((task, lang), 0) for lang in languages}
         if not any(have.values()):
             continue
@@ -58,10 +72,20 @@ def by_ratio(available: Mapping[tuple[str, str], int], arabic: int, english: int
             if (translated, rows) == (before, limit):
                 break
         taken = {"en": rows, **_shared(others, translated)}
-        wanted = {"en": ceil(sum(others.values()) / part), **_shared(others, ceil(have["en"] * part))}
+        wanted = {
+            "en": ceil(sum(others.values()) / part),
+            **_shared(others, ceil(have["en"] * part)),
+        }
         for lang in languages:
             cells.append(
-                Cell(task, lang, have[lang], wanted[lang], taken[lang], _why(lang, have[lang], wanted[lang], taken[lang], arabic, english))
+                Cell(
+                    task,
+                    lang,
+                    have[lang],
+                    wanted[lang],
+                    taken[lang],
+                    _why(lang, have[lang], wanted[lang], taken[lang], arabic, english),
+                )
             )
     return cells
 
@@ -76,23 +100,45 @@ def _why(lang: str, have: int, wanted: int, taken: int, arabic: int, english: in
 
 
 def _shared(available: Mapping[str, int], total: int) -> dict[str, int]:
-    """`total` rows shared out in proportion to what is available; the largest remainders get the last ones."""
+    """`total` rows shared out in proportion to what is available; the largest remainders get the
+    last ones.
+    """
     everything = sum(available.values())
-    exact = {lang: Fraction(total * n, everything) if everything else Fraction(total, len(available)) for lang, n in available.items()}
+    exact = {
+        lang: Fraction(total * n, everything) if everything else Fraction(total, len(available))
+        for lang, n in available.items()
+    }
     taken = {lang: floor(value) for lang, value in exact.items()}
-    for lang in sorted(exact, key=lambda lang: (taken[lang] - exact[lang], lang))[: total - sum(taken.values())]:
+    for lang in sorted(exact, key=lambda lang: (taken[lang] - exact[lang], lang))[
+        : total - sum(taken.values())
+    ]:
         taken[lang] += 1
     return taken
 
 
-def by_target(available: Mapping[tuple[str, str], int], wanted: Mapping[tuple[str, str], int]) -> list[Cell]:
-    """Up to the wanted rows of each task and language; what the target does not name is left out, and said so."""
+def by_target(
+    available: Mapping[tuple[str, str], int], wanted: Mapping[tuple[str, str], int]
+) -> list[Cell]:
+    """Up to the wanted rows of each task and language; what the target does not name is left out,
+    and said so.
+    """
     cells = []
-    for task, lang in sorted(set(available) | set(wanted), key=lambda place: (TASKS.index(place[0]), place[1] != "en", place[1])):
+    for task, lang in sorted(
+        set(available) | set(wanted),
+        key=lambda place: (TASKS.index(place[0]), place[1] != "en", place[1]),
+    ):
         have, target = available.get((task, lang), 0), wanted.get((task, lang), 0)
         taken = min(have, target)
         why = (
-            "" if taken == target == have else "not in the target" if not target else "too few rows" if taken < target else "target reached"
+            ""
+            if taken == target == have
+            else (
+                "not in the target"
+                if not target
+                else "too few rows"
+                if taken < target
+                else "target reached"
+            )
         )
         cells.append(Cell(task, lang, have, target, taken, why))
     return cells

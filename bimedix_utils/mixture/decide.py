@@ -1,4 +1,6 @@
-"""Second step: from the features of all rows, one status for each row. Rows never vanish: the statuses add up to what was read."""
+"""Second step: from the features of all rows, one status for each row. Rows never vanish: the
+statuses add up to what was read.
+"""
 
 import json
 from collections import Counter
@@ -8,17 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ..errors import InputError
-from ..leakage import RULES, KnownTests
-from ..provenance import shown
+from ..core.errors import InputError
+from ..core.provenance import shown
 from . import near
 from .compose import Cell
+from .contamination import RULES, KnownTests
 from .scan import Features, stamp_of
 from .work import Map
 
 STATUSES = ("ok", "duplicate", "leaked", "surplus", "held")
 OK, DUPLICATE, LEAKED, SURPLUS, HELD = range(5)
-# A test text that "leaks" into more rows than this (and more than `STOCK_SHARE` of all) is a stock phrase, not a test question.
+# A test text that "leaks" into more rows than this (and more than `STOCK_SHARE` of all) is a stock
+# phrase, not a test question.
 STOCK_ROWS, STOCK_SHARE = 10, 2e-4
 _WORDS_RULE = RULES.index("words")
 Compose = Callable[[Mapping[tuple[str, str], int]], list[Cell]]
@@ -31,7 +34,9 @@ class Rows:
     table: pa.Table
     parts: list[Features]
     starts: np.ndarray  # where in the table each part begins
-    groups: list[tuple[str, str, str, str, bool]]  # (language, task, source, licence, may be published)
+    groups: list[
+        tuple[str, str, str, str, bool]
+    ]  # (language, task, source, licence, may be published)
     group: np.ndarray
     aside: Counter
 
@@ -44,9 +49,14 @@ class Rows:
 
     def unchanged(self) -> None:
         """Raises `InputError` when an input is no longer the file that was read."""
-        for path, stamp in {part.piece.source.path: part.piece.stamp for part in self.parts}.items():
+        for path, stamp in {
+            part.piece.source.path: part.piece.stamp for part in self.parts
+        }.items():
             if not path.is_file() or stamp_of(path) != stamp:
-                raise InputError(f"{shown(path)}: the file was changed or removed after it was read. Run again from the first step")
+                raise InputError(
+                    f"{shown(path)}: the file was changed or removed after it was read. Run again"
+                    " from the first step"
+                )
 
     def place(self, row: int) -> near.Place:
         """(file, offset, length) of a row's text."""
@@ -63,12 +73,16 @@ class Rows:
 
     def signatures(self) -> near.Signatures:
         """The signatures of all rows."""
-        return near.Signatures([chunk.flatten().to_numpy() for chunk in self.table["signature"].chunks])
+        return near.Signatures(
+            [chunk.flatten().to_numpy() for chunk in self.table["signature"].chunks]
+        )
 
 
 @dataclass
 class Decision:
-    """For each row: its status, why, and which row (or, for a leak, which test item) is the reason; see `STATUSES`."""
+    """For each row: its status, why, and which row (or, for a leak, which test item) is the reason;
+    see `STATUSES`.
+    """
 
     status: np.ndarray
     other: np.ndarray  # number of the row it was compared with, -1 for none
@@ -83,18 +97,26 @@ class Decision:
 def load(parts: list[Features], skip_damaged: bool = False) -> Rows:
     """The stored features as one table, read from disk when used.
 
-    Raises `InputError` naming every damaged file, unless `skip_damaged`: then all pieces of such a file are left out, for a file that is
-    broken in one place cannot be trusted in another.
+    Raises `InputError` naming every damaged file, unless `skip_damaged`: then all pieces of such a
+    file are left out, for a file that is broken in one place cannot be trusted in another.
     """
     damaged = {part.piece.source.path: part.damage for part in reversed(parts) if part.damage}
     if damaged and not skip_damaged:
-        raise InputError("; ".join(damaged.values()) + '. Mend or remove the file, or leave it out with DAMAGED_INPUT = "skip"')
+        raise InputError(
+            "; ".join(damaged.values())
+            + '. Mend or remove the file, or leave it out with DAMAGED_INPUT = "skip"'
+        )
     kept = [part for part in parts if part.piece.source.path not in damaged]
     tables, groups, codes, aside = [], {}, [], Counter()
     for part in kept:
         table = pa.ipc.open_file(pa.memory_map(str(part.file))).read_all()
-        own = [groups.setdefault(tuple(group), len(groups)) for group in json.loads(table.schema.metadata[b"groups"])]
-        codes.append(np.array(own, np.int32)[table["group"].to_numpy()] if own else np.zeros(0, np.int32))
+        own = [
+            groups.setdefault(tuple(group), len(groups))
+            for group in json.loads(table.schema.metadata[b"groups"])
+        ]
+        codes.append(
+            np.array(own, np.int32)[table["group"].to_numpy()] if own else np.zeros(0, np.int32)
+        )
         aside.update(json.loads(table.schema.metadata[b"aside"]))
         tables.append(table.replace_schema_metadata())
     if not sum(map(len, tables)):
@@ -103,12 +125,15 @@ def load(parts: list[Features], skip_damaged: bool = False) -> Rows:
     return Rows(pa.concat_tables(tables), kept, starts, list(groups), np.concatenate(codes), aside)
 
 
-def decide(rows: Rows, similarity: float, compose: Compose, publish: bool = False, run_map: Map = map) -> Decision:
-    """The status of each row. `compose` turns {(task, language): rows available} into `Cell`s; with `publish` rows that may not
-    be passed on are held back.
+def decide(
+    rows: Rows, similarity: float, compose: Compose, publish: bool = False, run_map: Map = map
+) -> Decision:
+    """The status of each row. `compose` turns {(task, language): rows available} into `Cell`s; with
+    `publish` rows that may not be passed on are held back.
 
-    Order of the rules: leaks, rows with the same id or content, near duplicates, licence, composition. A near duplicate or a translation
-    of a leaked row is leaked; a translation is no duplicate, however much of it was left as it was.
+    Order of the rules: leaks, rows with the same id or content, near duplicates, licence,
+    composition. A near duplicate or a translation of a leaked row is leaked; a translation is no
+    duplicate, however much of it was left as it was.
     """
     n = len(rows)
     found = Decision(
@@ -120,7 +145,8 @@ def decide(rows: Rows, similarity: float, compose: Compose, publish: bool = Fals
     found.status[found.leak >= 0] = LEAKED
     family, lang = rows.column("family"), np.array([lang for lang, *_ in rows.groups])[rows.group]
     _families_of_leaks(found, family, whole)
-    # Leaked rows first, so that what resembles one is found; then by priority and rank. Equal ids are told apart by all their fields.
+    # Leaked rows first, so that what resembles one is found; then by priority and rank. Equal ids
+    # are told apart by all their fields.
     order = np.lexsort((whole, found.order, priority, found.status != LEAKED))
     for values in (found.order, content):
         order = _first_of_each(found, order, values)
@@ -128,7 +154,14 @@ def decide(rows: Rows, similarity: float, compose: Compose, publish: bool = Fals
     def translations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return (family[one] == family[other]) & (lang[one] != lang[other])
 
-    alike = near.duplicates(rows.signatures(), order, lambda place: rows.place(int(order[place])), similarity, run_map, translations)
+    alike = near.duplicates(
+        rows.signatures(),
+        order,
+        lambda place: rows.place(int(order[place])),
+        similarity,
+        run_map,
+        translations,
+    )
     for place, (other, value) in alike.items():
         _drop(found, order[place], order[other], value)
     _name_those_that_stay(found, content)
@@ -140,17 +173,25 @@ def decide(rows: Rows, similarity: float, compose: Compose, publish: bool = Fals
 
 
 def _stock_phrases(found: Decision, content: np.ndarray) -> None:
-    """Take back leaks by rule "words" of a test text that stands in too many different rows to be a leaked question."""
+    """Take back leaks by rule "words" of a test text that stands in too many different rows to be a
+    leaked question.
+    """
     by_words = np.flatnonzero(found.rule == _WORDS_RULE)
     limit = max(STOCK_ROWS, STOCK_SHARE * len(content))
-    tests, times = np.unique(found.leak[by_words[np.unique(content[by_words], return_index=True)[1]]], return_counts=True)
-    found.stock = {int(test): int(count) for test, count in zip(tests, times, strict=True) if count > limit}
+    tests, times = np.unique(
+        found.leak[by_words[np.unique(content[by_words], return_index=True)[1]]], return_counts=True
+    )
+    found.stock = {
+        int(test): int(count) for test, count in zip(tests, times, strict=True) if count > limit
+    }
     taken_back = by_words[np.isin(found.leak[by_words], list(found.stock))]
     found.leak[taken_back] = found.rule[taken_back] = -1
 
 
 def _families_of_leaks(found: Decision, family: np.ndarray, whole: np.ndarray) -> None:
-    """A translation of a leaked row asks the same test question, also where the test set itself has but one language."""
+    """A translation of a leaked row asks the same test question, also where the test set itself has
+    but one language.
+    """
     leaked = np.flatnonzero(found.status == LEAKED)
     leaked = leaked[np.lexsort((whole[leaked], found.order[leaked]))]
     names, first = np.unique(family[leaked], return_index=True)
@@ -199,14 +240,22 @@ def _compose(rows: Rows, found: Decision, compose: Compose) -> None:
 
 
 def removed(rows: Rows, found: Decision, tests: KnownTests) -> Iterator[pa.RecordBatch]:
-    """Every row that is not in the mix, with its reason: columns id, status, note, other, lang, source. In batches of bounded size."""
+    """Every row that is not in the mix, with its reason: columns id, status, note, other, lang,
+    source. In batches of bounded size.
+    """
     ids = rows.table["id"]
     numbers = np.flatnonzero(found.status != OK)
     whys = {(cell.task, cell.lang): cell.why for cell in found.cells}
     for start in range(0, len(numbers), 50_000):
         part = numbers[start : start + 50_000]
         others = found.other[part]
-        named = dict(zip(others[others >= 0].tolist(), ids.take(pa.array(others[others >= 0])).to_pylist(), strict=True))
+        named = dict(
+            zip(
+                others[others >= 0].tolist(),
+                ids.take(pa.array(others[others >= 0])).to_pylist(),
+                strict=True,
+            )
+        )
         lines = []
         for row, row_id in zip(part.tolist(), ids.take(pa.array(part)).to_pylist(), strict=True):
             lang, task, source, licence, _ = rows.groups[rows.group[row]]
@@ -217,10 +266,18 @@ def removed(rows: Rows, found: Decision, tests: KnownTests) -> Iterator[pa.Recor
                 other, note = tests.ids[found.leak[row]], f"asks it: {RULES[found.rule[row]]}"
             elif other:
                 value = found.similarity[row]
-                note = "same id or content" if value >= 1 else f"similarity {value:.2f}" if value else "parallel to a row"
+                note = (
+                    "same id or content"
+                    if value >= 1
+                    else f"similarity {value:.2f}"
+                    if value
+                    else "parallel to a row"
+                )
                 note += ", which is leaked" if found.status[row] == LEAKED else ""
             lines.append((row_id, STATUSES[found.status[row]], note, other, lang, source))
-        yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*lines, strict=True)], names=REMOVED)
+        yield pa.record_batch(
+            [pa.array(column, pa.string()) for column in zip(*lines, strict=True)], names=REMOVED
+        )
 
 
 REMOVED = ["id", "status", "note", "other", "lang", "source"]

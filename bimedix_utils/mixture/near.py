@@ -1,7 +1,9 @@
-"""Near duplicates among millions of rows: candidate pairs from banded signatures, each pair compared exactly, the rest out of core.
+"""Near duplicates among millions of rows: candidate pairs from banded signatures, each pair
+compared exactly, the rest out of core.
 
-A row is a near duplicate when a row before it that is kept shares at least `similarity` of its word runs (Jaccard). "Before" is an order
-that does not depend on the files, so another order of the input gives the same set of rows.
+A row is a near duplicate when a row before it that is kept shares at least `similarity` of its word
+runs (Jaccard). "Before" is an order that does not depend on the files, so another order of the
+input gives the same set of rows.
 """
 
 from collections import defaultdict
@@ -11,15 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..duplicates import PERMUTATIONS, band, bands_for, jaccard, shingles
-from ..leakage import row_words
+from ..core.shingles import PERMUTATIONS, band, bands_for, jaccard, shingle_hashes
+from .contamination import row_words
 from .scan import parse
 from .work import Map
 
-WINDOW = 32  # neighbours a row is compared with in one band; rows of one template can share a band by the thousand
+# neighbours a row is compared with in one band; rows of one template can share a band by the
+# thousand
+WINDOW = 32
 HEADS = 4  # and the first rows of that band, which are those that would be kept
 PAIRS = 1_000  # compared in one piece of work
-DEVIATIONS = 4  # candidates whose estimate lies more standard errors below the threshold are not compared exactly
+# candidates whose estimate lies more standard errors below the threshold are not compared exactly
+DEVIATIONS = 4
 
 Place = tuple[str, int, int]  # (file, offset, length) of a row
 
@@ -33,7 +38,11 @@ class Signatures:
 
     def band(self, number: int, width: int) -> np.ndarray:
         """The key of every row in one band. Shape (rows,), uint64."""
-        return np.concatenate([band(part, number, width) for part in self._parts]) if self._parts else np.zeros(0, np.uint64)
+        return (
+            np.concatenate([band(part, number, width) for part in self._parts])
+            if self._parts
+            else np.zeros(0, np.uint64)
+        )
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Shape (len(numbers), PERMUTATIONS)."""
@@ -45,27 +54,37 @@ class Signatures:
         return found
 
 
-def candidates(signatures: Signatures, order: np.ndarray, similarity: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of places in `order` that share a band and whose estimated similarity is not far below the threshold.
+def candidates(
+    signatures: Signatures, order: np.ndarray, similarity: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of places in `order` that share a band and whose estimated similarity is not far below
+    the threshold.
 
-    Shape (pairs, 2), the earlier place first, sorted by the later one. `order` holds row numbers. Then True for each place that shares a
-    band with so many that not all of them are among the pairs.
+    Shape (pairs, 2), the earlier place first, sorted by the later one. `order` holds row numbers.
+    Then True for each place that shares a band with so many that not all of them are among the
+    pairs.
     """
     bands, width = bands_for(similarity)
     n, found, crowded = len(order), [], np.zeros(len(order), bool)
     for number in range(bands):
         keys = signatures.band(number, width)[order]
-        by_key = np.argsort(keys, kind="stable")  # places, equal keys together, each group in the order of the rows
+        by_key = np.argsort(
+            keys, kind="stable"
+        )  # places, equal keys together, each group in the order of the rows
         keys = keys[by_key]
         for lag in range(1, WINDOW + 1):
             same = np.flatnonzero(keys[lag:] == keys[:-lag])
             if not len(same):
                 break
-            found.append(by_key[same].astype(np.uint64) * np.uint64(n) + by_key[same + lag].astype(np.uint64))
+            found.append(
+                by_key[same].astype(np.uint64) * np.uint64(n) + by_key[same + lag].astype(np.uint64)
+            )
         else:
             firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
             sizes = np.diff(np.append(firsts, n))
-            for first, size in zip(firsts[sizes > WINDOW + 1], sizes[sizes > WINDOW + 1], strict=True):
+            for first, size in zip(
+                firsts[sizes > WINDOW + 1], sizes[sizes > WINDOW + 1], strict=True
+            ):
                 crowded[by_key[first : first + size]] = True
                 for head in range(HEADS):
                     later = by_key[first + head + WINDOW + 1 : first + size].astype(np.uint64)
@@ -94,14 +113,20 @@ def compare(places: list[tuple[Place, Place]]) -> list[float]:
             path, offset, length = place
             with open(path, "rb") as handle:
                 handle.seek(offset)
-                known[place] = shingles(row_words(parse(handle.read(length), Path(path), offset)).everything)
+                known[place] = shingle_hashes(
+                    row_words(parse(handle.read(length), Path(path), offset)).everything
+                )
         return known[place]
 
     return [jaccard(runs(one), runs(other)) for one, other in places]
 
 
-def exact(pairs: np.ndarray, place_of, similarity: float, run_map: Map) -> Iterator[tuple[int, int, float]]:
-    """(earlier, later, similarity) of the pairs that reach the threshold; `place_of(place in the order)` says where a row lies."""
+def exact(
+    pairs: np.ndarray, place_of, similarity: float, run_map: Map
+) -> Iterator[tuple[int, int, float]]:
+    """(earlier, later, similarity) of the pairs that reach the threshold; `place_of(place in the
+    order)` says where a row lies.
+    """
 
     def work() -> Iterator[list[tuple[Place, Place]]]:
         rows = iter(pairs.tolist())
@@ -115,11 +140,17 @@ def exact(pairs: np.ndarray, place_of, similarity: float, run_map: Map) -> Itera
 
 
 def duplicates(
-    signatures: Signatures, order: np.ndarray, place_of, similarity: float, run_map: Map = map, translations=None
+    signatures: Signatures,
+    order: np.ndarray,
+    place_of,
+    similarity: float,
+    run_map: Map = map,
+    translations=None,
 ) -> dict[int, tuple[int, float]]:
     """{place in `order`: (place of the kept row it resembles, their similarity)}.
 
-    `translations(earlier, later)` tells by row numbers which pairs are a row and its translation: those are never duplicates.
+    `translations(earlier, later)` tells by row numbers which pairs are a row and its translation:
+    those are never duplicates.
     """
     dropped: dict[int, tuple[int, float]] = {}
     left = np.arange(len(order))
@@ -135,7 +166,8 @@ def duplicates(
             like = [(one, value) for one, value in neighbours[later] if one not in dropped]
             if like:
                 dropped[later] = like[0]
-        # What stays of crowded bands is compared again, now with nearer neighbours, as long as that halves the work.
+        # What stays of crowded bands is compared again, now with nearer neighbours, as long as that
+        # halves the work.
         before, left = np.count_nonzero(crowded), left[crowded]
         left = left[[place not in dropped for place in left.tolist()]]
         if len(left) < 2 or 2 * len(left) > before:

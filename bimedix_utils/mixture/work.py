@@ -1,4 +1,6 @@
-"""Step functions over many pieces: in this process, in worker processes, or on a Ray cluster. Equal results, in the order of the pieces."""
+"""Step functions over many pieces: in this process, in worker processes, or on a Ray cluster. Equal
+results, in the order of the pieces.
+"""
 
 import errno
 import os
@@ -11,8 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from ..errors import KitError
-from ..provenance import shown
+from ..core.errors import KitError
+from ..core.provenance import shown
 from ..teacher.cluster import joined
 
 BACKENDS = ("processes", "ray")
@@ -20,10 +22,12 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 def mapper(workers: int, backend: str = "processes") -> Map:
-    """A `map` that shares the pieces among `workers`. One worker works in this process; `ray` joins the cluster named by RAY_ADDRESS.
+    """A `map` that shares the pieces among `workers`. One worker works in this process; `ray` joins
+    the cluster named by RAY_ADDRESS.
 
-    The function must be importable by name and the pieces small: what is big is read from and written to files, which under Ray must lie
-    on a file system that every node sees. Raises `KitError` when Ray is not installed.
+    The function must be importable by name and the pieces small: what is big is read from and
+    written to files, which under Ray must lie on a file system that every node sees. Raises
+    `KitError` when Ray is not installed.
     """
     if backend == "ray":
         return partial(_ray_map, workers)
@@ -32,7 +36,9 @@ def mapper(workers: int, backend: str = "processes") -> Map:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Raises `KitError` naming the folder when its disk is full or may not be written; what was finished before stays."""
+    """Raises `KitError` naming the folder when its disk is full or may not be written; what was
+    finished before stays.
+    """
     try:
         yield
     except OSError as error:
@@ -40,21 +46,31 @@ def writing(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not denied:
             raise
         reason = os.strerror(error.errno).lower()
-        raise KitError(f"{shown(folder)}: cannot be written ({reason}). Make room there or take another folder, and run again") from None
+        raise KitError(
+            f"{shown(folder)}: cannot be written ({reason}). Make room there or take another"
+            " folder, and run again"
+        ) from None
 
 
-def _process_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def _process_map(
+    workers: int, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
     pieces = list(items)
     if len(pieces) < 2:
         yield from map(function, pieces)
         return
-    # Spawned, not forked: a notebook's process has threads, and a fork would copy their locks in whatever state they are.
-    with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    # Spawned, not forked: a notebook's process has threads, and a fork would copy their locks in
+    # whatever state they are.
+    with ProcessPoolExecutor(
+        min(workers, len(pieces)), mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         yield from pool.map(function, pieces)
 
 
 def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed: an orphan would wait for ever, or still write beside the run that follows."""
+    """Let this worker end when its parent is killed: an orphan would wait for ever, or still write
+    beside the run that follows.
+    """
 
     def wait() -> None:
         parent_process().join()

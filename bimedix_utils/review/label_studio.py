@@ -1,11 +1,13 @@
-"""Reviewing in Label Studio: tasks for its import, a labelling page with right-to-left fields, and its JSON export back to decisions.
+"""Reviewing in Label Studio: tasks for its import, a labelling page with right-to-left fields, and
+its JSON export back to decisions.
 
-Formats: Label Studio's documentation of tasks (https://labelstud.io/guide/task_format) and of the tags Repeater, TextArea and Choices.
+Formats: Label Studio's documentation of tasks (https://labelstud.io/guide/task_format) and of the
+tags Repeater, TextArea and Choices.
 """
 
 from collections.abc import Iterable
 
-from ..errors import InputError
+from ..core.errors import InputError
 from . import decide, findings, side_by_side
 from .decisions import Decision
 
@@ -42,7 +44,10 @@ def to_label_studio(queued: Iterable[dict]) -> list[dict]:
                 "row_id": row["id"],
                 "text_hash": row["best"]["text_hash"],
                 "findings": "\n".join([f"score {row['best'].get('score')}", *findings(row)]),
-                "parts": [{"part": part, "source": source, "candidate": text} for part, source, text in side_by_side(row)],
+                "parts": [
+                    {"part": part, "source": source, "candidate": text}
+                    for part, source, text in side_by_side(row)
+                ],
             }
         }
         for row in queued
@@ -50,7 +55,9 @@ def to_label_studio(queued: Iterable[dict]) -> list[dict]:
 
 
 def _who(person: object) -> str:
-    """The reviewer of an annotation: the e-mail address or name where the export holds one, else the user's number."""
+    """The reviewer of an annotation: the e-mail address or name where the export holds one, else
+    the user's number.
+    """
     if isinstance(person, dict):
         name = f"{person.get('first_name', '')} {person.get('last_name', '')}".strip()
         person = person.get("email") or person.get("username") or name or person.get("id")
@@ -65,16 +72,20 @@ def _values(where: str, results: Iterable[dict]) -> dict[str, str]:
         given = value.get("choices", value.get("text", []))
         given = [given] if isinstance(given, str) else given
         if len(given) > 1:
-            raise InputError(f"{where}: {result.get('from_name')} has {len(given)} values; one is wanted")
+            raise InputError(
+                f"{where}: {result.get('from_name')} has {len(given)} values; one is wanted"
+            )
         values[result.get("from_name", "")] = "".join(given).strip()
     return values
 
 
 def from_label_studio(tasks: Iterable[dict], queued: Iterable[dict]) -> list[Decision]:
-    """Decisions from Label Studio's JSON export, in order of their time within a row; cancelled annotations are skipped.
+    """Decisions from Label Studio's JSON export, in order of their time within a row; cancelled
+    annotations are skipped.
 
-    `lead_time` is the seconds, `completed_by` the reviewer. Raises `InputError` naming task and row for an unknown row, a changed text,
-    an annotation without a verdict and corrections that do not fit it.
+    `lead_time` is the seconds, `completed_by` the reviewer. Raises `InputError` naming task and row
+    for an unknown row, a changed text, an annotation without a verdict and corrections that do not
+    fit it.
     """
     rows = {row["id"]: row for row in queued}
     decisions = []
@@ -82,21 +93,46 @@ def from_label_studio(tasks: Iterable[dict], queued: Iterable[dict]) -> list[Dec
         data = task.get("data", {})
         where = f"task {task.get('id', number)} ({data.get('row_id', 'no row_id')})"
         if "annotations" not in task:
-            raise InputError(f"{where}: no annotations; export the project as JSON, not as JSON-MIN or CSV")
+            raise InputError(
+                f"{where}: no annotations; export the project as JSON, not as JSON-MIN or CSV"
+            )
         row = rows.get(data.get("row_id"))
         if row is None:
-            raise InputError(f"{where}: no row of this queue has that row_id; is the export of another run?")
+            raise InputError(
+                f"{where}: no row of this queue has that row_id; is the export of another run?"
+            )
         if data.get("text_hash") != row["best"]["text_hash"]:
-            raise InputError(f"{where}: the text changed since the tasks were made; import the tasks again")
+            raise InputError(
+                f"{where}: the text changed since the tasks were made; import the tasks again"
+            )
         names = [part for part, _, _ in side_by_side(row)]
-        given = [annotation for annotation in task["annotations"] if not annotation.get("was_cancelled")]
-        for annotation in sorted(given, key=lambda a: a.get("updated_at") or a.get("created_at") or ""):
+        given = [
+            annotation for annotation in task["annotations"] if not annotation.get("was_cancelled")
+        ]
+        for annotation in sorted(
+            given, key=lambda a: a.get("updated_at") or a.get("created_at") or ""
+        ):
             values = _values(where, annotation.get("result", []))
-            corrections = {part: text for i, part in enumerate(names) if (text := values.get(f"corrected_{i}", ""))}
-            if odd := [name for name in values if name.startswith("corrected_") and name[10:] not in map(str, range(len(names)))]:
-                raise InputError(f"{where}: {odd[0]} belongs to no part of this row; set the project up with LABEL_CONFIG")
+            corrections = {
+                part: text
+                for i, part in enumerate(names)
+                if (text := values.get(f"corrected_{i}", ""))
+            }
+            if odd := [
+                name
+                for name in values
+                if name.startswith("corrected_") and name[10:] not in map(str, range(len(names)))
+            ]:
+                raise InputError(
+                    f"{where}: {odd[0]} belongs to no part of this row; set the project up with"
+                    " LABEL_CONFIG"
+                )
             verdict = values.get("verdict") or ("edit" if corrections else "")
             when = annotation.get("updated_at") or annotation.get("created_at") or "not found"
             who, note = _who(annotation.get("completed_by")), values.get("note", "")
-            decisions.append(decide(where, row, verdict, corrections, who, when, note, annotation.get("lead_time")))
+            decisions.append(
+                decide(
+                    where, row, verdict, corrections, who, when, note, annotation.get("lead_time")
+                )
+            )
     return decisions

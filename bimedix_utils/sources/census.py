@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import catalogue
-from ..records import LABELS, Ids, Record, hash64, iter_jsonl
+from ..core.records import LABELS, Ids, Record, hash64, iter_jsonl
+from . import catalogue
 
 
 class Twins(NamedTuple):
@@ -27,9 +27,13 @@ class Census:
         self.statuses: Counter[str] = Counter()
         self.notes: Counter[tuple[str, str]] = Counter()  # (source, note) of rows that are not ok
         self.kinds: Counter[str] = Counter({"mcqa": 0, "qa": 0, "chat": 0})
-        self.table: Counter[tuple[str, str, str, str]] = Counter()  # (source, language, split, licence)
+        self.table: Counter[tuple[str, str, str, str]] = (
+            Counter()
+        )  # (source, language, split, licence)
         self.keys: dict[tuple[str, str], Counter[str]] = {}
-        self.components: Counter[tuple[str, str]] = Counter()  # (component of the paper, language) of training rows
+        self.components: Counter[tuple[str, str]] = (
+            Counter()
+        )  # (component of the paper, language) of training rows
         self.ids = Ids()
         self._english, self._english_keys = array("Q"), array("b")
         self._parents, self._parent_keys = array("Q"), array("b")
@@ -73,7 +77,9 @@ class Census:
         return found
 
     def balance(self) -> list[tuple[str, str, int, str, str, float]]:
-        """(source, language, rows, keys, most frequent key, its share) of every multiple-choice source."""
+        """(source, language, rows, keys, most frequent key, its share) of every multiple-choice
+        source.
+        """
         rows = []
         for (source, lang), keys in sorted(self.keys.items()):
             counted = sorted(keys.items())
@@ -86,8 +92,14 @@ class Census:
         """How the translated rows meet the English ones."""
         import numpy
 
-        english, keys = numpy.array(self._english, dtype=numpy.uint64), numpy.array(self._english_keys, dtype=numpy.int8)
-        parents, said = numpy.array(self._parents, dtype=numpy.uint64), numpy.array(self._parent_keys, dtype=numpy.int8)
+        english, keys = (
+            numpy.array(self._english, dtype=numpy.uint64),
+            numpy.array(self._english_keys, dtype=numpy.int8),
+        )
+        parents, said = (
+            numpy.array(self._parents, dtype=numpy.uint64),
+            numpy.array(self._parent_keys, dtype=numpy.int8),
+        )
         if not len(english) or not len(parents):
             return Twins(0, len(parents), 0)
         order = numpy.argsort(english, kind="stable")
@@ -99,8 +111,9 @@ class Census:
 
 
 def examples(path: Path, look_at: int = 100) -> dict[str, tuple[Record, Record]]:
-    """{kind: (English row, its translation)}: the first pair of each kind in a file of records, among the first `look_at`
-    translations of that kind. Two passes, a few rows in memory."""
+    """{kind: (English row, its translation)}: the first pair of each kind in a file of records,
+    among the first `look_at` translations of that kind. Two passes, a few rows in memory.
+    """
     translated: dict[str, Record] = {}
     counts: Counter[str] = Counter()
     for record in iter_jsonl(path):

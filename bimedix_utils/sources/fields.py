@@ -1,4 +1,6 @@
-"""What every reader needs: columns that must be there, texts that must be texts, an origin, a name for rows without one."""
+"""What every reader needs: columns that must be there, texts that must be texts, an origin, a name
+for rows without one.
+"""
 
 from collections import Counter
 from functools import cache
@@ -6,10 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from .. import catalogue
-from ..errors import InputError
-from ..records import Record, explain, hash64
-from ..text import digest, nfc
+from ..core.errors import InputError
+from ..core.records import Record, explain, hash64
+from ..core.text import digest, nfc
+from . import catalogue
 
 _licence = cache(catalogue.licence)
 
@@ -19,7 +21,9 @@ def origin(source: str, lang: str, split: str) -> dict[str, str]:
 
 
 class Names:
-    """Ids for rows without one: a hash of their content; the second row with the same content ends in -2."""
+    """Ids for rows without one: a hash of their content; the second row with the same content ends
+    in -2.
+    """
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -38,7 +42,8 @@ def need(row: dict, columns: tuple[str, ...], where: str) -> None:
     missing = [name for name in columns if name not in row]
     if missing:
         raise InputError(
-            f"{where}: columns wanted {', '.join(columns)}; missing {', '.join(missing)}; seen {', '.join(map(str, row)) or 'none'}"
+            f"{where}: columns wanted {', '.join(columns)}; missing {', '.join(missing)}; seen"
+            f" {', '.join(map(str, row)) or 'none'}"
         )
 
 
@@ -55,15 +60,19 @@ def text(row: dict, name: str, where: str, optional: bool = False) -> str:
     if value is None and optional:
         return ""
     if not isinstance(value, str):
-        raise InputError(f"{where}: column {name}: text wanted, found {type(value).__name__} {value!r}")
+        raise InputError(
+            f"{where}: column {name}: text wanted, found {type(value).__name__} {value!r}"
+        )
     return nfc(value)
 
 
 def first_key(path: Path, column: str, seen: set[int]) -> int:
-    """0 or 1. A single 0 or 4 decides the counting for the whole file; a file with both, or with neither, cannot be trusted."""
+    """0 or 1. A single 0 or 4 decides the counting for the whole file; a file with both, or with
+    neither, cannot be trusted.
+    """
     if {0, 4} <= seen or (seen and not seen & {0, 4}):
         raise InputError(
-            f"{path.name}: {column} takes the values {sorted(seen)}, so it cannot be told whether it counts from 0 (hub copy) or 1 "
-            "(raw file)"
+            f"{path.name}: {column} takes the values {sorted(seen)}, so it cannot be told whether"
+            " it counts from 0 (hub copy) or 1 (raw file)"
         )
     return 0 if 0 in seen else 1

@@ -1,4 +1,6 @@
-"""Rows out of published files, one at a time: JSON Lines, one JSON list, Parquet; and XML without surprises."""
+"""Rows out of published files, one at a time: JSON Lines, one JSON list, Parquet; and XML without
+surprises.
+"""
 
 import json
 import re
@@ -6,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..errors import InputError
-from ..records import iter_json_lines, not_utf8, read_utf8
+from ..core.errors import InputError
+from ..core.records import iter_json_lines, not_utf8, read_utf8
 
 CHUNK = 1 << 20  # characters of a JSON list read at a time
 LONGEST = 64 * CHUNK  # a row beyond this is a broken file, not a row
@@ -15,13 +17,18 @@ _BLANK, _DECODER = re.compile(r"\s*"), json.JSONDecoder()
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(place, row) of a `.jsonl`, `.json` (one list of objects) or `.parquet` file, in bounded memory. The place is for messages."""
+    """(place, row) of a `.jsonl`, `.json` (one list of objects) or `.parquet` file, in bounded
+    memory. The place is for messages.
+    """
     if path.suffix == ".parquet":
         yield from _parquet(path)
     elif path.suffix == ".json":
         for number, value in enumerate(_list(path), start=1):
             if not isinstance(value, dict):
-                raise InputError(f"{path.name}, row {number}: a JSON object was expected, found {type(value).__name__}")
+                raise InputError(
+                    f"{path.name}, row {number}: a JSON object was expected, found"
+                    f" {type(value).__name__}"
+                )
             yield f"{path.name}, row {number}", value
     else:
         for number, value in iter_json_lines(path):
@@ -40,11 +47,15 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict]]:
                     number += 1
                     yield f"{path.name}, row {number}", value
     except pyarrow.ArrowInvalid as error:
-        raise InputError(f"{path.name}: not a Parquet file ({str(error).splitlines()[0]}); fetch it again") from None
+        raise InputError(
+            f"{path.name}: not a Parquet file ({str(error).splitlines()[0]}); fetch it again"
+        ) from None
 
 
 def _list(path: Path) -> Iterator[object]:
-    """The members of a file that holds one JSON list, read a piece at a time: such files reach gigabytes."""
+    """The members of a file that holds one JSON list, read a piece at a time: such files reach
+    gigabytes.
+    """
     number = 0
     try:
         with open(path, encoding="utf-8-sig") as handle:
@@ -52,17 +63,25 @@ def _list(path: Path) -> Iterator[object]:
             if (sign := window.sign()) is None:
                 return
             if sign != "[":
-                raise InputError(f"{path.name}: one JSON list of objects was expected, found {'an object' if sign == '{' else repr(sign)}")
+                raise InputError(
+                    f"{path.name}: one JSON list of objects was expected, found"
+                    f" {'an object' if sign == '{' else repr(sign)}"
+                )
             window.at += 1
             while (sign := window.sign()) is not None:
                 if sign == "]":
                     window.at += 1
                     if window.sign() is not None:
-                        raise InputError(f"{path.name}: something stands behind the end of the list, after row {number}")
+                        raise InputError(
+                            f"{path.name}: something stands behind the end of the list, after row"
+                            f" {number}"
+                        )
                     return
                 if number:
                     if sign != ",":
-                        raise InputError(f"{path.name}: a comma was expected after row {number}, found {sign!r}")
+                        raise InputError(
+                            f"{path.name}: a comma was expected after row {number}, found {sign!r}"
+                        )
                     window.at += 1
                     window.sign()
                 yield window.value(f"{path.name}, row {number + 1}")
@@ -71,7 +90,10 @@ def _list(path: Path) -> Iterator[object]:
         raise not_utf8(path) from None
     except OSError as error:
         raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
-    raise InputError(f"{path.name}: the list has no end after row {number}; the file was not copied whole: fetch it again")
+    raise InputError(
+        f"{path.name}: the list has no end after row {number}; the file was not copied whole: fetch"
+        " it again"
+    )
 
 
 class _Window:
@@ -81,7 +103,9 @@ class _Window:
         self.read, self.text, self.at = read, "", 0
 
     def more(self) -> bool:
-        """Forget what was used and read on; the piece doubles while one value does not fit, so that no letter is parsed often."""
+        """Forget what was used and read on; the piece doubles while one value does not fit, so that
+        no letter is parsed often.
+        """
         rest = self.text[self.at :]
         new = self.read(max(CHUNK, len(rest)))
         self.text, self.at = rest + new, 0
@@ -104,16 +128,24 @@ class _Window:
                 return value
             except json.JSONDecodeError as error:
                 if len(self.text) - self.at > LONGEST or not self.more():
-                    raise InputError(f"{where}: not valid JSON ({error.msg}); fetch it again") from None
+                    raise InputError(
+                        f"{where}: not valid JSON ({error.msg}); fetch it again"
+                    ) from None
 
 
 def xml(path: Path) -> ElementTree.Element:
-    """The root of a small XML file. A document type, and with it any entity of its own, is refused: entities can grow without end
-    or point at other files."""
+    """The root of a small XML file. A document type, and with it any entity of its own, is refused:
+    entities can grow without end or point at other files.
+    """
     text = read_utf8(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InputError(f"{path.name}: a document type or an entity is declared, which the owner's files do not do; it is not read")
+        raise InputError(
+            f"{path.name}: a document type or an entity is declared, which the owner's files do not"
+            " do; it is not read"
+        )
     try:
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise InputError(f"{path.name}, line {error.position[0]}: not valid XML ({error})") from None
+        raise InputError(
+            f"{path.name}, line {error.position[0]}: not valid XML ({error})"
+        ) from None

@@ -1,8 +1,10 @@
-"""Speed of a sparse model against dense ones, measured as ratios from interleaved rounds and explained by a roofline.
+"""Speed of a sparse model against dense ones, measured as ratios from interleaved rounds and
+explained by a roofline.
 
-`shapes` counts parameters, `build` makes models of a shape, `measure` times them in turns, `probes` times this machine's matrix products,
-`roofline` predicts from the probes, `trial` joins these, `explain` applies the roofline to the paper's claim, `languages` turns tokens into
-sentences, `figures` draws, and `vllm` drives that engine's own benchmark where it is installed.
+`shapes` counts parameters, `build` makes models of a shape, `measure` times them in turns, `probes`
+times this machine's matrix products, `roofline` predicts from the probes, `trial` joins these,
+`explain` applies the roofline to the paper's claim, `languages` turns tokens into sentences,
+`figures` draws, and `vllm` drives that engine's own benchmark where it is installed.
 """
 
 from . import explain, figures, languages, vllm

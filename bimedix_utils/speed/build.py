@@ -1,22 +1,29 @@
-"""Models of a shape with random weights, in three precisions: speed does not depend on what a model knows."""
+"""Models of a shape with random weights, in three precisions: speed does not depend on what a model
+knows.
+"""
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .shapes import Shape
 
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("fp32", "bf16", "nf4")  # nf4: 4-bit weights of attention and experts, everything else in bf16
+PRECISIONS = (
+    "fp32",
+    "bf16",
+    "nf4",
+)  # nf4: 4-bit weights of attention and experts, everything else in bf16
 
 
 def pool(shape: Shape, seed: int, precision: str = "fp32", device: str = "cpu") -> "torch.Tensor":
-    """Random numbers (standard deviation 0.02) enough for every matrix of `shape`: one tensor, shared by all models built on it.
+    """Random numbers (standard deviation 0.02) enough for every matrix of `shape`: one tensor,
+    shared by all models built on it.
 
-    Sharing saves two thirds of the memory and cannot help a model: each reads far more than the processor's cache between two visits.
-    Raises `InputError` for an unknown precision.
+    Sharing saves two thirds of the memory and cannot help a model: each reads far more than the
+    processor's cache between two visits. Raises `InputError` for an unknown precision.
     """
     import torch
 
@@ -27,11 +34,15 @@ def pool(shape: Shape, seed: int, precision: str = "fp32", device: str = "cpu") 
     return torch.empty(shape.total, dtype=dtype, device=device).normal_(0, 0.02, generator=numbers)
 
 
-def build(shape: Shape, seed: int, numbers: "torch.Tensor | None" = None, precision: str = "fp32") -> Any:
-    """A model of this shape for inference: Mixtral when it has experts, else Mistral (which is Mixtral without them).
+def build(
+    shape: Shape, seed: int, numbers: "torch.Tensor | None" = None, precision: str = "fp32"
+) -> Any:
+    """A model of this shape for inference: Mixtral when it has experts, else Mistral (which is
+    Mixtral without them).
 
-    Its matrices are views of `numbers` (see `pool`), cut off from the beginning; without them it gets its own. `nf4` quantises every
-    linear layer but the router and the head with bitsandbytes. Raises `InputError` when `numbers` are too few.
+    Its matrices are views of `numbers` (see `pool`), cut off from the beginning; without them it
+    gets its own. `nf4` quantises every linear layer but the router and the head with bitsandbytes.
+    Raises `InputError` when `numbers` are too few.
     """
     import torch
     from transformers import MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM
@@ -48,10 +59,15 @@ def build(shape: Shape, seed: int, numbers: "torch.Tensor | None" = None, precis
     }
     numbers = pool(shape, seed, precision) if numbers is None else numbers
     if numbers.numel() < shape.total:
-        raise InputError(f"{shape.total:,} numbers are needed, the pool holds {numbers.numel():,}: make it for the largest shape")
+        raise InputError(
+            f"{shape.total:,} numbers are needed, the pool holds {numbers.numel():,}: make it for"
+            " the largest shape"
+        )
     with torch.device("meta"):
         if shape.experts:
-            config: Any = MixtralConfig(**common, num_local_experts=shape.experts, num_experts_per_tok=shape.per_token)
+            config: Any = MixtralConfig(
+                **common, num_local_experts=shape.experts, num_experts_per_tok=shape.per_token
+            )
             model: Any = MixtralForCausalLM(config)
         else:
             config = MistralConfig(**common, sliding_window=None)
@@ -75,22 +91,32 @@ def build(shape: Shape, seed: int, numbers: "torch.Tensor | None" = None, precis
 
 
 def _quantise(model: Any) -> None:
-    """Replace the linear layers by bitsandbytes' 4-bit ones, NF4 with double quantisation, as `models.load` does for a stored model.
+    """Replace the linear layers by bitsandbytes' 4-bit ones, NF4 with double quantisation, as
+    `models.load` does for a stored model.
 
-    Only for inference: here the repacking for AVX512_BF16 processors, which training must not meet, is what makes 4 bit fast.
+    Only for inference: here the repacking for AVX512_BF16 processors, which training must not meet,
+    is what makes 4 bit fast.
     """
     import bitsandbytes as bnb
     import torch
 
-    from ..models.load import UNQUANTISED, release_memory
+    from ..training.models.load import UNQUANTISED, release_memory
 
     for block in model.model.layers:
         for parent in list(block.modules()):
             for name, layer in list(parent.named_children()):
                 if isinstance(layer, torch.nn.Linear) and name not in UNQUANTISED:
                     dtype = layer.weight.dtype
-                    small = bnb.nn.Linear4bit(layer.in_features, layer.out_features, bias=False, compute_dtype=dtype, device="meta")
-                    small.weight = bnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=small)
+                    small = bnb.nn.Linear4bit(
+                        layer.in_features,
+                        layer.out_features,
+                        bias=False,
+                        compute_dtype=dtype,
+                        device="meta",
+                    )
+                    small.weight = bnb.nn.Params4bit(
+                        layer.weight.data, requires_grad=False, quant_type="nf4", module=small
+                    )
                     setattr(parent, name, small.to(layer.weight.device))
         release_memory()  # what quantising leaves behind would be several times the model
 
@@ -102,17 +128,29 @@ def four_bit_path() -> str:
 
     if torch.cuda.is_available():
         return "bitsandbytes' CUDA kernels"
-    return "one fused kernel (AVX512_BF16)" if has_avx512bf16() else "dequantised first, then multiplied: more bytes move than in 16 bit"
+    return (
+        "one fused kernel (AVX512_BF16)"
+        if has_avx512bf16()
+        else "dequantised first, then multiplied: more bytes move than in 16 bit"
+    )
 
 
 def parameters(model: Any) -> tuple[int, int]:
-    """(all parameters, parameters one token uses) of a real model, counted: a sparse model uses `num_experts_per_tok` of its experts."""
+    """(all parameters, parameters one token uses) of a real model, counted: a sparse model uses
+    `num_experts_per_tok` of its experts.
+    """
     experts = rest = 0
     for name, value in model.named_parameters():
-        count = math.prod(value.quant_state.shape) if getattr(value, "quant_state", None) else value.numel()
+        count = (
+            math.prod(value.quant_state.shape)
+            if getattr(value, "quant_state", None)
+            else value.numel()
+        )
         if ".experts." in name:
             experts += count
         else:
             rest += count
     number = getattr(model.config, "num_local_experts", 0)
-    return rest + experts, rest + (experts * model.config.num_experts_per_tok // number if number else 0)
+    return rest + experts, rest + (
+        experts * model.config.num_experts_per_tok // number if number else 0
+    )

@@ -1,4 +1,6 @@
-"""Tokens, characters and sentences of parallel texts: a model that writes equal tokens a second does not write equal sentences."""
+"""Tokens, characters and sentences of parallel texts: a model that writes equal tokens a second
+does not write equal sentences.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import sources
-from ..errors import InputError
-from ..records import Record
+from ..core.errors import InputError
+from ..core.records import Record
 
 LANGUAGES = ("en", "ar")
 END = re.compile(r"[.!?؟…]+[\"'»”)\]]*(?=\s|$)")  # a point inside a number ends nothing
@@ -42,20 +44,32 @@ class Cost:
 
 
 def pairs(folder: Path) -> list[tuple[Record, Record]]:
-    """The folder's items that are there in both languages, (English, Arabic). Raises `InputError` when there is none."""
+    """The folder's items that are there in both languages, (English, Arabic). Raises `InputError`
+    when there is none.
+    """
     found: dict[str, dict[str, Record]] = {}
     for path in sources.find_files(folder):
         for record in sources.read_file(path, kit=True):
-            found.setdefault(record.id.removesuffix(f"-{record.lang}").removesuffix(f":{record.lang}"), {})[record.lang] = record
-    both = [(item["en"], item["ar"]) for _, item in sorted(found.items()) if set(LANGUAGES) <= set(item)]
+            found.setdefault(
+                record.id.removesuffix(f"-{record.lang}").removesuffix(f":{record.lang}"), {}
+            )[record.lang] = record
+    both = [
+        (item["en"], item["ar"]) for _, item in sorted(found.items()) if set(LANGUAGES) <= set(item)
+    ]
     if not both:
         raise InputError(f"{folder.name} holds no item in both languages")
     return both
 
 
 def prose(record: Record) -> list[str]:
-    """A record's running text: turns of a chat, or context, question and answer; no options, which are no sentences."""
-    texts = [turn.text for turn in record.turns] if record.kind == "chat" else [record.context, record.question, record.answer]
+    """A record's running text: turns of a chat, or context, question and answer; no options, which
+    are no sentences.
+    """
+    texts = (
+        [turn.text for turn in record.turns]
+        if record.kind == "chat"
+        else [record.context, record.question, record.answer]
+    )
     return [text for text in texts if text]
 
 
@@ -74,20 +88,30 @@ def mixtral_tokens() -> Callable[[str], int]:
 
 
 def tiny_tokens(vocabulary: int, relations: Any) -> Callable[[str], int]:
-    """Counts tokens with the tiny model's tokenizer, trained here on the knowledge world's texts as notebook 06 does it."""
-    from .. import knowledge, models
+    """Counts tokens with the tiny model's tokenizer, trained here on the knowledge world's texts as
+    notebook 06 does it.
+    """
+    from ..sources import knowledge
+    from ..training import models
 
     texts, words = knowledge.reading(relations)
     tokenizer = models.build_tokenizer([*texts, *words], vocabulary)
     return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def tokens_by_language(rows: Sequence[tuple[Record, Record]], tokenizers: Mapping[str, Callable[[str], int]]) -> list[Cost]:
+def tokens_by_language(
+    rows: Sequence[tuple[Record, Record]], tokenizers: Mapping[str, Callable[[str], int]]
+) -> list[Cost]:
     """The cost of the same content in both languages, for each tokenizer."""
     found = []
     for name, count in tokenizers.items():
         for place, lang in enumerate(LANGUAGES):
             texts = [text for row in rows for text in prose(row[place])]
-            sizes = len(texts), sum(map(len, texts)), sum(map(sentences, texts)), sum(map(count, texts))
+            sizes = (
+                len(texts),
+                sum(map(len, texts)),
+                sum(map(sentences, texts)),
+                sum(map(count, texts)),
+            )
             found.append(Cost(name, lang, *sizes))
     return found

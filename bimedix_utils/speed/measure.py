@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,9 @@ def _drawn(model: Any, rows: int, columns: int, seed: int) -> "torch.Tensor":
     """Token ids drawn at random: rows that differ, so that they are routed to different experts."""
     import torch
 
-    return torch.randint(0, model.config.vocab_size, (rows, columns), generator=torch.Generator().manual_seed(seed)).to(model.device)
+    return torch.randint(
+        0, model.config.vocab_size, (rows, columns), generator=torch.Generator().manual_seed(seed)
+    ).to(model.device)
 
 
 def prefill_seconds(model: Any, tokens: int, batch: int = 1, seed: int = 0) -> float:
@@ -41,11 +43,15 @@ def prefill_seconds(model: Any, tokens: int, batch: int = 1, seed: int = 0) -> f
     return _now(model) - begin
 
 
-def decode_seconds(model: Any, tokens: int, batch: int = 1, context: int = 32, seed: int = 0) -> float:
-    """Seconds to write `tokens` tokens in each of `batch` rows, one after another, behind a cache of `context` tokens.
+def decode_seconds(
+    model: Any, tokens: int, batch: int = 1, context: int = 32, seed: int = 0
+) -> float:
+    """Seconds to write `tokens` tokens in each of `batch` rows, one after another, behind a cache
+    of `context` tokens.
 
-    The cache is filled with random keys and values (their content costs no time, and reading a prompt for them would), and the tokens are
-    drawn: the greedy choice of a model with random weights falls into one loop, and all rows would ask for the same experts.
+    The cache is filled with random keys and values (their content costs no time, and reading a
+    prompt for them would), and the tokens are drawn: the greedy choice of a model with random
+    weights falls into one loop, and all rows would ask for the same experts.
     """
     import torch
     from transformers import DynamicCache
@@ -53,7 +59,12 @@ def decode_seconds(model: Any, tokens: int, batch: int = 1, context: int = 32, s
     ids, config = _drawn(model, batch, tokens, seed), model.config
     head = config.hidden_size // config.num_attention_heads
     filling = torch.randn(
-        batch, config.num_key_value_heads, context, head, generator=torch.Generator().manual_seed(seed), dtype=torch.float32
+        batch,
+        config.num_key_value_heads,
+        context,
+        head,
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float32,
     ).to(model.device, model.lm_head.weight.dtype)
     cache = DynamicCache()
     for layer in range(config.num_hidden_layers):
@@ -61,13 +72,17 @@ def decode_seconds(model: Any, tokens: int, batch: int = 1, context: int = 32, s
     with torch.inference_mode():
         begin = _now(model)
         for step in range(tokens):
-            logits = model(input_ids=ids[:, step : step + 1], past_key_values=cache, use_cache=True).logits
+            logits = model(
+                input_ids=ids[:, step : step + 1], past_key_values=cache, use_cache=True
+            ).logits
             logits[:, -1].argmax(-1)  # a real decoder chooses a token here
         return _now(model) - begin
 
 
 def routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
-    """How a sparse model really routes while `run` runs: {rows an expert works on: how many experts do so}, mean of a layer and step."""
+    """How a sparse model really routes while `run` runs: {rows an expert works on: how many experts
+    do so}, mean of a layer and step.
+    """
     gates = [module for name, module in model.named_modules() if name.endswith(".gate")]
     if not gates:
         raise InputError("a dense model routes nothing")
@@ -89,9 +104,11 @@ def routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
 
 
 def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[Any, list[float]]:
-    """{name: seconds of each round}, after one warm-up of each. A round runs all of them; its order turns by one every round.
+    """{name: seconds of each round}, after one warm-up of each. A round runs all of them; its order
+    turns by one every round.
 
-    Whatever else the machine does falls on all of them alike, as far as it lasts longer than a round.
+    Whatever else the machine does falls on all of them alike, as far as it lasts longer than a
+    round.
     """
     names = list(runs)
     for name in names:
@@ -106,7 +123,9 @@ def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[An
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster one is than another: median over the rounds, and an interval that holds the true one as often as it says."""
+    """How many times faster one is than another: median over the rounds, and an interval that holds
+    the true one as often as it says.
+    """
 
     median: float
     low: float
@@ -115,7 +134,9 @@ class Ratio:
 
     @property
     def confidence(self) -> float:
-        """How often such an interval holds the true median, whatever the rounds' distribution: below 0.95 with fewer than six rounds."""
+        """How often such an interval holds the true median, whatever the rounds' distribution:
+        below 0.95 with fewer than six rounds.
+        """
         return _order_interval(self.rounds)[1]
 
     @property
@@ -125,9 +146,11 @@ class Ratio:
 
 
 def _order_interval(n: int) -> tuple[int, float]:
-    """(k, confidence): the k-th least and k-th greatest of `n` draws hold the median; the narrowest with at least 95 %, else all (k = 1).
+    """(k, confidence): the k-th least and k-th greatest of `n` draws hold the median; the narrowest
+    with at least 95 %, else all (k = 1).
 
-    Exact for any continuous distribution: as many draws lie below the median as a fair coin shows heads (Conover 1999, 3.2).
+    Exact for any continuous distribution: as many draws lie below the median as a fair coin shows
+    heads (Conover 1999, 3.2).
     """
     found, outside = (1, 1 - 2 / 2**n), 0.0
     for k in range(1, n // 2 + 1):
@@ -139,9 +162,13 @@ def _order_interval(n: int) -> tuple[int, float]:
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
-    """`slow` over `fast`, round by round, with an interval from the order of the rounds. Raises `InputError` for unequal rounds."""
+    """`slow` over `fast`, round by round, with an interval from the order of the rounds. Raises
+    `InputError` for unequal rounds.
+    """
     if len(slow) != len(fast) or not slow:
-        raise InputError(f"{len(slow)} and {len(fast)} rounds: a ratio needs both sides of each round")
+        raise InputError(
+            f"{len(slow)} and {len(fast)} rounds: a ratio needs both sides of each round"
+        )
     ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
     k, _ = _order_interval(len(ratios))
     return Ratio(statistics.median(ratios), ratios[k - 1], ratios[-k], len(ratios))

@@ -1,6 +1,8 @@
-"""What this machine can do: bytes of weights and floating-point operations a second in bare matrix products, and the size of its cache.
+"""What this machine can do: bytes of weights and floating-point operations a second in bare matrix
+products, and the size of its cache.
 
-The probes time the library's own kernels on matrices of a model's size, with no model around them; no ratio of models enters.
+The probes time the library's own kernels on matrices of a model's size, with no model around them;
+no ratio of models enters.
 """
 
 import math
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -22,8 +24,9 @@ UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 class Machine:
     """A processor as a roofline sees it.
 
-    `bandwidth`: bytes of weights a second that matrix products of so many rows reach, {rows: bytes/s}; a data sheet has one number, {1: x}.
-    `flops`: floating-point operations a second; infinite when not known, so that only memory limits.
+    `bandwidth`: bytes of weights a second that matrix products of so many rows reach, {rows:
+    bytes/s}; a data sheet has one number, {1: x}. `flops`: floating-point operations a second;
+    infinite when not known, so that only memory limits.
     """
 
     name: str
@@ -31,7 +34,9 @@ class Machine:
     flops: float = math.inf
 
     def bytes_per_second(self, rows: float) -> float:
-        """The bandwidth at `rows` rows: between measured rows, interpolated in the logarithms of both."""
+        """The bandwidth at `rows` rows: between measured rows, interpolated in the logarithms of
+        both.
+        """
         known = sorted(self.bandwidth)
         if rows <= known[0]:
             return self.bandwidth[known[0]]
@@ -42,7 +47,9 @@ class Machine:
         return self.bandwidth[known[-1]]
 
     def two_numbers(self) -> "Machine":
-        """The textbook's roofline: the bandwidth of one row whatever the rows, and the highest rate."""
+        """The textbook's roofline: the bandwidth of one row whatever the rows, and the highest
+        rate.
+        """
         return Machine(f"{self.name}, two numbers", {1: self.bytes_per_second(1)}, self.flops)
 
 
@@ -62,7 +69,11 @@ def cache_bytes(folder: Path = CACHES) -> int | None:
 
 def matrices(model: Any) -> list[Any]:
     """The linear layers of a model's experts or MLPs: what the probes multiply with."""
-    found = [m for name, m in model.named_modules() if hasattr(m, "in_features") and (".experts." in name or ".mlp." in name)]
+    found = [
+        m
+        for name, m in model.named_modules()
+        if hasattr(m, "in_features") and (".experts." in name or ".mlp." in name)
+    ]
     if not found:
         raise InputError("the model has no expert and no MLP to probe with")
     return found
@@ -71,17 +82,27 @@ def matrices(model: Any) -> list[Any]:
 class Sweeps:
     """The matrices of a model, multiplied one after another with nothing around them.
 
-    `rows(n)` takes all of them with n rows and gives the seconds, `rate()` three of them with 256 rows. All matrices together should be
-    several times the cache (see `cache_bytes`), or it is the cache that is measured.
+    `rows(n)` takes all of them with n rows and gives the seconds, `rate()` three of them with 256
+    rows. All matrices together should be several times the cache (see `cache_bytes`), or it is the
+    cache that is measured.
     """
 
     FEW, MANY = 3, 256
 
     def __init__(self, model: Any):
-        self.layers, self.device, self.dtype = matrices(model), model.device, model.lm_head.weight.dtype
-        self.bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in self.layers)
+        self.layers, self.device, self.dtype = (
+            matrices(model),
+            model.device,
+            model.lm_head.weight.dtype,
+        )
+        self.bytes = sum(
+            layer.weight.numel() * layer.weight.element_size() for layer in self.layers
+        )
         self.parameters = sum(layer.in_features * layer.out_features for layer in self.layers)
-        self.operations = sum(2 * self.MANY * layer.in_features * layer.out_features for layer in self.layers[: self.FEW])
+        self.operations = sum(
+            2 * self.MANY * layer.in_features * layer.out_features
+            for layer in self.layers[: self.FEW]
+        )
         self._inputs: dict[tuple[int, int], Any] = {}
 
     def rows(self, n: int) -> float:
@@ -107,10 +128,16 @@ class Sweeps:
             return time.perf_counter() - begin
 
     def machine(self, seconds: Mapping[int, Sequence[float]], rates: Sequence[float]) -> Machine:
-        """The machine that the sweeps tell: medians of {rows: seconds of each sweep} and of the seconds of `rate`.
+        """The machine that the sweeps tell: medians of {rows: seconds of each sweep} and of the
+        seconds of `rate`.
 
         The rate is the highest that any of them reached: a roof does not lie below what was built.
         """
         taken = {n: statistics.median(each) for n, each in seconds.items()}
-        reached = [self.operations / statistics.median(rates), *(2 * n * self.parameters / spent for n, spent in taken.items())]
-        return Machine("this machine", {n: self.bytes / spent for n, spent in taken.items()}, max(reached))
+        reached = [
+            self.operations / statistics.median(rates),
+            *(2 * n * self.parameters / spent for n, spent in taken.items()),
+        ]
+        return Machine(
+            "this machine", {n: self.bytes / spent for n, spent in taken.items()}, max(reached)
+        )

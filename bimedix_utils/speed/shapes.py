@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's size, in elements. `experts` 0 makes it dense; a sparse one sends each token to `per_token` of its experts.
+    """A decoder's size, in elements. `experts` 0 makes it dense; a sparse one sends each token to
+    `per_token` of its experts.
 
     `kv_heads` 0 means half as many as there are heads.
     """
@@ -25,7 +26,10 @@ class Shape:
     def __post_init__(self) -> None:
         """Raise `InputError` for sizes no attention can be built with."""
         if self.hidden % self.heads or self.heads % self.key_heads:
-            raise InputError(f"hidden {self.hidden} must divide by {self.heads} heads, and these by {self.key_heads} key heads")
+            raise InputError(
+                f"hidden {self.hidden} must divide by {self.heads} heads, and these by"
+                f" {self.key_heads} key heads"
+            )
 
     @classmethod
     def of(cls, config: Any) -> "Shape":
@@ -59,7 +63,9 @@ class Shape:
     def weights(self) -> dict[str, int]:
         """Parameters of the whole model by part; the embeddings are not tied to the head."""
         return {
-            "attention": self.layers * (2 * self.hidden * self.hidden + 2 * self.hidden * self.keys),
+            "attention": (
+                self.layers * (2 * self.hidden * self.hidden + 2 * self.hidden * self.keys)
+            ),
             "experts": self.layers * max(self.experts, 1) * self.expert,
             "router": self.layers * self.experts * self.hidden,
             "head": self.vocabulary * self.hidden,
@@ -75,14 +81,20 @@ class Shape:
     @property
     def used(self) -> int:
         """Parameters that one token uses: of the experts only `per_token`."""
-        return self.total - (self.layers * (self.experts - self.per_token) * self.expert if self.experts else 0)
+        return self.total - (
+            self.layers * (self.experts - self.per_token) * self.expert if self.experts else 0
+        )
 
 
 def equal_total(sparse: Shape) -> Shape:
-    """The dense shape with the same total parameters: one MLP as wide as all experts together (the router aside)."""
+    """The dense shape with the same total parameters: one MLP as wide as all experts together (the
+    router aside).
+    """
     return replace(sparse, inner=sparse.inner * sparse.experts, experts=0)
 
 
 def equal_active(sparse: Shape) -> Shape:
-    """The dense shape that uses as many parameters for a token: one MLP as wide as the chosen experts together (the router aside)."""
+    """The dense shape that uses as many parameters for a token: one MLP as wide as the chosen
+    experts together (the router aside).
+    """
     return replace(sparse, inner=sparse.inner * sparse.per_token, experts=0)

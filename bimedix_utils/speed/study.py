@@ -1,4 +1,6 @@
-"""The committed study of `make bench-speed`: what was measured and predicted at 1 to 32 rows, several times over."""
+"""The committed study of `make bench-speed`: what was measured and predicted at 1 to 32 rows,
+several times over.
+"""
 
 import json
 import statistics
@@ -6,12 +8,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..records import read_study
+from ..core.records import read_study
 
 
 @dataclass(frozen=True)
 class Studied:
-    """One precision, batch and dense model over all repeats: the medians' median and range, the predictions' median, the errors."""
+    """One precision, batch and dense model over all repeats: the medians' median and range, the
+    predictions' median, the errors.
+    """
 
     precision: str
     batch: int
@@ -30,16 +34,34 @@ class Studied:
 
 
 def studied(folder: Path) -> list[Studied]:
-    """The lines of data/studies/speed.csv, repeats joined. Raises `InputError` when its manifest describes another table."""
+    """The lines of data/studies/speed.csv, repeats joined. Raises `InputError` when its manifest
+    describes another table.
+    """
     groups: dict[tuple[str, int, str], list[dict[str, str]]] = defaultdict(list)
     for row in read_study(folder, "speed"):
         groups[row["precision"], int(row["batch"]), row["against"]].append(row)
     found = []
     for (precision, batch, against), rows in groups.items():
-        numbers = {name: [float(row[name]) for row in rows] for name in ("measured", "predicted", "error")}
+        numbers = {
+            name: [float(row[name]) for row in rows] for name in ("measured", "predicted", "error")
+        }
         measured = numbers["measured"]
-        middle = statistics.median(measured), min(measured), max(measured), statistics.median(numbers["predicted"])
-        found.append(Studied(precision, batch, against, *middle, tuple(numbers["error"]), rows[0]["weights_over_cache"]))
+        middle = (
+            statistics.median(measured),
+            min(measured),
+            max(measured),
+            statistics.median(numbers["predicted"]),
+        )
+        found.append(
+            Studied(
+                precision,
+                batch,
+                against,
+                *middle,
+                tuple(numbers["error"]),
+                rows[0]["weights_over_cache"],
+            )
+        )
     return found
 
 

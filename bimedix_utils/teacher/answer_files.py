@@ -1,8 +1,11 @@
-"""Answer batch request files by an endpoint on this machine: a stand-in for `vllm run-batch` where there is no GPU.
+"""Answer batch request files by an endpoint on this machine: a stand-in for `vllm run-batch` where
+there is no GPU.
 
-python -m bimedix_utils.teacher.answer_files --url http://127.0.0.1:8000/v1       (make answer-batch)
+python -m bimedix_utils.teacher.answer_files --url http://127.0.0.1:8000/v1       (make
+answer-batch)
 
-Every `requests/FILE` of a batch folder gets its `results/FILE`, line by line; what stands there already is not asked again.
+Every `requests/FILE` of a batch folder gets its `results/FILE`, line by line; what stands there
+already is not asked again.
 """
 
 import argparse
@@ -15,34 +18,47 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import KitError, TeacherError, command
-from ..provenance import answers_file, shown
+from ..core.errors import KitError, TeacherError, command
+from ..core.provenance import answers_file, shown
 from .http import is_loopback
 
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a loopback address needs no proxy, and must not go to one
+_OPENER = urllib.request.build_opener(
+    urllib.request.ProxyHandler({})
+)  # a loopback address needs no proxy, and must not go to one
 
 
 def ask(url: str, line: dict[str, Any], seconds: float = 600.0) -> dict[str, Any]:
-    """One line of a result file for one line of a request file; what the endpoint refuses is a result too, with its status."""
+    """One line of a result file for one line of a request file; what the endpoint refuses is a
+    result too, with its status.
+    """
     request = urllib.request.Request(
-        f"{url.rstrip('/')}/chat/completions", json.dumps(line["body"]).encode("utf-8"), {"Content-Type": "application/json"}
+        f"{url.rstrip('/')}/chat/completions",
+        json.dumps(line["body"]).encode("utf-8"),
+        {"Content-Type": "application/json"},
     )
     try:
         with _OPENER.open(request, timeout=seconds) as reply:
             status, body = reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         status, body = error.code, {"error": error.read().decode("utf-8", "replace")[:500]}
-    return {"custom_id": line["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+    return {
+        "custom_id": line["custom_id"],
+        "response": {"status_code": status, "body": body},
+        "error": None,
+    }
 
 
 def answer(folder: Path, url: str, workers: int = 8) -> int:
-    """Answer what is still without a result in one batch folder; returns how many requests were asked.
+    """Answer what is still without a result in one batch folder; returns how many requests were
+    asked.
 
-    Raises `TeacherError` for an endpoint on another machine (a batch service is meant for those) and for one that cannot be reached; what
-    had come back by then stays.
+    Raises `TeacherError` for an endpoint on another machine (a batch service is meant for those)
+    and for one that cannot be reached; what had come back by then stays.
     """
     if not is_loopback(url):
-        raise TeacherError(f"{url} is not this machine: upload the request files to a batch service instead")
+        raise TeacherError(
+            f"{url} is not this machine: upload the request files to a batch service instead"
+        )
     asked = 0
     for path in sorted((folder / "requests").glob("*.jsonl")):
         target = folder / "results" / path.name
@@ -57,7 +73,9 @@ def answer(folder: Path, url: str, workers: int = 8) -> int:
                     asked += 1
             except OSError as error:
                 pool.shutdown(cancel_futures=True)
-                raise TeacherError(f"{url} cannot be reached ({error}): start it with  make serve  and run again") from None
+                raise TeacherError(
+                    f"{url} cannot be reached ({error}): start it with  make serve  and run again"
+                ) from None
     return asked
 
 
@@ -70,15 +88,24 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> None:
     """The command line: every batch folder beside the answer store, or the one that is named."""
     parser = argparse.ArgumentParser(prog="bimedix_utils.teacher.answer_files", description=__doc__)
-    parser.add_argument("--folder", default="", help="a batch folder; empty: all of those beside the answer store")
+    parser.add_argument(
+        "--folder", default="", help="a batch folder; empty: all of those beside the answer store"
+    )
     parser.add_argument("--url", default="http://127.0.0.1:8000/v1")
     given = parser.parse_args(arguments)
-    folders = [Path(given.folder)] if given.folder else sorted((answers_file().parent / "batch").glob("*/"))
+    folders = (
+        [Path(given.folder)]
+        if given.folder
+        else sorted((answers_file().parent / "batch").glob("*/"))
+    )
     folders = [folder for folder in folders if (folder / "requests").is_dir()]
     if not folders:
         raise KitError("no request files: a notebook with TEACHER=batch writes them")
     for folder in folders:
-        print(f"{shown(folder)}: {answer(folder, given.url)} requests answered; run the notebook's command again")
+        print(
+            f"{shown(folder)}: {answer(folder, given.url)} requests answered; run the notebook's"
+            " command again"
+        )
 
 
 if __name__ == "__main__":

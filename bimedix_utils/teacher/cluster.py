@@ -1,11 +1,15 @@
-"""Ask from many machines: the `http` executor inside the workers of a Ray cluster (optional extra `ray`). Same requests, same store.
+"""Ask from many machines: the `http` executor inside the workers of a Ray cluster (optional extra
+`ray`). Same requests, same store.
 
-Workers only ask; the answers come back to the one process that holds the store. A worker that dies loses at most its batch under
-way, which another worker asks again; what had come back before is stored and never asked again. `url` may name several endpoints, parted
-by spaces (one `vllm serve` a node): workers take them in turn. The key is read from each worker's own environment and never shipped.
+Workers only ask; the answers come back to the one process that holds the store. A worker that dies
+loses at most its batch under way, which another worker asks again; what had come back before is
+stored and never asked again. `url` may name several endpoints, parted by spaces (one `vllm serve` a
+node): workers take them in turn. The key is read from each worker's own environment and never
+shipped.
 
-Workers know nothing of each other. Each keeps its share of the limits per minute, so a worker that stands idle leaves its share unused.
-What a worker that died had bought of its batch under way is not known here, and not counted.
+Workers know nothing of each other. Each keeps its share of the limits per minute, so a worker that
+stands idle leaves its share unused. What a worker that died had bought of its batch under way is
+not known here, and not counted.
 """
 
 import itertools
@@ -16,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..errors import TeacherError
+from ..core.errors import TeacherError
 from .http import Endpoint, Pace, send
 from .requests import Request
 from .store import Answer, read_body
@@ -40,9 +44,19 @@ class Asker:
         answers: dict[str, Answer] = {}
         url = self.urls[os.getpid() % len(self.urls)]
         endpoint = replace(self.endpoint, url=url)
-        stopped = send(requests, endpoint, lambda part: answers.update({r.id: a for r, a in part}), pace=self.pace)
-        found = [answers.get(r.id) or Answer(r.id, None, error=f"not sent: {stopped}") for r in requests]
-        return {"place": batch["place"], **{name: [getattr(answer, name) for answer in found] for name in FIELDS}}
+        stopped = send(
+            requests,
+            endpoint,
+            lambda part: answers.update({r.id: a for r, a in part}),
+            pace=self.pace,
+        )
+        found = [
+            answers.get(r.id) or Answer(r.id, None, error=f"not sent: {stopped}") for r in requests
+        ]
+        return {
+            "place": batch["place"],
+            **{name: [getattr(answer, name) for answer in found] for name in FIELDS},
+        }
 
 
 def share(endpoint: Endpoint, workers: int) -> Endpoint:
@@ -54,15 +68,22 @@ def share(endpoint: Endpoint, workers: int) -> Endpoint:
 def unpack(part: list[Request], batch: dict) -> list[tuple[Request, Answer]]:
     """The requests of `part` that an `Asker` was given, with their answers, from what it gave back."""
     found = []
-    for place, body, seconds, error, charged, lost in zip(batch["place"], *(batch[name] for name in FIELDS), strict=True):
+    for place, body, seconds, error, charged, lost in zip(
+        batch["place"], *(batch[name] for name in FIELDS), strict=True
+    ):
         request = part[int(place)]
-        answer = read_body(request.id, body, seconds) if body else Answer(request.id, None, error=error, charged=bool(charged))
+        answer = (
+            read_body(request.id, body, seconds)
+            if body
+            else Answer(request.id, None, error=error, charged=bool(charged))
+        )
         found.append((request, replace(answer, lost=int(lost))))
     return found
 
 
 def joined(parameter: str) -> Any:
-    """Ray, after joining the cluster named by RAY_ADDRESS or starting a local one. `parameter` is what asked for it.
+    """Ray, after joining the cluster named by RAY_ADDRESS or starting a local one. `parameter` is
+    what asked for it.
 
     Raises `TeacherError` when Ray is not installed.
     """
@@ -70,7 +91,9 @@ def joined(parameter: str) -> Any:
         import ray
     except ImportError:
         raise TeacherError(f'{parameter} = "ray" needs Ray: pip install -e ".[ray]"') from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about this run is reported to anybody
+    os.environ.setdefault(
+        "RAY_USAGE_STATS_ENABLED", "0"
+    )  # nothing about this run is reported to anybody
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -78,8 +101,14 @@ def joined(parameter: str) -> Any:
     return ray
 
 
-def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: Callable[[list[tuple[Request, Answer]]], None]) -> None:
-    """Send every request from `workers` Ray workers, each with `endpoint.concurrency` requests under way.
+def run(
+    requests: Iterable[Request],
+    endpoint: Endpoint,
+    workers: int,
+    deliver: Callable[[list[tuple[Request, Answer]]], None],
+) -> None:
+    """Send every request from `workers` Ray workers, each with `endpoint.concurrency` requests
+    under way.
 
     Raises `TeacherError` when Ray is not installed; see `joined`.
     """
@@ -89,8 +118,12 @@ def run(requests: Iterable[Request], endpoint: Endpoint, workers: int, deliver: 
     urls = endpoint.url.split()
     source = iter(requests)
     while part := list(itertools.islice(source, ROUND)):
-        random.Random().shuffle(part)  # rows the endpoint refuses often stand together: one batch must not be made of them alone
-        rows = [{"place": place, "request": pickle.dumps(request)} for place, request in enumerate(part)]
+        random.Random().shuffle(
+            part
+        )  # rows the endpoint refuses often stand together: one batch must not be made of them alone
+        rows = [
+            {"place": place, "request": pickle.dumps(request)} for place, request in enumerate(part)
+        ]
         answered = ray.data.from_items(rows).map_batches(
             Asker, fn_constructor_args=(share(endpoint, workers), urls), batch_size=4 * endpoint.concurrency, concurrency=workers,
         )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Ask the teacher: look into the store, say what sending would take, send what is missing, store each answer before anybody reads it."""
+"""Ask the teacher: look into the store, say what sending would take, send what is missing, store
+each answer before anybody reads it.
+"""
 
 import os
 import random
@@ -10,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import ParameterError, TeacherError
-from ..records import explain
+from ..core.errors import ParameterError, TeacherError
+from ..core.records import explain
 from . import batch, cluster, http, replay
 from .ledger import Estimate, Ledger, Meter, Price, Spending, means, price_of
 from .parsing import read
@@ -30,7 +32,9 @@ PARAMETERS = {
 
 
 class Teacher(BaseModel):
-    """Who is asked, and how. Unknown settings are refused. A copy shares ledger, spending and pace: limits hold for all of them."""
+    """Who is asked, and how. Unknown settings are refused. A copy shares ledger, spending and pace:
+    limits hold for all of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     backend: Literal["replay", "http", "batch", "ray"]
@@ -46,7 +50,9 @@ class Teacher(BaseModel):
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     max_tokens: int = Field(default=2048, gt=0)
     allow_remote: bool = False
-    max_cost_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of all calls together; `batch`: of what is not back
+    max_cost_usd: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False
+    )  # of all calls together; `batch`: of what is not back
     prices: Path | None = None
     send: bool = True  # False looks into the store and asks nobody
     ledger: Ledger = Field(default_factory=Ledger, repr=False)
@@ -55,16 +61,22 @@ class Teacher(BaseModel):
 
     @classmethod
     def of(cls, parameters: dict[str, Any], **more: Any) -> "Teacher":
-        """A teacher from a notebook's parameters (`run.params`), see `PARAMETERS`. Raises `ParameterError` for one out of range."""
+        """A teacher from a notebook's parameters (`run.params`), see `PARAMETERS`. Raises
+        `ParameterError` for one out of range.
+        """
         try:
             return cls(**{field: parameters[name] for name, field in PARAMETERS.items()}, **more)
         except ValidationError as error:
             raise ParameterError(f"the teacher cannot be made: {explain(error)}") from None
 
-    def request(self, stage: str, row_id: str, version: str, text: str, round: int = 0, sample: int = 0) -> Request:
+    def request(
+        self, stage: str, row_id: str, version: str, text: str, round: int = 0, sample: int = 0
+    ) -> Request:
         """A request with this teacher's model and parameters."""
         parameters = (("max_tokens", self.max_tokens), ("temperature", self.temperature))
-        return Request(stage, row_id, round, sample, version, self.model, (("user", text),), parameters)
+        return Request(
+            stage, row_id, round, sample, version, self.model, (("user", text),), parameters
+        )
 
     @property
     def missing(self) -> int:
@@ -72,9 +84,13 @@ class Teacher(BaseModel):
         return 0 if self.backend == "replay" else self.ledger.missing
 
     def price(self) -> Price | None:
-        """The model's price; a model on this machine costs nothing unless the table says otherwise; None when unknown."""
+        """The model's price; a model on this machine costs nothing unless the table says otherwise;
+        None when unknown.
+        """
         known = price_of(self.model, self.prices) if self.prices else None
-        return known or (Price(0.0, 0.0) if self.url and all(map(http.is_loopback, self.url.split())) else None)
+        return known or (
+            Price(0.0, 0.0) if self.url and all(map(http.is_loopback, self.url.split())) else None
+        )
 
 
 @dataclass
@@ -86,16 +102,28 @@ class Outcome:
 
 
 def estimate(teacher: Teacher, requests: Iterable[Request]) -> Estimate:
-    """What sending these requests would take. Sends nothing; for `replay` what an endpoint would be asked."""
+    """What sending these requests would take. Sends nothing; for `replay` what an endpoint would be
+    asked.
+    """
     with closing(Store(None if teacher.backend == "replay" else teacher.answers)) as store:
         return _survey(store, teacher, requests)[0]
 
 
-HISTORY = ["model", "stage", "answers", "prompt tokens", "completion tokens", "US dollars", "mean seconds"]
+HISTORY = [
+    "model",
+    "stage",
+    "answers",
+    "prompt tokens",
+    "completion tokens",
+    "US dollars",
+    "mean seconds",
+]
 
 
 def history(teacher: Teacher) -> list[tuple]:
-    """Everything the teacher's store has ever bought, as table rows, see `HISTORY`; `not found` where the endpoint counted nothing."""
+    """Everything the teacher's store has ever bought, as table rows, see `HISTORY`; `not found`
+    where the endpoint counted nothing.
+    """
 
     def shown(value: float | None, form: str) -> str:
         return "not found" if value is None else format(value, form)
@@ -108,9 +136,15 @@ def history(teacher: Teacher) -> list[tuple]:
         ]  # fmt: skip
 
 
-def _survey(store: Store, teacher: Teacher, requests: Iterable[Request]) -> tuple[Estimate, set[bytes]]:
+def _survey(
+    store: Store, teacher: Teacher, requests: Iterable[Request]
+) -> tuple[Estimate, set[bytes]]:
     """What is stored and what is not: the estimate, and the raw ids of the missing ones."""
-    result, missing, seen = Estimate(price=teacher.price(), concurrency=teacher.concurrency), set(), set()
+    result, missing, seen = (
+        Estimate(price=teacher.price(), concurrency=teacher.concurrency),
+        set(),
+        set(),
+    )
     for request, stored in store.known(requests):
         if (raw := bytes.fromhex(request.id)) in seen:
             continue
@@ -118,14 +152,18 @@ def _survey(store: Store, teacher: Teacher, requests: Iterable[Request]) -> tupl
         result.add(request, stored)
         if not stored:
             missing.add(raw)
-    result.mean_completion, result.mean_seconds = means(store.totals(), teacher.model, set(result.asked))
+    result.mean_completion, result.mean_seconds = means(
+        store.totals(), teacher.model, set(result.asked)
+    )
     return result, missing
 
 
 def _permitted(teacher: Teacher, todo: Estimate) -> None:
     """Raises `TeacherError` when these requests may not be sent or might cost too much."""
     if not teacher.url:
-        raise TeacherError("TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint")
+        raise TeacherError(
+            "TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint"
+        )
     for url in teacher.url.split():
         http.check_permission(url, todo.to_send, teacher.allow_remote)
     if teacher.backend == "http" and len(teacher.url.split()) > 1:
@@ -136,29 +174,39 @@ def _permitted(teacher: Teacher, todo: Estimate) -> None:
 
 
 def _affordable(teacher: Teacher, price: Price | None, most_usd: float, before: float) -> None:
-    """Raises `TeacherError` unless the model has a price and the limit has room for `most_usd` beside what was booked `before`."""
+    """Raises `TeacherError` unless the model has a price and the limit has room for `most_usd`
+    beside what was booked `before`.
+    """
     if price is None:
         raise TeacherError(
-            f"no price for {teacher.model!r} in data/prices.csv: add a line (zeros if it costs nothing), so that MAX_COST_USD can be kept"
+            f"no price for {teacher.model!r} in data/prices.csv: add a line (zeros if it costs"
+            " nothing), so that MAX_COST_USD can be kept"
         )
     if max(price.prompt, price.completion) > 0 and teacher.max_cost_usd <= 0:
-        raise TeacherError(f"{teacher.model} costs money and MAX_COST_USD is 0: set the most you want to spend")
+        raise TeacherError(
+            f"{teacher.model} costs money and MAX_COST_USD is 0: set the most you want to spend"
+        )
     if most_usd and before + most_usd > teacher.max_cost_usd:
         beside = f", beside {before:.2f} for what was asked before" if before else ""
         raise TeacherError(
-            f"these requests may cost {most_usd:.2f} US dollars{beside}, MAX_COST_USD is {teacher.max_cost_usd:.2f}; nothing was sent"
+            f"these requests may cost {most_usd:.2f} US dollars{beside}, MAX_COST_USD is"
+            f" {teacher.max_cost_usd:.2f}; nothing was sent"
         )
 
 
 def fill(teacher: Teacher, requests: Iterable[Request]) -> Outcome:
-    """Make the store hold an answer to every request. Equal requests are asked once, stored ones not again.
+    """Make the store hold an answer to every request. Equal requests are asked once, stored ones
+    not again.
 
-    Of each distinct request only the id is kept in memory (`batch` keeps those to be written). `requests` is read two or three times (a
-    list, or an object whose iterator starts anew). Raises `TeacherError` before anything is sent when the teacher may not or cannot be
-    asked or has no store on disk to fill, and at once when an answer cannot be stored.
+    Of each distinct request only the id is kept in memory (`batch` keeps those to be written).
+    `requests` is read two or three times (a list, or an object whose iterator starts anew). Raises
+    `TeacherError` before anything is sent when the teacher may not or cannot be asked or has no
+    store on disk to fill, and at once when an answer cannot be stored.
     """
     if isinstance(requests, Iterator):
-        raise TypeError("the requests are read twice: give a list, or an object whose iterator starts anew")
+        raise TypeError(
+            "the requests are read twice: give a list, or an object whose iterator starts anew"
+        )
     if teacher.backend == "replay":
         raise TeacherError("replay has recordings and fills no store: use `ask`")
     if teacher.answers is None:
@@ -176,7 +224,9 @@ def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcom
     if not teacher.send:
         outcome.stopped = "SEND says no"
         return outcome
-    if teacher.backend != "batch":  # which asks before it writes: what came back is imported, whatever it cost
+    if (
+        teacher.backend != "batch"
+    ):  # which asks before it writes: what came back is imported, whatever it cost
         _permitted(teacher, todo)
     meter = Meter(todo.price, teacher.max_cost_usd, teacher.spending)
 
@@ -195,10 +245,15 @@ def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcom
                 teacher.ledger.bought(request, answer, cost, meter.uncounted(request, answer))
                 if answer.text is None:
                     outcome.failed[request.id] = answer.error
-            bar.set_postfix({"failed": len(outcome.failed), "US$": f"{teacher.spending.spent:.2f}"}, refresh=False)
+            bar.set_postfix(
+                {"failed": len(outcome.failed), "US$": f"{teacher.spending.spent:.2f}"},
+                refresh=False,
+            )
             bar.update(len(answers))
 
-        outcome.stopped = _execute(store, teacher, _take(requests, missing, teacher), deliver, meter)
+        outcome.stopped = _execute(
+            store, teacher, _take(requests, missing, teacher), deliver, meter
+        )
     if outcome.stopped:
         print(f"teacher: {outcome.stopped}")
     return outcome
@@ -207,12 +262,15 @@ def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcom
 def _take(requests: Iterable[Request], ids: set[bytes], teacher: Teacher) -> Iterator[Request]:
     """The first request of each of these ids.
 
-    For `http` some drawn from all over come first: rows that the endpoint refuses, and refuses again in the next run, often stand
-    together, and at the beginning they would pass for an endpoint that refuses everything.
+    For `http` some drawn from all over come first: rows that the endpoint refuses, and refuses
+    again in the next run, often stand together, and at the beginning they would pass for an
+    endpoint that refuses everything.
     """
     few = http.Endpoint(teacher.url, teacher.concurrency).failures_borne()
     if teacher.backend == "http" and len(ids) > few:
-        probes = set(random.Random().sample(tuple(ids), few))  # of its own: it must not move anybody's seed
+        probes = set(
+            random.Random().sample(tuple(ids), few)
+        )  # of its own: it must not move anybody's seed
         ids -= probes
         yield from _first(requests, probes)
     yield from _first(requests, ids)
@@ -227,7 +285,9 @@ def _first(requests: Iterable[Request], ids: set[bytes]) -> Iterator[Request]:
                 return
 
 
-def _execute(store: Store, teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter) -> str:
+def _execute(
+    store: Store, teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter
+) -> str:
     """Hand the requests to the executor. Returns why the run stopped early, or ""."""
     endpoint = http.Endpoint(
         " ".join(url.rstrip("/") for url in teacher.url.split()),
@@ -238,11 +298,16 @@ def _execute(store: Store, teacher: Teacher, missing: Iterator[Request], deliver
     )
     if teacher.backend == "batch":
         if teacher.answers is None:
-            raise TeacherError("batch needs an answer store on disk: its folder holds the request files")
+            raise TeacherError(
+                "batch needs an answer store on disk: its folder holds the request files"
+            )
 
         def approve(todo: list[Request], due: Iterable[Request]) -> None:
-            # The limit is for all that may be due at once: what is written now, and what was before and has not come back.
-            _affordable(teacher, meter.price, sum(map(meter.worst, todo)), sum(map(meter.worst, due)))
+            # The limit is for all that may be due at once: what is written now, and what was before
+            # and has not come back.
+            _affordable(
+                teacher, meter.price, sum(map(meter.worst, todo)), sum(map(meter.worst, due))
+            )
 
         return batch.exchange(missing, batch_folder(teacher), deliver, approve, store.stored)
     if teacher.backend == "ray":
@@ -250,19 +315,26 @@ def _execute(store: Store, teacher: Teacher, missing: Iterator[Request], deliver
         return ""
     stopped = http.send(missing, endpoint, deliver, meter.reserve, meter.release, teacher.pace)
     if stopped == http.BUDGET and meter.refused > meter.limit:
-        return f"one request may cost {meter.refused:.2f} US dollars, more than MAX_COST_USD = {meter.limit:.2f}"
+        return (
+            f"one request may cost {meter.refused:.2f} US dollars, more than MAX_COST_USD ="
+            f" {meter.limit:.2f}"
+        )
     return stopped
 
 
 def batch_folder(teacher: Teacher) -> Path:
     """Where a model's batch files are exchanged, beside the store."""
-    safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in teacher.model)
+    safe = "".join(
+        letter if letter.isalnum() or letter in "-._" else "_" for letter in teacher.model
+    )
     safe = safe if safe.strip(".") else f"_{safe}"  # a model called ".." is no folder above
     return teacher.answers.parent / "batch" / safe
 
 
 def _progress(total: int) -> Any:
-    """A bar with done, rate, remaining time, failures and cost; a line now and then where nobody watches."""
+    """A bar with done, rate, remaining time, failures and cost; a line now and then where nobody
+    watches.
+    """
     from tqdm.auto import tqdm as notebook_bar
     from tqdm.std import tqdm as plain_bar
 
@@ -272,7 +344,8 @@ def _progress(total: int) -> Any:
 
 
 def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
-    """An `Answer` for every request, by request id: `fill`, then look up. One that was not answered has text None and an error.
+    """An `Answer` for every request, by request id: `fill`, then look up. One that was not answered
+    has text None and an error.
 
     Raises `TeacherError` as `fill` does.
     """
@@ -289,7 +362,11 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
     with closing(Store(teacher.answers, fill=teacher.send)) as store:
         outcome = _fill(store, teacher, requests)
         found = store.get({request.id for request in requests})
-    why = batch.WAITING if teacher.backend == "batch" and teacher.send else f"not sent: {outcome.stopped}"
+    why = (
+        batch.WAITING
+        if teacher.backend == "batch" and teacher.send
+        else f"not sent: {outcome.stopped}"
+    )
     for request in requests:
         if request.id not in found:
             found[request.id] = Answer(request.id, None, error=outcome.failed.get(request.id, why))
@@ -300,12 +377,17 @@ Structured = tuple[str, BaseModel | None, str]  # (status, value, note), see `pa
 
 
 def ask_structured(
-    teacher: Teacher, requests: list[Request], schema: Callable[[Request], type[BaseModel]], ask: Callable[..., dict[str, Answer]] = ask
+    teacher: Teacher,
+    requests: list[Request],
+    schema: Callable[[Request], type[BaseModel]],
+    ask: Callable[..., dict[str, Answer]] = ask,
 ) -> list[Structured]:
-    """(status, value, note) of each request, in order; an answer that cannot be read gets one repair turn, then its status.
+    """(status, value, note) of each request, in order; an answer that cannot be read gets one
+    repair turn, then its status.
 
-    A repair is a request of its own (stage `repair_<stage>`), stored and paid once like any other. One that waits for its turn leaves the
-    row `held`, one that could not be asked `failed`: the next run asks for it. A repair without a recording is not waited for.
+    A repair is a request of its own (stage `repair_<stage>`), stored and paid once like any other.
+    One that waits for its turn leaves the row `held`, one that could not be asked `failed`: the
+    next run asks for it. A repair without a recording is not waited for.
     """
     requests = list(requests)
     answers = ask(teacher, requests)
@@ -319,7 +401,10 @@ def ask_structured(
         mended = ask(teacher, list(repairs.values()))
         for place, repair in repairs.items():
             status, value, note = read(mended[repair.id], schema(requests[place]))
-            first, waits = outcomes[place][2], status in ("held", "failed") and teacher.backend != "replay"
+            first, waits = (
+                outcomes[place][2],
+                status in ("held", "failed") and teacher.backend != "replay",
+            )
             if status == "ok":
                 outcomes[place] = ("ok", value, f"repaired: {first}")
             elif waits:

@@ -1,19 +1,24 @@
-"""Ask any OpenAI-compatible endpoint over HTTP: many requests at once, a rule for every way it fails, and no key in any message or file.
+"""Ask any OpenAI-compatible endpoint over HTTP: many requests at once, a rule for every way it
+fails, and no key in any message or file.
 
 | what happens | tries | wait before the next |
 |---|---|---|
 | no connection, connection reset, no answer in time | `ATTEMPTS` | 0.5 s, doubled each time |
-| HTTP 408, 409, 425, 5xx | `ATTEMPTS`, or 1 if `Retry-After` is longer than `patience` | the same, or as `Retry-After` says |
-| HTTP 429 | while the waits stay under `patience` | the longer of both; every other request waits as well |
+| HTTP 408, 409, 425, 5xx | `ATTEMPTS`, or 1 if `Retry-After` is longer than `patience` | the same,
+or as `Retry-After` says |
+| HTTP 429 | while the waits stay under `patience` | the longer of both; every other request waits
+as well |
 | HTTP 401 | 1, and the run stops: no key, no answer | |
 | any other status | 1 | |
-| status 200 and no chat completion in it | `UNREADABLE_ATTEMPTS`: each may have been paid for | 0.5 s, doubled |
+| status 200 and no chat completion in it | `UNREADABLE_ATTEMPTS`: each may have been paid for | 0.5
+s, doubled |
 | status 200 and the key in the body | 1: it is not kept | |
 | a refusal, an answer cut at the limit | 1: they are answers, and are stored | |
 
-A run of `FAILURES_IN_A_ROW` failed requests without one answer between them stops the rest: a dead endpoint is not asked a million times.
-HTTP 400, 413 and 422 are verdicts about one row and do not count there; only when they are all there is from the beginning on is a wrong
-parameter suspected, and the rest not sent.
+A run of `FAILURES_IN_A_ROW` failed requests without one answer between them stops the rest: a dead
+endpoint is not asked a million times. HTTP 400, 413 and 422 are verdicts about one row and do not
+count there; only when they are all there is from the beginning on is a wrong parameter suspected,
+and the rest not sent.
 """
 
 import asyncio
@@ -31,7 +36,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import TeacherError
+from ..core.errors import TeacherError
 from .ledger import most_completion_tokens, tokens_guess
 from .requests import Request
 from .store import UNREADABLE, Answer, read_body
@@ -42,9 +47,14 @@ FAILURES_IN_A_ROW = 20  # or the number of requests under way at once, if that i
 BUDGET = "the budget is spent"
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 MAX_BYTES = 8_000_000  # a longer body is not an answer
-SHORTEST_KEY = 8  # characters: a shorter one is a placeholder for a local server, and may well stand in an answer
+# characters: a shorter one is a placeholder for a local server, and may well stand in an answer
+SHORTEST_KEY = 8
 _RETRIED = (408, 409, 425)  # and every 5xx
-_CHARGED = (408, 502, 504)  # somebody gave up waiting: the answer may have been made all the same, and be charged
+_CHARGED = (
+    408,
+    502,
+    504,
+)  # somebody gave up waiting: the answer may have been made all the same, and be charged
 _VERDICTS = ("HTTP 400", "HTTP 413", "HTTP 422")  # about this row, not about the endpoint
 
 Deliver = Callable[[list[tuple[Request, Answer]]], None]
@@ -52,23 +62,32 @@ Deliver = Callable[[list[tuple[Request, Answer]]], None]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and how fast to ask. `url` is the base, such as http://127.0.0.1:8000/v1; the limits per minute are off at 0."""
+    """Where and how fast to ask. `url` is the base, such as http://127.0.0.1:8000/v1; the limits
+    per minute are off at 0.
+    """
 
     url: str
     concurrency: int = 8
     timeout: float = 120.0  # seconds for one answer
     requests_per_minute: float = 0
-    tokens_per_minute: float = 0  # kept with a guess (prompt bytes / 4 plus the most an answer may have), corrected by what comes back
-    patience: float = 600.0  # seconds one request waits in all for its next tries; a longer `Retry-After` is not waited for
+    # kept with a guess (prompt bytes / 4 plus the most an answer may have), corrected by what comes
+    # back
+    tokens_per_minute: float = 0
+    # seconds one request waits in all for its next tries; a longer `Retry-After` is not waited for
+    patience: float = 600.0
 
     def failures_borne(self) -> int:
-        """Failures in a row that do not stop the rest yet: those of requests that were sent together are one."""
+        """Failures in a row that do not stop the rest yet: those of requests that were sent
+        together are one.
+        """
         return max(FAILURES_IN_A_ROW, self.concurrency)
 
 
 @dataclass
 class Pace:
-    """When the next request may go, by time.monotonic: all calls of a run share one, so that they keep the limits per minute together."""
+    """When the next request may go, by time.monotonic: all calls of a run share one, so that they
+    keep the limits per minute together.
+    """
 
     next_slot: float = 0.0  # the earliest moment the limits per minute allow
     resume_at: float = 0.0  # nobody sends before this moment: the endpoint said 429
@@ -84,44 +103,77 @@ def is_loopback(url: str) -> bool:
 
 
 def check_permission(url: str, rows: int, allow_remote: bool) -> None:
-    """Nothing leaves this machine unannounced: a remote host needs ALLOW_REMOTE = True, a key needs TLS. Raises `TeacherError`."""
+    """Nothing leaves this machine unannounced: a remote host needs ALLOW_REMOTE = True, a key needs
+    TLS. Raises `TeacherError`.
+    """
     if "@" in url:
-        raise TeacherError("TEACHER_URL holds a user name or password: give the key in the variable TEACHER_API_KEY instead")
+        raise TeacherError(
+            "TEACHER_URL holds a user name or password: give the key in the variable"
+            " TEACHER_API_KEY instead"
+        )
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        usable = (
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and (parts.port is None or parts.port > 0)
+        )
         (parts.hostname or "").encode("idna")  # as the resolver will
     except ValueError:
         usable = False
     if not usable:
-        raise TeacherError(f"TEACHER_URL = {url!r} is no address: give the base URL of an OpenAI-compatible endpoint")
+        raise TeacherError(
+            f"TEACHER_URL = {url!r} is no address: give the base URL of an OpenAI-compatible"
+            " endpoint"
+        )
     if is_loopback(url):
         return
-    print(f"teacher: {rows:,} rows go to {parts.hostname}. Never send patient data: these rows leave this machine.")
+    print(
+        f"teacher: {rows:,} rows go to {parts.hostname}. Never send patient data: these rows leave"
+        " this machine."
+    )
     if not allow_remote:
-        raise TeacherError("the teacher is on another machine: set ALLOW_REMOTE = True if these rows may be sent there")
+        raise TeacherError(
+            "the teacher is on another machine: set ALLOW_REMOTE = True if these rows may be sent"
+            " there"
+        )
     if parts.scheme != "https" and os.environ.get("TEACHER_API_KEY"):
-        raise TeacherError(f"the key would go to {parts.hostname} unencrypted: use https, or unset TEACHER_API_KEY")
+        raise TeacherError(
+            f"the key would go to {parts.hostname} unencrypted: use https, or unset TEACHER_API_KEY"
+        )
 
 
 def _key() -> str:
-    """The key. It is bound to no name anywhere, since tracebacks may show the names of every function they pass."""
+    """The key. It is bound to no name anywhere, since tracebacks may show the names of every
+    function they pass.
+    """
     return os.environ.get("TEACHER_API_KEY", "").strip()
 
 
 def _headers() -> dict[str, str]:
     """What every request carries. Raises `TeacherError` for a key that cannot be sent."""
     if not _key().isprintable():
-        raise TeacherError("the variable TEACHER_API_KEY holds characters that cannot stand in a header")
-    return {"Content-Type": "application/json", **({"Authorization": f"Bearer {_key()}"} if _key() else {})}
+        raise TeacherError(
+            "the variable TEACHER_API_KEY holds characters that cannot stand in a header"
+        )
+    return {
+        "Content-Type": "application/json",
+        **({"Authorization": f"Bearer {_key()}"} if _key() else {}),
+    }
 
 
 def _read(request: Request, body: bytes, seconds: float) -> Answer:
-    """The answer in a body, see `read_body`; what holds the key, however its letters are escaped, is a failure and is not kept."""
+    """The answer in a body, see `read_body`; what holds the key, however its letters are escaped,
+    is a failure and is not kept.
+    """
     text = body.decode("utf-8")
     answer = read_body(request.id, text, seconds)
     if len(_key()) >= SHORTEST_KEY:
-        plain = json.dumps(json.loads(text.removeprefix("\ufeff")), ensure_ascii=False) if "\\" in text else ""
+        plain = (
+            json.dumps(json.loads(text.removeprefix("\ufeff")), ensure_ascii=False)
+            if "\\" in text
+            else ""
+        )
         if _key() in text or _key() in plain or _key() in answer.text:
             return Answer(request.id, None, error="the answer repeats the key", charged=True)
     return answer
@@ -129,14 +181,18 @@ def _read(request: Request, body: bytes, seconds: float) -> Answer:
 
 def send(requests: Iterable[Request], endpoint: Endpoint, deliver: Deliver, reserve: Callable[[Request], bool] = lambda request: True,
          release: Callable[[Request], None] = lambda request: None, pace: Pace | None = None) -> str:  # fmt: skip
-    """Send every request; hand each answer to `deliver`, in the order of arrival, several at once, on a thread of its own.
+    """Send every request; hand each answer to `deliver`, in the order of arrival, several at once,
+    on a thread of its own.
 
-    A request counts as under way until `deliver` has returned, so that after a kill no more answers are lost than were under way.
-    `reserve` is asked before a request is sent, and before another try of one that may have been charged; when it says no and nothing is
-    under way that could change its mind, the run stops. `release` gives back the reservation of a try that was not sent.
-    Returns why the run stopped early, or "". The key, if the endpoint wants one, is taken from the variable TEACHER_API_KEY. A plain
-    function that owns its loop and thread, so it works in Jupyter, papermill and scripts alike. Raises what `deliver` raises (a full
-    disk, say) and `TeacherError` when nobody listens or the key is refused; requests not sent by then are not delivered.
+    A request counts as under way until `deliver` has returned, so that after a kill no more answers
+    are lost than were under way. `reserve` is asked before a request is sent, and before another
+    try of one that may have been charged; when it says no and nothing is under way that could
+    change its mind, the run stops. `release` gives back the reservation of a try that was not sent.
+    Returns why the run stopped early, or "". The key, if the endpoint wants one, is taken from the
+    variable TEACHER_API_KEY. A plain function that owns its loop and thread, so it works in
+    Jupyter, papermill and scripts alike. Raises what `deliver` raises (a full disk, say) and
+    `TeacherError` when nobody listens or the key is refused; requests not sent by then are not
+    delivered.
     """
     sender = _Sender(endpoint, iter(requests), deliver, reserve, release, pace or Pace())
     failure: list[BaseException] = []
@@ -154,11 +210,13 @@ def send(requests: Iterable[Request], endpoint: Endpoint, deliver: Deliver, rese
     interrupt = None
     try:
         threading.Thread(target=work, name="teacher-http").start()
-        ended.wait()  # never join(): Python 3.11 and 3.12 take a thread for ended once a join was interrupted
+        # never join(): Python 3.11 and 3.12 take a thread for ended once a join was interrupted
+        ended.wait()
     except BaseException as error:
         interrupt = error
     while interrupt and not ended.is_set():
-        # Whoever called closes the store next: not before the last answer is in it, however often Ctrl-C is pressed.
+        # Whoever called closes the store next: not before the last answer is in it, however often
+        # Ctrl-C is pressed.
         with contextlib.suppress(KeyboardInterrupt):
             sender.interrupt()
             if not ended.wait(1) and not begun.is_set():
@@ -186,7 +244,9 @@ class _Sender:
     failures: int = 0  # in a row, verdicts left out
     verdicts: int = 0  # as long as nothing was answered
     answered: bool = False  # was anything, in this call
-    arrived: list = field(default_factory=list)  # (request, answer, future): waiting to be delivered
+    arrived: list = field(
+        default_factory=list
+    )  # (request, answer, future): waiting to be delivered
     interrupted: bool = False
     cancelled: bool = False
     loop: asyncio.AbstractEventLoop | None = None
@@ -202,19 +262,25 @@ class _Sender:
         limits = aiohttp.ClientTimeout(total=self.endpoint.timeout)
         connector = aiohttp.TCPConnector(limit=self.endpoint.concurrency)
         jar = aiohttp.DummyCookieJar()  # no cookie is kept or sent
-        async with aiohttp.ClientSession(headers=_headers(), timeout=limits, connector=connector, cookie_jar=jar) as self.session:
+        async with aiohttp.ClientSession(
+            headers=_headers(), timeout=limits, connector=connector, cookie_jar=jar
+        ) as self.session:
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.endpoint.concurrency):
                         group.create_task(self._worker())
             finally:
-                if failure := self._hand_over():  # what has arrived is kept, whatever stopped the run
+                if (
+                    failure := self._hand_over()
+                ):  # what has arrived is kept, whatever stopped the run
                     raise failure
 
     def interrupt(self) -> None:
         """Stop from another thread: what is under way is dropped, what has arrived is kept."""
         self.interrupted = True
-        if self.loop is not None and not self.cancelled:  # once: a second time would cut short the end of the first
+        if (
+            self.loop is not None and not self.cancelled
+        ):  # once: a second time would cut short the end of the first
             with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
                 self.loop.call_soon_threadsafe(self.task.cancel)
             self.cancelled = True
@@ -223,11 +289,14 @@ class _Sender:
         parts = urlsplit(self.endpoint.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, port), min(self.endpoint.timeout, 30))
+            _, writer = await asyncio.wait_for(
+                asyncio.open_connection(parts.hostname, port), min(self.endpoint.timeout, 30)
+            )
             writer.close()
         except (OSError, TimeoutError, UnicodeError):
             raise TeacherError(
-                f"nobody answers at {parts.hostname}:{port}; nothing was sent. Is the server running? (`make serve` starts a small one)"
+                f"nobody answers at {parts.hostname}:{port}; nothing was sent. Is the server"
+                " running? (`make serve` starts a small one)"
             ) from None
 
     async def _worker(self) -> None:
@@ -247,8 +316,9 @@ class _Sender:
                 delivered = self.loop.create_future()
                 self.arrived.append((request, answer, delivered))
                 if len(self.arrived) == 1:
-                    # At the end of this turn of the loop: one flush of the disk serves all that arrived in it. On a thread of its own it
-                    # would wait for the interpreter's lock longer than the disk takes.
+                    # At the end of this turn of the loop: one flush of the disk serves all that
+                    # arrived in it. On a thread of its own it would wait for the interpreter's lock
+                    # longer than the disk takes.
                     self.loop.call_soon(self._hand_over)
                 await delivered
             finally:
@@ -268,10 +338,15 @@ class _Sender:
         if self.failures >= most:
             self.stopped = f"{self.failures} requests in a row failed, the last with {answer.error}"
         elif verdict and self.verdicts >= most and not self.answered:
-            self.stopped = f"{self.verdicts} requests were refused and none was answered, the last with {answer.error}: a wrong parameter?"
+            self.stopped = (
+                f"{self.verdicts} requests were refused and none was answered, the last with"
+                f" {answer.error}: a wrong parameter?"
+            )
 
     def _hand_over(self) -> BaseException | None:
-        """Deliver what has arrived, together; a failure goes to every worker that waits for it, and is returned."""
+        """Deliver what has arrived, together; a failure goes to every worker that waits for it, and
+        is returned.
+        """
         batch, self.arrived = self.arrived, []
         if not batch:
             return None
@@ -286,17 +361,25 @@ class _Sender:
         return failure
 
     async def _turn(self, request: Request) -> None:
-        """Wait until the limits per minute and a pause the endpoint asked for allow the next request."""
+        """Wait until the limits per minute and a pause the endpoint asked for allow the next
+        request.
+        """
         gap = 60 / self.endpoint.requests_per_minute if self.endpoint.requests_per_minute else 0.0
         if self.endpoint.tokens_per_minute:
-            gap = max(gap, 60 * (tokens_guess(request) + most_completion_tokens(request)) / self.endpoint.tokens_per_minute)
+            gap = max(
+                gap,
+                60
+                * (tokens_guess(request) + most_completion_tokens(request))
+                / self.endpoint.tokens_per_minute,
+            )
         while True:
             while (pause := self.pace.resume_at - time.monotonic()) > 0:
                 # Not all at the same moment: the endpoint has just said that it cannot take that.
                 await asyncio.sleep(pause + self.jitter.random() * min(1.0, pause))
             if not gap:
                 return
-            # A slot is taken after the pause, or a pause would save slots up and spend them all at once.
+            # A slot is taken after the pause, or a pause would save slots up and spend them all at
+            # once.
             now = time.monotonic()
             slot = max(now, self.pace.next_slot)
             self.pace.next_slot = slot + gap
@@ -308,16 +391,26 @@ class _Sender:
     def _correct(self, request: Request, answer: Answer) -> None:
         """Where more tokens came back than were guessed, the next request waits for them too."""
         if self.endpoint.tokens_per_minute:
-            excess = sum(answer.usage.values()) - tokens_guess(request) - most_completion_tokens(request)
+            excess = (
+                sum(answer.usage.values()) - tokens_guess(request) - most_completion_tokens(request)
+            )
             wait = 60 * max(0, excess) / self.endpoint.tokens_per_minute
-            # Not longer than for anything else the endpoint says: a count of a billion tokens is a mistake of its own.
-            self.pace.next_slot = max(time.monotonic(), self.pace.next_slot) + min(wait, self.endpoint.patience)
+            # Not longer than for anything else the endpoint says: a count of a billion tokens is a
+            # mistake of its own.
+            self.pace.next_slot = max(time.monotonic(), self.pace.next_slot) + min(
+                wait, self.endpoint.patience
+            )
 
     async def _ask(self, request: Request) -> Answer | None:
-        """One answer, or an `Answer` without text whose error names the last failure; None when the run stopped before it was sent."""
+        """One answer, or an `Answer` without text whose error names the last failure; None when the
+        run stopped before it was sent.
+        """
         import aiohttp
 
-        url, content = f"{self.endpoint.url}/chat/completions", json.dumps(request.body(), ensure_ascii=False).encode("utf-8")
+        url, content = (
+            f"{self.endpoint.url}/chat/completions",
+            json.dumps(request.body(), ensure_ascii=False).encode("utf-8"),
+        )
         error, tries, unreadable, storms, waited, lost = "", 0, 0, 0, 0.0, 0
         while True:
             await self._turn(request)
@@ -331,7 +424,9 @@ class _Sender:
                     body = await limited(reply.content, MAX_BYTES) if status == 200 else b""
                 if status == 200:
                     if len(body) > MAX_BYTES:
-                        return Answer(request.id, None, error="answer too long", charged=True, lost=lost)
+                        return Answer(
+                            request.id, None, error="answer too long", charged=True, lost=lost
+                        )
                     try:
                         answer = _read(request, body, time.perf_counter() - begin)
                         self._correct(request, answer)
@@ -343,23 +438,39 @@ class _Sender:
                     error, charged = f"HTTP {status}", status in _CHARGED
                     if status == 401:
                         self.release(request)
-                        raise TeacherError("HTTP 401: the endpoint does not accept the key; set the variable TEACHER_API_KEY")
+                        raise TeacherError(
+                            "HTTP 401: the endpoint does not accept the key; set the variable"
+                            " TEACHER_API_KEY"
+                        )
                     if status != 429 and status < 500 and status not in _RETRIED:
                         return Answer(request.id, None, error=error, lost=lost)
             except (aiohttp.ClientError, TimeoutError, OSError) as problem:
                 status, error = 0, type(problem).__name__  # never its text, which may quote headers
-                charged = not isinstance(problem, aiohttp.ClientConnectorError)  # what was sent may have been answered, and charged
+                charged = not isinstance(
+                    problem, aiohttp.ClientConnectorError
+                )  # what was sent may have been answered, and charged
             tries += status != 429
             storms += status == 429
             wait = min(FIRST_WAIT * 2 ** (storms if status == 429 else tries) / 2, LONGEST_WAIT)
             if after is not None:
-                # An endpoint that says "429, come back in 0 seconds" for ever is not obeyed for ever.
+                # An endpoint that says "429, come back in 0 seconds" for ever is not obeyed for
+                # ever.
                 wait = max(after, wait) if status == 429 else after
             waited += wait
-            if tries >= ATTEMPTS or unreadable >= UNREADABLE_ATTEMPTS or waited > self.endpoint.patience:
+            if (
+                tries >= ATTEMPTS
+                or unreadable >= UNREADABLE_ATTEMPTS
+                or waited > self.endpoint.patience
+            ):
                 return Answer(request.id, None, error=error, charged=charged, lost=lost)
             if charged and not self.reserve(request):
-                return Answer(request.id, None, error=f"{error}; the budget allows no other try", charged=True, lost=lost)
+                return Answer(
+                    request.id,
+                    None,
+                    error=f"{error}; the budget allows no other try",
+                    charged=True,
+                    lost=lost,
+                )
             lost += charged
             if status == 429:
                 self.pace.resume_at = max(self.pace.resume_at, time.monotonic() + wait)
@@ -368,7 +479,9 @@ class _Sender:
 
 
 async def limited(content: Any, most: int) -> bytes:
-    """A body, in however many parts it comes; of one longer than `most` bytes its beginning, longer than `most` as well."""
+    """A body, in however many parts it comes; of one longer than `most` bytes its beginning, longer
+    than `most` as well.
+    """
     parts, size = [], 0
     async for part in content.iter_any():
         parts.append(part)

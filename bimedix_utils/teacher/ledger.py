@@ -1,4 +1,6 @@
-"""What answers cost: a price table the user edits, a limit that is kept, and a ledger of what was asked, answered and spent."""
+"""What answers cost: a price table the user edits, a limit that is kept, and a ledger of what was
+asked, answered and spent.
+"""
 
 import csv
 import math
@@ -7,16 +9,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import TeacherError
+from ..core.errors import TeacherError
 from .requests import Request
 from .store import Answer
 
-BYTES_PER_TOKEN = 4  # a guess, for estimates only: most tokenizers are near it in English; Arabic takes two bytes a letter
+# a guess, for estimates only: most tokenizers are near it in English; Arabic takes two bytes a
+# letter
+BYTES_PER_TOKEN = 4
 
 
 def tokens_guess(request: Request) -> int:
     """A guess at a request's prompt tokens: UTF-8 bytes / 4."""
-    return math.ceil(sum(len(text.encode("utf-8")) for _, text in request.messages) / BYTES_PER_TOKEN)
+    return math.ceil(
+        sum(len(text.encode("utf-8")) for _, text in request.messages) / BYTES_PER_TOKEN
+    )
 
 
 def most_prompt_tokens(request: Request) -> int:
@@ -42,29 +48,48 @@ class Price:
 
 
 def price_of(model: str, table: Path) -> Price | None:
-    """The model's line in the price table, or None. Raises `TeacherError` for a line that is no price."""
+    """The model's line in the price table, or None. Raises `TeacherError` for a line that is no
+    price.
+    """
     try:
         rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise TeacherError(f"the price table {table.name} cannot be read ({type(error).__name__})") from None
+        raise TeacherError(
+            f"the price table {table.name} cannot be read ({type(error).__name__})"
+        ) from None
     for number, row in enumerate(rows, start=2):
         if row.get("model") == model:
             try:
-                price = Price(float(row["usd_per_million_prompt_tokens"]), float(row["usd_per_million_completion_tokens"]))
+                price = Price(
+                    float(row["usd_per_million_prompt_tokens"]),
+                    float(row["usd_per_million_completion_tokens"]),
+                )
             except (KeyError, TypeError, ValueError):
-                raise TeacherError(f"{table.name}, line {number}: the price of {model} is not two numbers") from None
-            if not (math.isfinite(price.prompt) and math.isfinite(price.completion) and min(price.prompt, price.completion) >= 0):
-                raise TeacherError(f"{table.name}, line {number}: a price is a number from 0 upwards")
+                raise TeacherError(
+                    f"{table.name}, line {number}: the price of {model} is not two numbers"
+                ) from None
+            if not (
+                math.isfinite(price.prompt)
+                and math.isfinite(price.completion)
+                and min(price.prompt, price.completion) >= 0
+            ):
+                raise TeacherError(
+                    f"{table.name}, line {number}: a price is a number from 0 upwards"
+                )
             return price
     return None
 
 
 @dataclass
 class Spending:
-    """US dollars of one run of a notebook: all its calls share one, so that they keep the limit together."""
+    """US dollars of one run of a notebook: all its calls share one, so that they keep the limit
+    together.
+    """
 
     spent: float = 0.0
-    reserved: float = 0.0  # under way, at the worst case; what a run that was stopped left under way stays here
+    reserved: float = (
+        0.0  # under way, at the worst case; what a run that was stopped left under way stays here
+    )
 
     @property
     def booked(self) -> float:
@@ -74,14 +99,18 @@ class Spending:
 
 @dataclass
 class Meter:
-    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit holds while answers keep to it.
+    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit
+    holds while answers keep to it.
 
-    A try that may have been charged without an answer is booked at its worst case, and the next try needs a reservation of its own. An
-    endpoint that bills more than `max_tokens` for one answer (hidden reasoning, say) cannot be kept from that beforehand: it is booked
-    as billed, and no further request is sent above the limit.
+    A try that may have been charged without an answer is booked at its worst case, and the next try
+    needs a reservation of its own. An endpoint that bills more than `max_tokens` for one answer
+    (hidden reasoning, say) cannot be kept from that beforehand: it is booked as billed, and no
+    further request is sent above the limit.
     """
 
-    price: Price | None  # None is unknown: nothing is sent then, and what a batch brings back has no cost that is known
+    price: (
+        Price | None
+    )  # None is unknown: nothing is sent then, and what a batch brings back has no cost that is known
     limit: float  # US dollars for all that shares `run`
     run: Spending = field(default_factory=Spending)
     refused: float = 0.0  # worst case of the dearest request that found no room
@@ -106,19 +135,25 @@ class Meter:
         self.run.reserved -= self.worst(request)
 
     def cost(self, request: Request, answer: Answer) -> float | None:
-        """What an answer cost, by the endpoint's own count of tokens; None when there is none or it counted none."""
+        """What an answer cost, by the endpoint's own count of tokens; None when there is none or it
+        counted none.
+        """
         counted = {"prompt_tokens", "completion_tokens"} <= answer.usage.keys()
         if self.price is None or answer.text is None or not counted:
             return None
         return self.price.cost(answer.usage["prompt_tokens"], answer.usage["completion_tokens"])
 
     def uncounted(self, request: Request, answer: Answer) -> float:
-        """The worst case of everything that may have been charged for this answer and was not counted."""
+        """The worst case of everything that may have been charged for this answer and was not
+        counted.
+        """
         silent = answer.charged if answer.text is None else self.cost(request, answer) is None
         return self.worst(request) * (answer.lost + silent) if answer.lost or silent else 0.0
 
     def settle(self, request: Request, answer: Answer, reserved: bool = True) -> float | None:
-        """Book an answer, or a failure, in place of its reservations, if it had any; returns its `cost`."""
+        """Book an answer, or a failure, in place of its reservations, if it had any; returns its
+        `cost`.
+        """
         cost = self.cost(request, answer)
         if reserved:
             self.run.reserved -= self.worst(request) * (1 + answer.lost)
@@ -128,7 +163,9 @@ class Meter:
 
 @dataclass
 class Entry:
-    """One stage's sums. Tokens and cost are those of newly bought answers, as the endpoint counted them."""
+    """One stage's sums. Tokens and cost are those of newly bought answers, as the endpoint counted
+    them.
+    """
 
     requests: int = 0  # asked for, equal ones once a call
     answered: int = 0
@@ -141,7 +178,9 @@ class Entry:
 
     def dollars(self) -> str:
         """What was counted, and how much more it may be."""
-        return f"{self.cost_usd:.2f}" + (f" and up to {self.uncounted_usd:.2f} not counted" if self.uncounted_usd else "")
+        return f"{self.cost_usd:.2f}" + (
+            f" and up to {self.uncounted_usd:.2f} not counted" if self.uncounted_usd else ""
+        )
 
 
 @dataclass
@@ -166,7 +205,9 @@ class Ledger:
             entry.requests += number
             entry.answered += estimate.answered[name]
 
-    def bought(self, request: Request, answer: Answer, cost: float | None, uncounted: float = 0.0) -> None:
+    def bought(
+        self, request: Request, answer: Answer, cost: float | None, uncounted: float = 0.0
+    ) -> None:
         """Count a new answer or failure."""
         entry = self.stage(request.stage)
         entry.uncounted_usd += uncounted
@@ -182,17 +223,37 @@ class Ledger:
     def rows(self) -> list[tuple]:
         """The ledger as table rows, see `COLUMNS`."""
         return [
-            (name, e.requests, e.answered, e.bought, e.failed, e.prompt_tokens, e.completion_tokens, e.dollars())
+            (
+                name,
+                e.requests,
+                e.answered,
+                e.bought,
+                e.failed,
+                e.prompt_tokens,
+                e.completion_tokens,
+                e.dollars(),
+            )
             for name, e in self.stages.items()
         ]
 
 
-COLUMNS = ["stage", "requests", "answered", "of these new", "failed", "prompt tokens", "completion tokens", "US dollars"]
+COLUMNS = [
+    "stage",
+    "requests",
+    "answered",
+    "of these new",
+    "failed",
+    "prompt tokens",
+    "completion tokens",
+    "US dollars",
+]
 
 
 @dataclass
 class Estimate:
-    """What sending would take, counted before anything is sent. Dollars and seconds are None where nothing is known to count with."""
+    """What sending would take, counted before anything is sent. Dollars and seconds are None where
+    nothing is known to count with.
+    """
 
     asked: Counter[str] = field(default_factory=Counter)  # distinct requests by stage
     answered: Counter[str] = field(default_factory=Counter)  # of these stored
@@ -220,8 +281,14 @@ class Estimate:
 
     @property
     def most_usd(self) -> float | None:
-        """Cost if every prompt took a token a byte and every answer had full length: the limit is kept with this."""
-        return self.price.cost(self.prompt_tokens_most, self.completion_tokens_most) if self.price else None
+        """Cost if every prompt took a token a byte and every answer had full length: the limit is
+        kept with this.
+        """
+        return (
+            self.price.cost(self.prompt_tokens_most, self.completion_tokens_most)
+            if self.price
+            else None
+        )
 
     @property
     def expected_usd(self) -> float | None:
@@ -233,7 +300,11 @@ class Estimate:
     @property
     def hours(self) -> float | None:
         """Time at this concurrency if answers take as long as those already stored."""
-        return None if self.mean_seconds is None else self.to_send * self.mean_seconds / self.concurrency / 3600
+        return (
+            None
+            if self.mean_seconds is None
+            else self.to_send * self.mean_seconds / self.concurrency / 3600
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """The estimate as table rows; `not found` stands where there is nothing to count with."""
@@ -253,7 +324,9 @@ class Estimate:
         ]
 
 
-def means(totals: Iterable[dict], model: str, stages: set[str]) -> tuple[float | None, float | None]:
+def means(
+    totals: Iterable[dict], model: str, stages: set[str]
+) -> tuple[float | None, float | None]:
     """(mean completion tokens, mean seconds) of a model's stored answers in some stages."""
     rows = [row for row in totals if row["model"] == model and row["stage"] in stages]
 

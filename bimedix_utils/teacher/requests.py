@@ -1,21 +1,25 @@
-"""A request to the teacher: one line of the OpenAI Batch format, named by what it asks and by nothing else."""
+"""A request to the teacher: one line of the OpenAI Batch format, named by what it asks and by
+nothing else.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import TeacherError
-from ..text import digest
+from ..core.errors import TeacherError
+from ..core.text import digest
 
-PROMPTS = Path(__file__).resolve().parents[1] / "prompts"
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question to the teacher. Two requests with the same `id` are the same question and are paid for once.
+    """One question to the teacher. Two requests with the same `id` are the same question and are
+    paid for once.
 
-    `row_id`, `round` and `sample` say whose answer it is; `parameters` are those of the chat-completions API (temperature ...).
+    `row_id`, `round` and `sample` say whose answer it is; `parameters` are those of the
+    chat-completions API (temperature ...).
     """
 
     stage: str
@@ -29,14 +33,28 @@ class Request:
 
     @cached_property
     def id(self) -> str:
-        """Hash of stage, prompt version, model, parameters, messages and sample index; never of code, time or backend.
+        """Hash of stage, prompt version, model, parameters, messages and sample index; never of
+        code, time or backend.
 
         Raises `TeacherError` naming the row when its text cannot be sent at all.
         """
         try:
-            return digest([self.stage, self.prompt_version, self.model, self.parameters, self.messages, self.sample], 32)
+            return digest(
+                [
+                    self.stage,
+                    self.prompt_version,
+                    self.model,
+                    self.parameters,
+                    self.messages,
+                    self.sample,
+                ],
+                32,
+            )
         except UnicodeEncodeError:
-            raise TeacherError(f"{self.stage}, row {self.row_id}: its text holds half a surrogate pair; mend the row") from None
+            raise TeacherError(
+                f"{self.stage}, row {self.row_id}: its text holds half a surrogate pair; mend"
+                " the row"
+            ) from None
 
     @property
     def place(self) -> tuple[str, str, int, int]:
@@ -50,18 +68,29 @@ class Request:
 
     def line(self) -> dict[str, Any]:
         """One line of an OpenAI Batch file."""
-        return {"custom_id": self.id, "method": "POST", "url": "/v1/chat/completions", "body": self.body()}
+        return {
+            "custom_id": self.id,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": self.body(),
+        }
 
     def repair(self, answer: str, problem: str) -> "Request":
-        """The follow-up that shows the teacher its unreadable answer and what is wrong with it; a stage of its own, `repair_<stage>`."""
+        """The follow-up that shows the teacher its unreadable answer and what is wrong with it; a
+        stage of its own, `repair_<stage>`.
+        """
         words = REPAIR.fill(problem=problem)
         messages = (*self.messages, ("assistant", answer), ("user", words))
-        return replace(self, stage=f"repair_{self.stage}", prompt_version=REPAIR.tag, messages=messages)
+        return replace(
+            self, stage=f"repair_{self.stage}", prompt_version=REPAIR.tag, messages=messages
+        )
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A versioned prompt: the file `prompts/<stage>.<version>.txt`. Raises `FileNotFoundError` for an unknown version."""
+    """A versioned prompt: the file `prompts/<stage>.<version>.txt` of the room that asks it. Raises
+    `FileNotFoundError` for an unknown version.
+    """
 
     stage: str
     version: str
@@ -69,11 +98,15 @@ class Prompt:
     @cached_property
     def text(self) -> str:
         """The file's text, its places in braces."""
-        return (PROMPTS / f"{self.stage}.{self.version}.txt").read_text(encoding="utf-8")
+        name = f"{self.stage}.{self.version}.txt"
+        path = next(PACKAGE.glob(f"*/prompts/{name}"), PACKAGE / name)
+        return path.read_text(encoding="utf-8")
 
     @property
     def tag(self) -> str:
-        """Version and hash of the text, such as "v1-0a1b2c3d": an edit that forgot to raise the version is seen all the same."""
+        """Version and hash of the text, such as "v1-0a1b2c3d": an edit that forgot to raise the
+        version is seen all the same.
+        """
         return f"{self.version}-{digest(self.text, 8)}"
 
     def fill(self, **values: str) -> str:

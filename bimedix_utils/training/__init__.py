@@ -1,6 +1,8 @@
-"""QLoRA fine-tuning: rows to tokens, planned steps, the run and its checkpoints, the adapter's card."""
+"""QLoRA fine-tuning: rows to tokens, planned steps, the run and its checkpoints, the adapter's
+card.
+"""
 
-from .batches import plan
+from .batches import plan_batches
 from .card import adapter_hash, model_card
 from .checkpoints import CheckpointError
 from .data import IGNORED, Example, encode, learned, token_table, usable
@@ -21,7 +23,7 @@ __all__ = [
     "encode",
     "learned",
     "model_card",
-    "plan",
+    "plan_batches",
     "token_table",
     "train",
     "usable",

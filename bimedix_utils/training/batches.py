@@ -1,19 +1,26 @@
-"""Which rows go together: every optimiser step of a run is planned before the first, so that a resumed run takes the same ones."""
+"""Which rows go together: every optimiser step of a run is planned before the first, so that a
+resumed run takes the same ones.
+"""
 
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import KitError
+from ..core.errors import KitError
 from .data import IGNORED, Example
 from .recipe import Recipe
 
-BUCKET = 512  # rows sorted by length at a time: enough for little padding, few enough to keep the order random
+# rows sorted by length at a time: enough for little padding, few enough to keep the order random
+BUCKET = 512
 Rows = list[int]  # the rows of one forward pass
 
 
-def forward_passes(lengths: Sequence[int], order: Sequence[int], tokens: int, packing: bool) -> list[Rows]:
-    """Rows of similar length in groups of at most `tokens`, padding included (packed: none). A longer row makes a group of its own."""
+def forward_passes(
+    lengths: Sequence[int], order: Sequence[int], tokens: int, packing: bool
+) -> list[Rows]:
+    """Rows of similar length in groups of at most `tokens`, padding included (packed: none). A
+    longer row makes a group of its own.
+    """
     made: list[Rows] = []
     for start in range(0, len(order), BUCKET):
         rows: Rows = []
@@ -29,11 +36,12 @@ def forward_passes(lengths: Sequence[int], order: Sequence[int], tokens: int, pa
     return made
 
 
-def plan(lengths: Sequence[int], recipe: Recipe) -> list[list[Rows]]:
-    """The optimiser steps of a whole run, each a list of forward passes. Every row comes once an epoch.
+def plan_batches(lengths: Sequence[int], recipe: Recipe) -> list[list[Rows]]:
+    """The optimiser steps of a whole run, each a list of forward passes. Every row comes once an
+    epoch.
 
-    Each epoch has another order. A last step with too few passes is divided into as many as the others have, so that one process
-    and several do the same. Raises `KitError` without rows.
+    Each epoch has another order. A last step with too few passes is divided into as many as the
+    others have, so that one process and several do the same. Raises `KitError` without rows.
     """
     if not lengths:
         raise KitError("no row is left to train on")
@@ -45,13 +53,18 @@ def plan(lengths: Sequence[int], recipe: Recipe) -> list[list[Rows]]:
         rng.shuffle(order)
         passes = forward_passes(lengths, order, recipe.micro_tokens, recipe.packing)
         rng.shuffle(passes)
-        steps += [divide(passes[i : i + recipe.passes], recipe.passes) for i in range(0, len(passes), recipe.passes)]
+        steps += [
+            divide(passes[i : i + recipe.passes], recipe.passes)
+            for i in range(0, len(passes), recipe.passes)
+        ]
         epoch += 1
     return steps[: recipe.max_steps or None]
 
 
 def divide(passes: list[Rows], count: int) -> list[Rows]:
-    """`passes` with the ones of most rows halved until there are `count`, or until each holds one row."""
+    """`passes` with the ones of most rows halved until there are `count`, or until each holds one
+    row.
+    """
     parts = [list(rows) for rows in passes]
     while len(parts) < count and max(map(len, parts)) > 1:
         rows = parts.pop(max(range(len(parts)), key=lambda i: len(parts[i])))
@@ -60,25 +73,35 @@ def divide(passes: list[Rows], count: int) -> list[Rows]:
 
 
 def share(step: list[Rows], rank: int, processes: int) -> list[Rows]:
-    """The forward passes of one process: as many as any other has, an empty one where rows are missing."""
+    """The forward passes of one process: as many as any other has, an empty one where rows are
+    missing.
+    """
     missing = -len(step) % processes
     return [*step, *([[]] * missing)][rank::processes]
 
 
 def tensors(examples: Sequence[Example], rows: Rows, pad_id: int, packing: bool) -> dict[str, Any]:
-    """One forward pass: `input_ids`, `labels`, `real` (1 where a token is no padding), all (rows, longest row), or packed (1, tokens).
+    """One forward pass: `input_ids`, `labels`, `real` (1 where a token is no padding), all (rows,
+    longest row), or packed (1, tokens).
 
-    Packed, `position_ids` begin anew with each row. Without rows the first example stands in, with nothing to learn: every process
-    must take part in every pass.
+    Packed, `position_ids` begin anew with each row. Without rows the first example stands in, with
+    nothing to learn: every process must take part in every pass.
     """
     import torch
 
-    chosen = [examples[i] for i in rows] or [Example(examples[0].id, examples[0].lang, examples[0].input_ids, [IGNORED], 0)]
+    chosen = [examples[i] for i in rows] or [
+        Example(examples[0].id, examples[0].lang, examples[0].input_ids, [IGNORED], 0)
+    ]
     if packing:
         ids = torch.tensor([[token for e in chosen for token in e.input_ids]])
         labels = torch.tensor([[label for e in chosen for label in _labels(e)]])
         positions = torch.tensor([[i for e in chosen for i in range(len(e.input_ids))]])
-        return {"input_ids": ids, "labels": labels, "real": torch.full_like(ids, bool(rows)), "position_ids": positions}
+        return {
+            "input_ids": ids,
+            "labels": labels,
+            "real": torch.full_like(ids, bool(rows)),
+            "position_ids": positions,
+        }
     longest = max(len(e.input_ids) for e in chosen)
 
     def filled(values: list[list[int]], filler: int) -> Any:
@@ -93,5 +116,11 @@ def tensors(examples: Sequence[Example], rows: Rows, pad_id: int, packing: bool)
 
 
 def _labels(example: Example) -> list[int]:
-    """The labels, the first token's never among them: nothing comes before it, or, packed, another row does."""
-    return [IGNORED, *example.labels[1:], *([IGNORED] * (len(example.input_ids) - len(example.labels)))]
+    """The labels, the first token's never among them: nothing comes before it, or, packed, another
+    row does.
+    """
+    return [
+        IGNORED,
+        *example.labels[1:],
+        *([IGNORED] * (len(example.input_ids) - len(example.labels))),
+    ]

@@ -9,7 +9,9 @@ from .recipe import Recipe
 
 
 def adapter_hash(folder: Path) -> str:
-    """SHA-256 of the saved adapter's tensors, in order of name: equal adapters have equal hashes whatever the file's metadata."""
+    """SHA-256 of the saved adapter's tensors, in order of name: equal adapters have equal hashes
+    whatever the file's metadata.
+    """
     from safetensors import safe_open
 
     hasher = hashlib.sha256()
@@ -21,18 +23,37 @@ def adapter_hash(folder: Path) -> str:
 
 
 def model_card(
-    base: str, recipe: Recipe, rank: int, parts: str, rows: dict[str, int], share: float, outcome: Outcome, folder: Path
+    base: str,
+    recipe: Recipe,
+    rank: int,
+    parts: str,
+    rows: dict[str, int],
+    share: float,
+    outcome: Outcome,
+    folder: Path,
 ) -> None:
-    """Write the adapter's README.md in the hub's format, from the run's own numbers. `rows` by language; `share` of all parameters."""
+    """Write the adapter's README.md in the hub's format, from the run's own numbers. `rows` by
+    language; `share` of all parameters.
+    """
     losses = [entry["loss"] for entry in outcome.log if "loss" in entry]
     held = [(entry["step"], entry["eval_loss"]) for entry in outcome.log if "eval_loss" in entry]
     lines = [
         f"* base model: {base} in NF4 with double quantisation",
         f"* LoRA rank {rank} on {', '.join(parts.split())}: {share:.2%} of all parameters",
         f"* rows: {', '.join(f'{lang} {n:,}' for lang, n in sorted(rows.items()))}",
-        f"* {outcome.steps:,} optimiser steps; training loss {losses[0]:.3f} at the first, {losses[-1]:.3f} at the last",
+        (
+            f"* {outcome.steps:,} optimiser steps; training loss {losses[0]:.3f} at the first,"
+            f" {losses[-1]:.3f} at the last"
+        ),
         *(f"* held-out loss {loss:.3f} after step {step}" for step, loss in held[-1:]),
-        *([f"* the adapter is the one of step {outcome.best_step}, where the held-out loss was lowest"] if outcome.best_step else []),
+        *(
+            [
+                f"* the adapter is the one of step {outcome.best_step}, where the held-out loss was"
+                " lowest"
+            ]
+            if outcome.best_step
+            else []
+        ),
     ]
     (folder / "README.md").write_text(
         f"""---

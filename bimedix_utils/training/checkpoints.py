@@ -4,8 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from ..errors import KitError
-from ..provenance import hash_path, write_json
+from ..core.errors import KitError
+from ..core.files import write_json
+from ..core.provenance import hash_path
 
 SEAL = "seal.json"
 
@@ -16,7 +17,10 @@ class CheckpointError(KitError):
 
 def seal(checkpoint: Path) -> None:
     """Write the seal, last: a checkpoint without one was not finished."""
-    write_json(checkpoint / SEAL, {path.name: hash_path(path) for path in sorted(checkpoint.iterdir()) if path.name != SEAL})
+    write_json(
+        checkpoint / SEAL,
+        {path.name: hash_path(path) for path in sorted(checkpoint.iterdir()) if path.name != SEAL},
+    )
 
 
 def check(checkpoint: Path) -> None:
@@ -24,7 +28,9 @@ def check(checkpoint: Path) -> None:
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise CheckpointError(f"{checkpoint.name} was not finished: it has no readable {SEAL}") from None
+        raise CheckpointError(
+            f"{checkpoint.name} was not finished: it has no readable {SEAL}"
+        ) from None
     for name in sorted(sealed.keys() | {path.name for path in checkpoint.iterdir()} - {SEAL}):
         path = checkpoint / name
         if name not in sealed or not path.exists() or hash_path(path) != sealed[name]:
@@ -34,7 +40,9 @@ def check(checkpoint: Path) -> None:
 def latest(folder: Path) -> tuple[Path | None, list[str]]:
     """(the newest checkpoint that is whole, or None; why each newer one was refused)."""
     refused = []
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(re.sub(r"\D", "", path.name) or 0)):
+    for checkpoint in sorted(
+        folder.glob("checkpoint-*"), key=lambda path: -int(re.sub(r"\D", "", path.name) or 0)
+    ):
         try:
             check(checkpoint)
             return checkpoint, refused

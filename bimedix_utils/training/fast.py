@@ -1,4 +1,5 @@
-"""The same numbers in less time: a loss that makes no logits nobody asks for, and LoRA folded into the dequantised weight.
+"""The same numbers in less time: a loss that makes no logits nobody asks for, and LoRA folded into
+the dequantised weight.
 
 Imports torch when imported; the package does so only when it trains.
 """
@@ -27,10 +28,11 @@ def compute_type(x: Any) -> Any:
 
 
 class FrozenHeadLoss(torch.autograd.Function):
-    """Sum of the cross-entropies (natural log) of `hidden` (n, width) through a frozen head (vocabulary, width); `targets` is (n,).
+    """Sum of the cross-entropies (natural log) of `hidden` (n, width) through a frozen head
+    (vocabulary, width); `targets` is (n,).
 
-    The head learns nothing, so the gradient of `hidden` can be made in the forward pass, chunk by chunk, and the logits forgotten:
-    the largest tensor is (CHUNK, vocabulary) whatever the batch.
+    The head learns nothing, so the gradient of `hidden` can be made in the forward pass, chunk by
+    chunk, and the logits forgotten: the largest tensor is (CHUNK, vocabulary) whatever the batch.
     """
 
     @staticmethod
@@ -56,18 +58,26 @@ class FrozenHeadLoss(torch.autograd.Function):
 
 @contextmanager
 def answers_only(head: Any, labels: Any) -> Iterator[None]:
-    """Inside, the output layer returns the summed loss of the answers instead of logits; `labels` (rows, tokens) with -100 elsewhere.
+    """Inside, the output layer returns the summed loss of the answers instead of logits; `labels`
+    (rows, tokens) with -100 elsewhere.
 
-    The model then gives that sum as its `logits`: whatever wraps it (data parallel, sharded, checkpointed) needs no change.
+    The model then gives that sum as its `logits`: whatever wraps it (data parallel, sharded,
+    checkpointed) needs no change.
     """
     # Position i predicts token i + 1.
-    targets = torch.cat([labels[:, 1:], labels.new_full((len(labels), 1), IGNORED)], dim=1).flatten()
+    targets = torch.cat(
+        [labels[:, 1:], labels.new_full((len(labels), 1), IGNORED)], dim=1
+    ).flatten()
     wanted = (targets != IGNORED).nonzero()[:, 0]
     before = head.__dict__.get("forward")  # accelerate's device hooks live there
 
     def loss(hidden: Any) -> Any:
         here = head.weight.device
-        return FrozenHeadLoss.apply(hidden.flatten(0, 1).to(here)[wanted.to(here)], head.weight, targets.to(here)[wanted.to(here)])
+        return FrozenHeadLoss.apply(
+            hidden.flatten(0, 1).to(here)[wanted.to(here)],
+            head.weight,
+            targets.to(here)[wanted.to(here)],
+        )
 
     head.forward = loss
     try:
@@ -79,20 +89,35 @@ def answers_only(head: Any, labels: Any) -> Iterator[None]:
 
 
 def _weight(layer: Any, a: Any, b: Any, dtype: Any) -> Any:
-    """`W + s B A` of a 4-bit LoRA layer, added in float32. Made anew in each pass: the base stays in 4 bit between them."""
+    """`W + s B A` of a 4-bit LoRA layer, added in float32. Made anew in each pass: the base stays
+    in 4 bit between them.
+    """
     weight = layer.base_layer.weight
-    return dequantize_4bit(weight.data, weight.quant_state).addmm_(b, a, alpha=layer.scaling[_adapter(layer)]).to(dtype)
+    return (
+        dequantize_4bit(weight.data, weight.quant_state)
+        .addmm_(b, a, alpha=layer.scaling[_adapter(layer)])
+        .to(dtype)
+    )
 
 
 def _gradients(layer: Any, x: Any, upstream: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """Of A and B, for `x` (rows, in) and `upstream` (rows, out); as products whose long side lies along memory, up to 4 times faster."""
+    """Of A and B, for `x` (rows, in) and `upstream` (rows, out); as products whose long side lies
+    along memory, up to 4 times faster.
+    """
     scaling = layer.scaling[_adapter(layer)]
-    down, back = x @ a.to(x.dtype).t(), upstream @ b.t().to(x.dtype, memory_format=torch.contiguous_format).t()
-    return (back.t() @ x).to(a.dtype).mul_(scaling), (down.t() @ upstream).to(b.dtype).mul_(scaling).t()
+    down, back = (
+        x @ a.to(x.dtype).t(),
+        upstream @ b.t().to(x.dtype, memory_format=torch.contiguous_format).t(),
+    )
+    return (back.t() @ x).to(a.dtype).mul_(scaling), (down.t() @ upstream).to(b.dtype).mul_(
+        scaling
+    ).t()
 
 
 class FoldedLinear(torch.autograd.Function):
-    """`y = x (W + s B A)^T` for W in 4 bit; gradients of x, A and B. One large matrix product instead of three and two additions."""
+    """`y = x (W + s B A)^T` for W in 4 bit; gradients of x, A and B. One large matrix product
+    instead of three and two additions.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Any, a: Any, b: Any, layer: Any) -> Any:
@@ -104,19 +129,25 @@ class FoldedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Any) -> tuple:
         x, a, b = ctx.saved_tensors
-        for_x = (upstream @ _weight(ctx.layer, a, b, x.dtype)).to(ctx.given) if ctx.needs_input_grad[0] else None
+        for_x = (
+            (upstream @ _weight(ctx.layer, a, b, x.dtype)).to(ctx.given)
+            if ctx.needs_input_grad[0]
+            else None
+        )
         return for_x, *_gradients(ctx.layer, x.flatten(0, -2), upstream.flatten(0, -2), a, b), None
 
 
 class FoldedExpert(torch.autograd.Function):
     """`y = (silu(x W1^T) * x W3^T) W2^T`, each W folded, for `x` (rows, width).
 
-    As three `FoldedLinear`, except that of the wide tensors only the two products are kept for the way back, not also what the
-    element-wise functions made of them.
+    As three `FoldedLinear`, except that of the wide tensors only the two products are kept for the
+    way back, not also what the element-wise functions made of them.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Any, a1: Any, b1: Any, a2: Any, b2: Any, a3: Any, b3: Any, layers: Any) -> Any:
+    def forward(
+        ctx: Any, x: Any, a1: Any, b1: Any, a2: Any, b2: Any, a3: Any, b3: Any, layers: Any
+    ) -> Any:
         ctx.layers, ctx.given = layers, x.dtype
         x = x.to(compute_type(x))
         w1, w2, w3 = layers
@@ -135,7 +166,11 @@ class FoldedExpert(torch.autograd.Function):
         for_w1, for_w3 = _gradients(w1, x, for_gate, a1, b1), _gradients(w3, x, for_up, a3, b3)
         for_x = None
         if ctx.needs_input_grad[0]:
-            for_x = (for_gate @ _weight(w1, a1, b1, x.dtype)).addmm_(for_up, _weight(w3, a3, b3, x.dtype)).to(ctx.given)
+            for_x = (
+                (for_gate @ _weight(w1, a1, b1, x.dtype))
+                .addmm_(for_up, _weight(w3, a3, b3, x.dtype))
+                .to(ctx.given)
+            )
         return for_x, *for_w1, *for_w2, *for_w3, None
 
 
@@ -149,13 +184,19 @@ def _lora(layer: Any) -> tuple[Any, Any]:
 
 
 def _pays(layer: Any, rows: int) -> bool:
-    """Folding costs a product of the size of the weight; for few rows the two thin products of stock LoRA are cheaper."""
+    """Folding costs a product of the size of the weight; for few rows the two thin products of
+    stock LoRA are cheaper.
+    """
     outer, inner = layer.out_features, layer.in_features
     return layer.training and not layer.disable_adapters and rows * (outer + inner) >= outer * inner
 
 
 def _linear(layer: Any, stock: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    return FoldedLinear.apply(x, *_lora(layer), layer) if _pays(layer, x.numel() // x.shape[-1]) else stock(x, *args, **kwargs)
+    return (
+        FoldedLinear.apply(x, *_lora(layer), layer)
+        if _pays(layer, x.numel() // x.shape[-1])
+        else stock(x, *args, **kwargs)
+    )
 
 
 def _expert(expert: Any, stock: Any, x: Any) -> Any:
@@ -177,10 +218,12 @@ def _foldable(module: Any) -> bool:
 
 @contextmanager
 def folded(model: Any) -> Iterator[int]:
-    """Inside, 4-bit LoRA layers in training mode compute `FoldedLinear`, whole experts of them `FoldedExpert`; gives the number of layers.
+    """Inside, 4-bit LoRA layers in training mode compute `FoldedLinear`, whole experts of them
+    `FoldedExpert`; gives the number of layers.
 
-    Only for bases that compute in float32, where the update is added before anything is rounded; under autocast the sum is, as any
-    weight. Layers with dropout or a bias keep their own forward pass.
+    Only for bases that compute in float32, where the update is added before anything is rounded;
+    under autocast the sum is, as any weight. Layers with dropout or a bias keep their own forward
+    pass.
     """
     layers = [module for module in model.modules() if _foldable(module)]
     experts = [
@@ -190,7 +233,10 @@ def folded(model: Any) -> Iterator[int]:
         and isinstance(module.act_fn, SiLUActivation)
         and all(map(_foldable, (module.w1, module.w2, module.w3)))
     ]
-    for module, forward in [*((layer, _linear) for layer in layers), *((expert, _expert) for expert in experts)]:
+    for module, forward in [
+        *((layer, _linear) for layer in layers),
+        *((expert, _expert) for expert in experts),
+    ]:
         module.forward = partial(forward, module, module.forward)
     try:
         yield len(layers)

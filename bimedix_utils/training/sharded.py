@@ -1,7 +1,9 @@
-"""What sharding a QLoRA model over processes (FSDP) needs: one set of settings, and every expert in every forward pass.
+"""What sharding a QLoRA model over processes (FSDP) needs: one set of settings, and every expert in
+every forward pass.
 
-The settings are FSDP 1 with flat parameters, the form PEFT and the Trainer describe for 4-bit bases: the base's storage type must be the
-compute type, and each adapter matrix becomes a unit of its own (`use_orig_params` off, wrap policy by PEFT).
+The settings are FSDP 1 with flat parameters, the form PEFT and the Trainer describe for 4-bit
+bases: the base's storage type must be the compute type, and each adapter matrix becomes a unit of
+its own (`use_orig_params` off, wrap policy by PEFT).
 """
 
 import os
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ..errors import KitError
+from ..core.errors import KitError
 from .recipe import Recipe
 
 LAYER = "MixtralDecoderLayer"  # what is gathered and freed at one time
@@ -19,34 +21,49 @@ SETTINGS: dict[str, Any] = {
     "transformer_layer_cls_to_wrap": LAYER,
     "backward_prefetch": "BACKWARD_PRE",
     "forward_prefetch": False,
-    "use_orig_params": False,  # frozen and learning parameters in one unit are not allowed, and not needed: adapters are units
+    # frozen and learning parameters in one unit are not allowed, and not needed: adapters are units
+    "use_orig_params": False,
     "sync_module_states": True,  # rank 0 holds the weights, the others receive theirs
     "cpu_ram_efficient_loading": True,
 }
-# accelerate can send weights between processes only from a GPU; on processors each process loads and seeds the same ones.
+# accelerate can send weights between processes only from a GPU; on processors each process loads
+# and seeds the same ones.
 PROCESSORS: dict[str, Any] = {"sync_module_states": False, "cpu_ram_efficient_loading": False}
 
 
 def environment(gpu: bool) -> None:
-    """Tell transformers, before a base is loaded, that it will be sharded: only rank 0 of a node then keeps the weights."""
+    """Tell transformers, before a base is loaded, that it will be sharded: only rank 0 of a node
+    then keeps the weights.
+    """
     os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_CPU_RAM_EFFICIENT_LOADING=str(gpu).lower())
     os.environ.update(FSDP_VERSION="1", FSDP_STATE_DICT_TYPE="FULL_STATE_DICT")
 
 
 def arguments(recipe: Recipe, gpu: bool) -> dict[str, Any]:
-    """The Trainer's arguments for sharding. Raises `KitError` for an optimiser whose state cannot be sharded."""
+    """The Trainer's arguments for sharding. Raises `KitError` for an optimiser whose state cannot
+    be sharded.
+    """
     if recipe.optimiser != "adamw":
-        raise KitError(f"OPTIMISER {recipe.optimiser} keeps its state in blocks that FSDP cannot divide: take adamw, or PARALLEL = ddp")
+        raise KitError(
+            f"OPTIMISER {recipe.optimiser} keeps its state in blocks that FSDP cannot divide: take"
+            " adamw, or PARALLEL = ddp"
+        )
     return {
         "fsdp": "full_shard auto_wrap",
-        "fsdp_config": {**SETTINGS, **({} if gpu else PROCESSORS), "activation_checkpointing": recipe.checkpointing},
+        "fsdp_config": {
+            **SETTINGS,
+            **({} if gpu else PROCESSORS),
+            "activation_checkpointing": recipe.checkpointing,
+        },
         # The Trainer's own checkpointing would gather every layer twice.
         "gradient_checkpointing": False,
     }
 
 
 def _forward(block: Any, hidden: Any) -> tuple[Any, Any]:
-    """Mixtral's mixture (hidden (rows, tokens, width) -> the same, and router logits (rows * tokens, experts)), no expert left out."""
+    """Mixtral's mixture (hidden (rows, tokens, width) -> the same, and router logits (rows *
+    tokens, experts)), no expert left out.
+    """
     import torch
 
     flat = hidden.reshape(-1, hidden.shape[-1])
@@ -56,22 +73,29 @@ def _forward(block: Any, hidden: Any) -> tuple[Any, Any]:
     mixed = torch.zeros_like(flat)
     for number, expert in enumerate(block.experts):
         token, place = torch.where(chosen == number)
-        mixed.index_add_(0, token, (expert(flat[token]) * weights[token, place, None]).to(flat.dtype))
+        mixed.index_add_(
+            0, token, (expert(flat[token]) * weights[token, place, None]).to(flat.dtype)
+        )
     return mixed.view_as(hidden), logits
 
 
 @contextmanager
 def every_expert(model: Any) -> Iterator[int]:
-    """Inside, each mixture calls all its experts in order, those without a token on nothing; gives the number of mixtures.
+    """Inside, each mixture calls all its experts in order, those without a token on nothing; gives
+    the number of mixtures.
 
-    transformers calls only experts that got a token. Sharded, each adapter is gathered from all processes when it is called: two
-    processes that call different experts wait for each other for ever, or exchange the wrong tensors.
+    transformers calls only experts that got a token. Sharded, each adapter is gathered from all
+    processes when it is called: two processes that call different experts wait for each other for
+    ever, or exchange the wrong tensors.
     """
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
     blocks = [module for module in model.modules() if isinstance(module, MixtralSparseMoeBlock)]
     if any(block.jitter_noise for block in blocks):
-        raise KitError("the model's configuration has router_jitter_noise: set it to 0, sharded training has none")
+        raise KitError(
+            "the model's configuration has router_jitter_noise: set it to 0, sharded training has"
+            " none"
+        )
     for block in blocks:
         block.forward = partial(_forward, block)
     try:

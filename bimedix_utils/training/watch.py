@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ..errors import KitError
+from ..core.errors import KitError
 
 WINDOW = 20  # steps whose mean loss is compared
 WORSE = 1.5  # a mean this many times the first one is no noise
@@ -24,13 +24,16 @@ class Watch:
         for name in ("loss", "grad_norm", "eval_loss"):
             value = entry.get(name, 0.0)
             if not math.isfinite(value):
-                raise TrainingError(f"step {entry['step']}: {name} is {value}: lower LEARNING_RATE, or look for a damaged row in that step")
+                raise TrainingError(
+                    f"step {entry['step']}: {name} is {value}: lower LEARNING_RATE, or look for a"
+                    " damaged row in that step"
+                )
         if "loss" not in entry:
             return
         self.losses.append(entry["loss"])
         first, now = (sum(part) / WINDOW for part in (self.losses[:WINDOW], self.losses[-WINDOW:]))
         if len(self.losses) >= 2 * WINDOW and now > WORSE * first:
             raise TrainingError(
-                f"step {entry['step']}: the loss diverges, {first:.2f} over the first {WINDOW} steps and {now:.2f} over the last: "
-                "lower LEARNING_RATE"
+                f"step {entry['step']}: the loss diverges, {first:.2f} over the first {WINDOW}"
+                f" steps and {now:.2f} over the last: lower LEARNING_RATE"
             )

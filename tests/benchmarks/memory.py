@@ -1,9 +1,12 @@
-"""`make bench-memory`: the plan's memory model against measured peaks of small models; writes data/studies/memory.csv, about 6 minutes.
+"""`make bench-memory`: the plan's memory model against measured peaks of small models; writes
+data/studies/memory.csv, about 6 minutes.
 
-Each case is a process of its own on one core in float32: an NF4 Mixtral with LoRA on all parts, one small step so that the optimiser's
-states exist, then one whole step (forward, loss over all tokens, backward, AdamW) whose peak is taken. Measured is anonymous resident
-memory (RssAnon: file mappings do not count) above what was resident after the imports, sampled every millisecond and checked against the
-kernel's own high-water mark. glibc gives memory back at once (one arena, low mmap threshold), so that the peak is what was in use.
+Each case is a process of its own on one core in float32: an NF4 Mixtral with LoRA on all parts, one
+small step so that the optimiser's states exist, then one whole step (forward, loss over all tokens,
+backward, AdamW) whose peak is taken. Measured is anonymous resident memory (RssAnon: file mappings
+do not count) above what was resident after the imports, sampled every millisecond and checked
+against the kernel's own high-water mark. glibc gives memory back at once (one arena, low mmap
+threshold), so that the peak is what was in use.
 """
 
 import argparse
@@ -18,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bimedix_utils import studies
-from bimedix_utils.plan import Batch, Setup, Shape, peak
-from bimedix_utils.provenance import git_state, versions
+from bimedix_utils.core.provenance import git_state, versions
+from bimedix_utils.runner import studies
+from bimedix_utils.training.plan import Batch, Setup, Shape, peak
 
 LIMIT = 0.15  # relative error of the plan
 MODELS = {
@@ -51,14 +54,25 @@ def planned(case: tuple) -> Any:
     """The plan's peak for one case."""
     name, rows, length, rank, checkpointing = case
     tokens = rows * length
-    setup = Setup(name, rank, step_tokens=tokens, micro_tokens=tokens, row_tokens=length, checkpointing=checkpointing)
+    setup = Setup(
+        name,
+        rank,
+        step_tokens=tokens,
+        micro_tokens=tokens,
+        row_tokens=length,
+        checkpointing=checkpointing,
+    )
     return peak(MODELS[name], setup, Batch(tokens, length))
 
 
 def status() -> dict[str, int]:
     """Bytes of the memory lines of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssFile", "VmHWM"))}
+    return {
+        line.split(":")[0]: int(line.split()[1]) * 1024
+        for line in lines
+        if line.startswith(("RssAnon", "RssFile", "VmHWM"))
+    }
 
 
 def make(name: str, folder: Path) -> None:
@@ -93,8 +107,8 @@ def measure(case: tuple, folder: Path) -> dict[str, float]:
     import transformers.quantizers.quantizer_bnb_4bit  # noqa: F401
     from transformers import BitsAndBytesConfig, MixtralForCausalLM
 
-    from bimedix_utils.models import add_adapters
-    from bimedix_utils.models.load import UNQUANTISED
+    from bimedix_utils.training.models import add_adapters
+    from bimedix_utils.training.models.load import UNQUANTISED
 
     name, rows, length, rank, checkpointing = case
     torch.set_num_threads(1)
@@ -107,13 +121,17 @@ def measure(case: tuple, folder: Path) -> dict[str, float]:
         bnb_4bit_compute_dtype=torch.float32,
         llm_int8_skip_modules=UNQUANTISED,
     )
-    model = MixtralForCausalLM.from_pretrained(folder, quantization_config=quantisation, dtype=torch.float32)
+    model = MixtralForCausalLM.from_pretrained(
+        folder, quantization_config=quantisation, dtype=torch.float32
+    )
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False  # see models.load
     for parameter in model.parameters():
         if not isinstance(parameter, bnb.nn.Params4bit):
-            parameter.data = parameter.data.clone()  # out of the file's mapping, which RssAnon does not see
+            parameter.data = (
+                parameter.data.clone()
+            )  # out of the file's mapping, which RssAnon does not see
     model = add_adapters(model, rank, 2 * rank).train()
     model.config.use_cache = False
     if checkpointing:
@@ -155,15 +173,21 @@ def measure(case: tuple, folder: Path) -> dict[str, float]:
 def child(arguments: list[str]) -> str:
     """Run this file in a process of its own and return what it prints."""
     command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}
+    )
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return done.stdout
 
 
 def main() -> None:
-    """Measure every case, print, write the study; the exit code says whether each is within the limit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Measure every case, print, write the study; the exit code says whether each is within the
+    limit.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--make", help=argparse.SUPPRESS)
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -179,23 +203,64 @@ def main() -> None:
             folder = Path(scratch) / name
             if not folder.exists():
                 child(["--make", name, "--folder", str(folder)])
-            got = json.loads(child(["--case", str(number), "--folder", str(folder)]).splitlines()[-1])
+            got = json.loads(
+                child(["--case", str(number), "--folder", str(folder)]).splitlines()[-1]
+            )
             plan = planned(case)
             error = plan.total / 1e6 / got["measured_mb"] - 1
             worst = max(worst, abs(error))
             shape = MODELS[name]
-            numbers = [shape.vocabulary, shape.hidden, shape.inner, shape.layers, shape.experts, shape.per_token, shape.heads]
-            numbers += [shape.kv_heads, shape.head_size, sum(shape.parameters().values()), rows, length, rows * length, rank]
-            sizes = [round(got[key], 1) for key in ("measured_mb", "high_water_mb", "idle_mb")] + [round(plan.total / 1e6, 1)]
-            table.append((name, *numbers, "yes" if checkpointing else "no", *sizes, round(error, 4), plan.moment, round(got["seconds"], 1)))
+            numbers = [
+                shape.vocabulary,
+                shape.hidden,
+                shape.inner,
+                shape.layers,
+                shape.experts,
+                shape.per_token,
+                shape.heads,
+            ]
+            numbers += [
+                shape.kv_heads,
+                shape.head_size,
+                sum(shape.parameters().values()),
+                rows,
+                length,
+                rows * length,
+                rank,
+            ]
+            sizes = [round(got[key], 1) for key in ("measured_mb", "high_water_mb", "idle_mb")] + [
+                round(plan.total / 1e6, 1)
+            ]
+            table.append(
+                (
+                    name,
+                    *numbers,
+                    "yes" if checkpointing else "no",
+                    *sizes,
+                    round(error, 4),
+                    plan.moment,
+                    round(got["seconds"], 1),
+                )
+            )
             print(
-                f"{name:7} {rows:3} x {length:4}, rank {rank:3}, checkpointing {'yes' if checkpointing else 'no ':3}: "
-                f"measured {sizes[0]:7.1f} MB, planned {sizes[3]:7.1f} MB, {error:+.1%}, {plan.moment}",
+                f"{name:7} {rows:3} x {length:4}, rank {rank:3}, checkpointing"
+                f" {'yes' if checkpointing else 'no ':3}: measured {sizes[0]:7.1f} MB, planned"
+                f" {sizes[3]:7.1f} MB, {error:+.1%}, {plan.moment}",
                 flush=True,
             )
     threads = int(ENVIRONMENT["OMP_NUM_THREADS"])
-    kept = {"versions": versions(), "threads": threads, "python": platform.python_version(), "system": platform.platform(terse=True)}
-    studies.write("memory", COLUMNS, table, {**kept, "limit": LIMIT, "worst_error": round(worst, 4), "git": git})
+    kept = {
+        "versions": versions(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+    }
+    studies.write(
+        "memory",
+        COLUMNS,
+        table,
+        {**kept, "limit": LIMIT, "worst_error": round(worst, 4), "git": git},
+    )
     if worst > LIMIT:
         sys.exit(f"missed: the plan is off by {worst:.1%}, more than {LIMIT:.0%}")
 

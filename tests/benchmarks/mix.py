@@ -1,14 +1,21 @@
-"""`make bench-mix`: BiMed at full size, from raw rows to shards; prints a table and writes runs/bench/mix.json (ROWS=50000: a quick look).
+"""`make bench-mix`: BiMed at full size, from raw rows to shards; prints a table and writes
+runs/bench/mix.json (ROWS=50000: a quick look).
 
-The rows are made by tests/support/synthetic.py, outside the measured time; exact token counts are a step of their own and not in it.
+The rows are made by tests/support/synthetic.py, outside the measured time; exact token counts are a
+step of their own and not in it.
 
-* minutes: wall time of the whole process, its start included; peak_gb: most resident memory (10^9 bytes) of the process and its workers
-  added up, shared pages counted in each (`peak_pss_gb`: counted once), sampled every 0.2 s.
-* cost_ratio_10x: time of all rows over that of a tenth of them (mean of two runs), both without the start of the interpreter.
-* exact_recall, near_recall: share of planted groups of which at most one row is left; near ones count from a similarity of 0.8.
+* minutes: wall time of the whole process, its start included; peak_gb: most resident memory (10^9
+  bytes) of the process and its workers added up, shared pages counted in each (`peak_pss_gb`:
+  counted once), sampled every 0.2 s.
+* cost_ratio_10x: time of all rows over that of a tenth of them (mean of two runs), both without the
+  start of the interpreter.
+* exact_recall, near_recall: share of planted groups of which at most one row is left; near ones
+  count from a similarity of 0.8.
 * leak_recall: share of planted test questions that are "leaked", or the duplicate of a row that is.
-* false_removal: share of the rows that were not planted, nor copied, that are "duplicate" or "leaked". `surplus` is no removal.
-* repeat_identical, order_same_rows: a second run of the tenth gives the same bytes; a third, with the files in reverse, the same rows.
+* false_removal: share of the rows that were not planted, nor copied, that are "duplicate" or
+  "leaked". `surplus` is no removal.
+* repeat_identical, order_same_rows: a second run of the tenth gives the same bytes; a third, with
+  the files in reverse, the same rows.
 * accounted: rows in the shards and removed rows add up to the input.
 """
 
@@ -31,8 +38,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import synthetic
 
-from bimedix_utils.provenance import ROOT, git_state, hash_path, runs_folder, shown, write_json
-from bimedix_utils.text import canonical_json
+from bimedix_utils.core.files import write_json
+from bimedix_utils.core.provenance import ROOT, git_state, hash_path, runs_folder, shown
+from bimedix_utils.core.text import canonical_json
 
 SEED, WORKERS = 42, 2
 TARGETS = {  # name: (least, most)
@@ -78,12 +86,22 @@ def tree(process: int) -> list[int]:
 
 
 def memory(processes: list[int], shared_once: bool) -> int:
-    """Resident bytes of the processes added up; with `shared_once` a shared page counts in part (PSS), which takes longer to ask."""
+    """Resident bytes of the processes added up; with `shared_once` a shared page counts in part
+    (PSS), which takes longer to ask.
+    """
     total = 0
     for process in processes:
         try:
             if shared_once:
-                total += int(Path(f"/proc/{process}/smaps_rollup").read_text().split("\nPss:")[1].split()[0]) * 1024
+                total += (
+                    int(
+                        Path(f"/proc/{process}/smaps_rollup")
+                        .read_text()
+                        .split("\nPss:")[1]
+                        .split()[0]
+                    )
+                    * 1024
+                )
             else:
                 total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
         except (OSError, IndexError):
@@ -94,8 +112,19 @@ def memory(processes: list[int], shared_once: bool) -> int:
 def run(made: Path, folder: Path, backwards: bool = False) -> dict[str, float]:
     """One run from raw to shards: seconds of the work, minutes of the process, most memory in GB."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, __file__, "--build", str(made), "--out", str(folder), *(["--backwards"] if backwards else [])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    command = [
+        sys.executable,
+        __file__,
+        "--build",
+        str(made),
+        "--out",
+        str(folder),
+        *(["--backwards"] if backwards else []),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     peak, peak_pss, over = 0, 0, threading.Event()
@@ -121,7 +150,12 @@ def run(made: Path, folder: Path, backwards: bool = False) -> dict[str, float]:
     if process.returncode:
         sys.exit(f"the build ended with {process.returncode}")
     seconds = json.loads(output.splitlines()[-1])["seconds"]
-    return {"seconds": seconds, "minutes": whole / 60, "peak_gb": peak / 1e9, "peak_pss_gb": peak_pss / 1e9}
+    return {
+        "seconds": seconds,
+        "minutes": whole / 60,
+        "peak_gb": peak / 1e9,
+        "peak_pss_gb": peak_pss / 1e9,
+    }
 
 
 def shards(folder: Path) -> list[Path]:
@@ -129,7 +163,9 @@ def shards(folder: Path) -> list[Path]:
 
 
 def rows_hash(folder: Path) -> str:
-    """A hash of the set of rows in the shards, whatever their order and shard (but not their split): the sum of the rows' hashes."""
+    """A hash of the set of rows in the shards, whatever their order and shard (but not their
+    split): the sum of the rows' hashes.
+    """
     import pyarrow.parquet as parquet
 
     total = 0
@@ -172,18 +208,28 @@ def judged(made: Path, folder: Path, rows: int) -> dict[str, Any]:
 
     alike = [entry for entry in planted["near"] if entry["jaccard"] >= 0.8]
     outcome = {
-        "exact": [(next(iter(members)).endswith(":ar"), found(members)) for members in groups.values()],
+        "exact": [
+            (next(iter(members)).endswith(":ar"), found(members)) for members in groups.values()
+        ],
         "near": [(entry["lang"] == "ar", found({entry["id"], entry["other"]})) for entry in alike],
         "leak": [(entry["lang"] == "ar", leaked(entry["id"])) for entry in planted["leak"]],
     }
-    known = {entry[key] for entries in planted.values() for entry in entries for key in ("id", "other")}
+    known = {
+        entry[key] for entries in planted.values() for entry in entries for key in ("id", "other")
+    }
     wrong = Counter(status[i] for i in status.keys() - known if status[i] in REMOVED)
     unplanted = rows - len({e["id"] for entries in planted.values() for e in entries})
     unplanted -= len({e["other"] for name in ("exact", "near") for e in planted[name]})
     kept = sum(parquet.ParquetFile(path).metadata.num_rows for path in shards(folder))
-    result: dict[str, Any] = {f"{name}_recall": sum(hit for _, hit in hits) / max(1, len(hits)) for name, hits in outcome.items()}
+    result: dict[str, Any] = {
+        f"{name}_recall": sum(hit for _, hit in hits) / max(1, len(hits))
+        for name, hits in outcome.items()
+    }
     result["missed"] = {
-        name: {lang: sum(not hit for arabic, hit in hits if arabic == (lang == "ar")) for lang in synthetic.LANGS}
+        name: {
+            lang: sum(not hit for arabic, hit in hits if arabic == (lang == "ar"))
+            for lang in synthetic.LANGS
+        }
         for name, hits in outcome.items()
     }
     result["planted"] = {name: len(hits) for name, hits in outcome.items()}
@@ -204,14 +250,26 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"{'':<18} {'measured':>10}   target"]
     for name, (least, most) in TARGETS.items():
         value = result[name]
-        aim = "yes" if least is True else f"= {most}" if least == most else f">= {least}" if most == 1 else f"<= {most}"
+        aim = (
+            "yes"
+            if least is True
+            else f"= {most}"
+            if least == most
+            else f">= {least}"
+            if most == 1
+            else f"<= {most}"
+        )
         shown_value = ("yes" if value else "no") if isinstance(value, bool) else f"{value:.4f}"
-        lines.append(f"{name:<18} {shown_value:>10}   {aim}{'' if least <= value <= most else '   MISSED'}")
+        lines.append(
+            f"{name:<18} {shown_value:>10}   {aim}{'' if least <= value <= most else '   MISSED'}"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_300_000)
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -228,14 +286,21 @@ def main() -> None:
     synthetic.write(small, given.rows // 10, SEED, workers=WORKERS)
     synthetic.write(large, given.rows, SEED, workers=WORKERS)
     made = json.loads((large / "made.json").read_text())["bytes"]
-    print(f"{given.rows:,} rows of {made / given.rows:,.0f} bytes, made or found in {time.perf_counter() - begin:.0f} s", flush=True)
+    print(
+        f"{given.rows:,} rows of {made / given.rows:,.0f} bytes, made or found in"
+        f" {time.perf_counter() - begin:.0f} s",
+        flush=True,
+    )
     out = home / "built"
     try:
         first = run(small, out / "1")
         second = run(small, out / "2")
         repeated = {p.relative_to(out / "1").as_posix() for p in shards(out / "1")} == {
             p.relative_to(out / "2").as_posix() for p in shards(out / "2")
-        } and all(hash_path(path) == hash_path(out / "2" / path.relative_to(out / "1")) for path in shards(out / "1"))
+        } and all(
+            hash_path(path) == hash_path(out / "2" / path.relative_to(out / "1"))
+            for path in shards(out / "1")
+        )
         run(small, out / "3", backwards=True)
         same_rows = rows_hash(out / "1") == rows_hash(out / "3")
         shutil.rmtree(out)
@@ -252,7 +317,9 @@ def main() -> None:
         "cost_ratio_10x": whole["seconds"] / tenth, "repeat_identical": repeated, "order_same_rows": same_rows,
         "processors": os.cpu_count(), "python": platform.python_version(), "git": git_state(),
     }  # fmt: skip
-    rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()}
+    rounded = {
+        key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()
+    }
     write_json(runs_folder() / "bench" / "mix.json", rounded)
     print(json.dumps(rounded, indent=1, sort_keys=True))
     print(table(result))

@@ -1,7 +1,9 @@
-"""`make bench-speed`: sparse against dense at 1 to 32 rows, measured and predicted; writes runs/bench/speed.json, about 10 minutes.
+"""`make bench-speed`: sparse against dense at 1 to 32 rows, measured and predicted; writes
+runs/bench/speed.json, about 10 minutes.
 
-Each trial is a process of its own: three of float32, one of bfloat16, one of 4 bit. The smallest of the three models has at least eight
-times the bytes of the last-level cache in float32. The overhead of a layer is fitted on the dense models alone; a miss is told, not mended.
+Each trial is a process of its own: three of float32, one of bfloat16, one of 4 bit. The smallest of
+the three models has at least eight times the bytes of the last-level cache in float32. The overhead
+of a layer is fitted on the dense models alone; a miss is told, not mended.
 
 --study also writes data/studies/speed.csv, on a clean checkout only.
 """
@@ -16,9 +18,12 @@ import subprocess
 import sys
 from typing import Any
 
-from bimedix_utils import models, speed, studies
-from bimedix_utils.errors import command
-from bimedix_utils.provenance import ROOT, git_state, versions, write_json
+from bimedix_utils import speed
+from bimedix_utils.core.errors import command
+from bimedix_utils.core.files import write_json
+from bimedix_utils.core.provenance import ROOT, git_state, versions
+from bimedix_utils.runner import studies
+from bimedix_utils.training import models
 
 LIMIT, TIMES_CACHE = 0.20, 8
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -28,11 +33,16 @@ COLUMNS = ["precision", "repeat", "batch", "against", "experts_hit", "sparse_ms"
 
 
 def shape_for(cache: int) -> speed.Shape:
-    """The sparse shape with as few layers as make its smallest counterpart's float32 weights eight times the cache."""
+    """The sparse shape with as few layers as make its smallest counterpart's float32 weights eight
+    times the cache.
+    """
     layers = 1
     while True:
         shape = speed.Shape(1024, 2048, layers, 16, 8)
-        if speed.Trial("fp32", speed.trio(shape), speed.Plan(())).weights("equal active") >= TIMES_CACHE * cache:
+        if (
+            speed.Trial("fp32", speed.trio(shape), speed.Plan(())).weights("equal active")
+            >= TIMES_CACHE * cache
+        ):
             return shape
         layers += 1
 
@@ -41,26 +51,51 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
     """Run one trial in this process and print it as JSON."""
     models.setup_torch(threads)
     load = os.getloadavg()[0]  # others on the machine, before this process adds its own
-    trial = speed.run(speed.Shape(1024, 2048, layers, 16, 8), precision, speed.Plan(BATCHES, rounds, 1, 64))
+    trial = speed.run(
+        speed.Shape(1024, 2048, layers, 16, 8), precision, speed.Plan(BATCHES, rounds, 1, 64)
+    )
     rows = []
-    by_batch = {"predicted_uniform": {"as_routed": False}, "predicted_two_numbers": {"two_numbers": True}}
-    others = {name: [one.predicted for one in trial.predictions(**how)] for name, how in by_batch.items()}
+    by_batch = {
+        "predicted_uniform": {"as_routed": False},
+        "predicted_two_numbers": {"two_numbers": True},
+    }
+    others = {
+        name: [one.predicted for one in trial.predictions(**how)] for name, how in by_batch.items()
+    }
     for place, one in enumerate(trial.predictions()):
-        taken = {name: statistics.median(seconds) * 1000 for name, seconds in trial.decode[one.batch].items()}
-        found: dict[str, Any] = {"batch": one.batch, "against": one.against, "experts_hit": round(sum(trial.loads[one.batch].values()), 2)}
+        taken = {
+            name: statistics.median(seconds) * 1000
+            for name, seconds in trial.decode[one.batch].items()
+        }
+        found: dict[str, Any] = {
+            "batch": one.batch,
+            "against": one.against,
+            "experts_hit": round(sum(trial.loads[one.batch].values()), 2),
+        }
         found |= {"sparse_ms": round(taken["sparse"], 2), "dense_ms": round(taken[one.against], 2)}
         ratio = one.measured
         numbers = {"measured": ratio.median, "low": ratio.low, "high": ratio.high}
-        numbers |= {"predicted": one.predicted, "error": one.error, **{name: values[place] for name, values in others.items()}}
+        numbers |= {
+            "predicted": one.predicted,
+            "error": one.error,
+            **{name: values[place] for name, values in others.items()},
+        }
         rows.append(found | {name: round(value, 3) for name, value in numbers.items()})
     raw = {
         "rows": rows,
         "decode_seconds_of_a_step": trial.decode,
         "prefill_seconds": trial.prefill,
-        "prefill_ratios": {name: dataclasses.asdict(ratio) for name, ratio in trial.prefill_ratios().items()},
-        "machines_of_each_round": {batch: [dataclasses.asdict(m) for m in seen] for batch, seen in trial.machines.items()},
+        "prefill_ratios": {
+            name: dataclasses.asdict(ratio) for name, ratio in trial.prefill_ratios().items()
+        },
+        "machines_of_each_round": {
+            batch: [dataclasses.asdict(m) for m in seen] for batch, seen in trial.machines.items()
+        },
         "rows_of_experts": trial.loads,
-        "overhead_of_a_layer_seconds": {"by rows": trial.overhead(), "two numbers": trial.overhead(two_numbers=True)},
+        "overhead_of_a_layer_seconds": {
+            "by rows": trial.overhead(),
+            "two numbers": trial.overhead(two_numbers=True),
+        },
         "weights_bytes": {name: trial.weights(name) for name in trial.shapes},
         "load_average_before": load,
     }
@@ -69,8 +104,12 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
 
 @command
 def main() -> None:
-    """Run the trials, print, write; the exit code says whether float32 met the limit in each of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Run the trials, print, write; the exit code says whether float32 met the limit in each of
+    them.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--study", action="store_true", help="also write data/studies/speed.*")
@@ -81,12 +120,29 @@ def main() -> None:
     models.setup_torch(given.threads)  # quiet libraries; this process measures nothing
     git, cache = studies.clean_state() if given.study else git_state(), speed.cache_bytes()
     shape = shape_for(cache or 32 * 1024**2)
-    print(f"last-level cache {f'{cache / 1024**2:.0f} MiB' if cache else 'not found (32 MiB assumed)'}; {shape.layers} layers", flush=True)
+    print(
+        "last-level cache"
+        f" {f'{cache / 1024**2:.0f} MiB' if cache else 'not found (32 MiB assumed)'};"
+        f" {shape.layers} layers",
+        flush=True,
+    )
     trials, table = [], []
     for precision, repeat in TRIALS:
-        command = [sys.executable, __file__, "--threads", str(given.threads), "--rounds", str(given.rounds)]
+        command = [
+            sys.executable,
+            __file__,
+            "--threads",
+            str(given.threads),
+            "--rounds",
+            str(given.rounds),
+        ]
         command += ["--child", precision, str(shape.layers)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(given.threads)})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(given.threads)},
+        )
         if done.returncode:
             sys.exit(f"{precision} failed:\n{done.stderr[-2000:]}")
         raw = json.loads(done.stdout.splitlines()[-1])
@@ -96,11 +152,17 @@ def main() -> None:
             row |= {"precision": precision, "repeat": repeat, "weights_over_cache": size}
             table.append(tuple(row[name] for name in COLUMNS))
             print(
-                f"{precision} {repeat}  {row['batch']:3} rows, {row['against']:12}: measured {row['measured']:5.2f} "
-                f"({row['low']:.2f} to {row['high']:.2f}), predicted {row['predicted']:5.2f}, {row['error']:+.0%}",
+                f"{precision} {repeat}  {row['batch']:3} rows, {row['against']:12}: measured"
+                f" {row['measured']:5.2f} ({row['low']:.2f} to {row['high']:.2f}), predicted"
+                f" {row['predicted']:5.2f}, {row['error']:+.0%}",
                 flush=True,
             )
-    worst = {kind: max(abs(row["error"]) for one in trials if one["precision"] == kind for row in one["rows"]) for kind, _ in TRIALS}
+    worst = {
+        kind: max(
+            abs(row["error"]) for one in trials if one["precision"] == kind for row in one["rows"]
+        )
+        for kind, _ in TRIALS
+    }
     missed = [
         {name: row[name] for name in ("repeat", "batch", "against", "error")}
         for one in trials
@@ -108,15 +170,33 @@ def main() -> None:
         for row in one["rows"]
         if abs(row["error"]) > LIMIT
     ]
-    kept = {"versions": versions(), "threads": given.threads, "rounds": given.rounds, "python": platform.python_version(), "git": git}
-    kept |= {"system": platform.platform(terse=True), "cache_bytes": cache or "not found", "limit": LIMIT, "worst_error": worst}
-    kept |= {"shape": dataclasses.asdict(shape), "missed_fp32": missed, "four_bit": speed.four_bit_path()}
+    kept = {
+        "versions": versions(),
+        "threads": given.threads,
+        "rounds": given.rounds,
+        "python": platform.python_version(),
+        "git": git,
+    }
+    kept |= {
+        "system": platform.platform(terse=True),
+        "cache_bytes": cache or "not found",
+        "limit": LIMIT,
+        "worst_error": worst,
+    }
+    kept |= {
+        "shape": dataclasses.asdict(shape),
+        "missed_fp32": missed,
+        "four_bit": speed.four_bit_path(),
+    }
     kept |= {"load_averages": [round(one["load_average_before"], 2) for one in trials]}
     write_json(ROOT / "runs" / "bench" / "speed.json", {**kept, "trials": trials})
     if given.study:
         studies.write("speed", COLUMNS, table, kept)
     compared = sum(len(one["rows"]) for one in trials if one["precision"] == "fp32")
-    print(f"float32: {compared - len(missed)} of {compared} ratios predicted within {LIMIT:.0%}; worst {worst['fp32']:.0%}")
+    print(
+        f"float32: {compared - len(missed)} of {compared} ratios predicted within {LIMIT:.0%};"
+        f" worst {worst['fp32']:.0%}"
+    )
     if missed:
         sys.exit(f"missed: {missed}")
 

@@ -1,4 +1,6 @@
-"""`make stress`: kill -9 at twenty random moments of a run of 2,000 rows; prints what was bought twice and fails on a broken promise."""
+"""`make stress`: kill -9 at twenty random moments of a run of 2,000 rows; prints what was bought
+twice and fails on a broken promise.
+"""
 
 import json
 import sys
@@ -11,4 +13,10 @@ from support import kills
 if __name__ == "__main__":
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 42
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(kills.disturbed(Path(scratch), rows=2000, kills=20, concurrency=16, latency=0.1, seed=seed)))
+        print(
+            json.dumps(
+                kills.disturbed(
+                    Path(scratch), rows=2000, kills=20, concurrency=16, latency=0.1, seed=seed
+                )
+            )
+        )

@@ -1,12 +1,17 @@
-"""`make bench-teacher`: what the teacher engine costs, as ratios from one run against the kit's own server.
+"""`make bench-teacher`: what the teacher engine costs, as ratios from one run against the kit's own
+server.
 
-* rate_vs_ideal: answers a second through the whole engine (hashing, look-up, rules, durable store) at concurrency 64 against 50 ms of
-  latency, as a share of the ideal 64 / 0.05 = 1,280; median of five runs.
-* store_overhead: what the durable store costs of the rate without it; the runs with and without it take turns.
+* rate_vs_ideal: answers a second through the whole engine (hashing, look-up, rules, durable store)
+  at concurrency 64 against 50 ms of latency, as a share of the ideal 64 / 0.05 = 1,280; median of
+  five runs.
+* store_overhead: what the durable store costs of the rate without it; the runs with and without it
+  take turns.
 * rss_growth_mb: resident memory gained over 200,000 requests, after the first 2,000.
-* resume_seconds, resume_mb: a store that holds 1,000,000 finished rows is opened and asked which of 1,000,000 ids are missing.
-  resume_whole_seconds adds building and hashing the million requests, which is the stage's own work.
-* ray: the same requests through two workers on a two-node local cluster, one worker killed on the way (only where Ray is installed).
+* resume_seconds, resume_mb: a store that holds 1,000,000 finished rows is opened and asked which of
+  1,000,000 ids are missing. resume_whole_seconds adds building and hashing the million requests,
+  which is the stage's own work.
+* ray: the same requests through two workers on a two-node local cluster, one worker killed on the
+  way (only where Ray is installed).
 """
 
 import json
@@ -23,7 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import asker, server
 
-from bimedix_utils.provenance import git_state, runs_folder, write_json
+from bimedix_utils.core.files import write_json
+from bimedix_utils.core.provenance import git_state, runs_folder
 from bimedix_utils.teacher import engine, http
 from bimedix_utils.teacher.store import Answer, Store, read_body
 
@@ -81,7 +87,10 @@ def without_store(url: str, first: int, count: int) -> float:
 def throughput(folder: Path, count: int = 8000) -> dict:
     with server.running(LATENCY) as url:
         without_store(url, 10**8, 2000)  # warm
-        pairs = [(with_store(url, folder, i * count, count), without_store(url, i * count, count)) for i in range(5)]
+        pairs = [
+            (with_store(url, folder, i * count, count), without_store(url, i * count, count))
+            for i in range(5)
+        ]
     kept, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
     return {
         "rate": round(kept, 1),
@@ -111,7 +120,10 @@ def memory(folder: Path, count: int = 200_000) -> dict:
         watcher.join()
         assert not outcome.failed and not outcome.stopped
     (folder / "memory.sqlite").unlink()
-    return {"rss_growth_mb": round(peak - before, 1), "rate_without_latency": round(rate(seconds, count), 1)}
+    return {
+        "rss_growth_mb": round(peak - before, 1),
+        "rate_without_latency": round(rate(seconds, count), 1),
+    }
 
 
 def resume(folder: Path, count: int = 1_000_000) -> dict:
@@ -119,7 +131,20 @@ def resume(folder: Path, count: int = 1_000_000) -> dict:
     answer = read_body("", server.BODY.decode())
     store, batch = Store(teacher.answers, fill=True), []
     for request in Rows(teacher, 0, count):
-        batch.append((request, Answer(request.id, answer.text, answer.finish_reason, answer.usage, 0.05, body=answer.body), 0.0))
+        batch.append(
+            (
+                request,
+                Answer(
+                    request.id,
+                    answer.text,
+                    answer.finish_reason,
+                    answer.usage,
+                    0.05,
+                    body=answer.body,
+                ),
+                0.0,
+            )
+        )
         if len(batch) == 5000:
             store.put(batch)
             batch = []
@@ -148,11 +173,17 @@ def resume(folder: Path, count: int = 1_000_000) -> dict:
     whole = time.perf_counter() - begin
     peak = max(peak, resident_mb())
     assert not outcome.failed
-    return {"resume_seconds": round(seconds, 2), "resume_mb": round(peak - before, 1), "resume_whole_seconds": round(whole, 2)}
+    return {
+        "resume_seconds": round(seconds, 2),
+        "resume_mb": round(peak - before, 1),
+        "resume_whole_seconds": round(whole, 2),
+    }
 
 
 def descends(process: int) -> bool:
-    """True for a process that was started by this one, or by one that was: other clusters on this machine are none of our business."""
+    """True for a process that was started by this one, or by one that was: other clusters on this
+    machine are none of our business.
+    """
     while process > 1:
         if process == os.getpid():
             return True
@@ -167,7 +198,9 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
         from ray.cluster_utils import Cluster
     except ImportError:
         return {"ray": "not run: Ray is not installed (make setup EXTRAS=ray)"}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+    )
     cluster.add_node(num_cpus=2)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     with server.running(0.02) as url:
@@ -176,11 +209,15 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
         engine.fill(plain, rows)
         first = server.counts(url)
     with server.running(0.02) as url:
-        spread = asker.teacher(url, str(folder / "ray.sqlite"), 16).model_copy(update={"backend": "ray", "workers": 2})
+        spread = asker.teacher(url, str(folder / "ray.sqlite"), 16).model_copy(
+            update={"backend": "ray", "workers": 2}
+        )
         killed: list[tuple[int, int]] = []
 
         def kill_one() -> None:
-            """Once a third is stored, the first worker of this cluster that is found dies; what was stored then must not be asked again."""
+            """Once a third is stored, the first worker of this cluster that is found dies; what was
+            stored then must not be asked again.
+            """
             while True:
                 store = Store(folder / "ray.sqlite")
                 stored = len(store)
@@ -227,7 +264,13 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        result = {**throughput(folder), **memory(folder), **resume(folder), **ray_cluster(folder), "git": git_state()}
+        result = {
+            **throughput(folder),
+            **memory(folder),
+            **resume(folder),
+            **ray_cluster(folder),
+            "git": git_state(),
+        }
     path = runs_folder() / "bench" / "teacher.json"
     write_json(path, result)
     print(json.dumps(result, indent=1))

@@ -1,4 +1,5 @@
-"""A run that a test may kill: asks an endpoint for a number of rows and keeps the answers in a store.
+"""A run that a test may kill: asks an endpoint for a number of rows and keeps the answers in a
+store.
 
 python tests/support/asker.py URL STORE ROWS CONCURRENCY
 """
@@ -13,12 +14,21 @@ WORDS = "A short case, number {}: fever, cough and a rash since {} days. What sh
 
 def requests(teacher: engine.Teacher, rows: int) -> list:
     """The same requests in every process."""
-    return [teacher.request("stress", f"row:{i}", "v1", WORDS.format(i, i % 30)) for i in range(rows)]
+    return [
+        teacher.request("stress", f"row:{i}", "v1", WORDS.format(i, i % 30)) for i in range(rows)
+    ]
 
 
 def teacher(url: str, store: str, concurrency: int) -> engine.Teacher:
     """The teacher of the kill tests."""
-    return engine.Teacher(backend="http", model="stub", url=url, answers=Path(store), concurrency=concurrency, timeout=30)
+    return engine.Teacher(
+        backend="http",
+        model="stub",
+        url=url,
+        answers=Path(store),
+        concurrency=concurrency,
+        timeout=30,
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-PATH = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATH = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 def missing(*packages: str) -> list[str]:
@@ -23,7 +25,10 @@ def skip_without(*packages: str) -> None:
     """Skips the calling module outside CI when something is missing."""
     if (absent := missing(*packages)) and os.environ.get("CI") != "true":
         extras = ",".join(["chat"] * ("gradio" in packages) + ["browser"])
-        pytest.skip(f"{', '.join(absent)} not found: make setup EXTRAS={extras}, and Debian's chromium", allow_module_level=True)
+        pytest.skip(
+            f"{', '.join(absent)} not found: make setup EXTRAS={extras}, and Debian's chromium",
+            allow_module_level=True,
+        )
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""A stand-in for the hub on this machine: just the endpoints that huggingface_hub and datasets call for a small data set.
+"""A stand-in for the hub on this machine: just the endpoints that huggingface_hub and datasets call
+for a small data set.
 
-`HubStub({"owner/name": {"train.jsonl": b"..."}})` serves each repository at one commit; `commits` and `gated` may be changed while it runs.
+`HubStub({"owner/name": {"train.jsonl": b"..."}})` serves each repository at one commit; `commits`
+and `gated` may be changed while it runs.
 """
 
 import hashlib
@@ -50,12 +52,16 @@ class HubStub:
         given = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         path = request.path.split("?")[0]
         self.seen.append(f"{request.command} {path}")
-        api = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?", path)
+        api = re.fullmatch(
+            r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(/.*)?)?", path
+        )
         file = re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         found = api or file
         name = found[1] if found else ""
         if name not in self.repositories:
-            return self.send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"} if found else {}, body)
+            return self.send(
+                request, 404, b"{}", {"X-Error-Code": "RepoNotFound"} if found else {}, body
+            )
         if name in self.gated and file:  # the hub shows what a gated set is, and keeps its files
             return self.send(request, 403, b"{}", {"X-Error-Code": "GatedRepo"}, body)
         files, commit = self.repositories[name], self.commits[name]
@@ -77,9 +83,18 @@ class HubStub:
             below = (api[4] or "").strip("/")
             wanted = None
             if api[2] == "paths-info":
-                wanted = json.loads(given)["paths"] if given[:1] == b"{" else re.findall(r"paths=([^&]*)", given.decode())
+                wanted = (
+                    json.loads(given)["paths"]
+                    if given[:1] == b"{"
+                    else re.findall(r"paths=([^&]*)", given.decode())
+                )
             listing = [
-                {"type": "file", "oid": hashlib.sha1(content).hexdigest(), "size": len(content), "path": own}
+                {
+                    "type": "file",
+                    "oid": hashlib.sha1(content).hexdigest(),
+                    "size": len(content),
+                    "path": own,
+                }
                 for own, content in files.items()
                 if own.startswith(below) and (wanted is None or own in wanted)
             ]
@@ -91,9 +106,19 @@ class HubStub:
         return self.send(request, 200, json.dumps(info).encode(), {}, body)
 
     @staticmethod
-    def send(request: BaseHTTPRequestHandler, status: int, content: bytes, headers: dict[str, str], body: bool) -> None:
+    def send(
+        request: BaseHTTPRequestHandler,
+        status: int,
+        content: bytes,
+        headers: dict[str, str],
+        body: bool,
+    ) -> None:
         request.send_response(status)
-        for key, value in {"Content-Length": str(len(content)), "Connection": "close", **headers}.items():
+        for key, value in {
+            "Content-Length": str(len(content)),
+            "Connection": "close",
+            **headers,
+        }.items():
             request.send_header(key, value)
         request.end_headers()
         if body:

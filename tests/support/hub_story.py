@@ -1,6 +1,8 @@
-"""Downloads against the stand-in hub, in a process of its own because the hub's libraries read HF_ENDPOINT when they are imported.
+"""Downloads against the stand-in hub, in a process of its own because the hub's libraries read
+HF_ENDPOINT when they are imported.
 
-python tests/support/hub_story.py FOLDER     prints {step: what hub.main printed and returned} as JSON
+python tests/support/hub_story.py FOLDER     prints {step: what hub.main printed and returned} as
+JSON
 """
 
 import contextlib
@@ -15,7 +17,15 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from hub import HubStub
 
-ROW = {"question": "Which nerve?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "exp": None, "subject_name": "Anatomy"}
+ROW = {
+    "question": "Which nerve?",
+    "opa": "a",
+    "opb": "b",
+    "opc": "c",
+    "opd": "d",
+    "exp": None,
+    "subject_name": "Anatomy",
+}
 
 
 def entry(hub: str, file: str, rows: int | str = 8) -> dict:
@@ -41,7 +51,10 @@ def pubmedqa() -> dict[str, bytes]:
         sink = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
         files[f"{name}/train.parquet"] = sink.getvalue()
-        files["README.md"] += f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/train.parquet\n".encode()
+        files["README.md"] += (
+            f"- config_name: {name}\n  data_files:\n  - split: train\n    path:"
+            f" {name}/train.parquet\n".encode()
+        )
     files["README.md"] += b"---\n"
     return files
 
@@ -49,12 +62,19 @@ def pubmedqa() -> dict[str, bytes]:
 def main(folder: Path) -> dict:
     lines = [json.dumps({"id": f"m{i}", **ROW, "cop": i % 4}) + "\n" for i in range(8)]
     content, other = "".join(lines).encode(), "".join(reversed(lines)).encode()
-    card = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train.jsonl\n---\n"
+    card = (
+        b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path:"
+        b" data/train.jsonl\n---\n"
+    )
     repository = {"README.md": card, "data/train.jsonl": content}
-    stub = HubStub({"toy/good": dict(repository), "toy/gated": dict(repository), "toy/pubmedqa": pubmedqa()})
+    stub = HubStub(
+        {"toy/good": dict(repository), "toy/gated": dict(repository), "toy/pubmedqa": pubmedqa()}
+    )
     stub.gated.add("toy/gated")
-    os.environ.update(HF_ENDPOINT=stub.url, HF_HOME=str(folder / "home"), HF_HUB_DISABLE_TELEMETRY="1")
-    from bimedix_utils import catalogue, hub
+    os.environ.update(
+        HF_ENDPOINT=stub.url, HF_HOME=str(folder / "home"), HF_HUB_DISABLE_TELEMETRY="1"
+    )
+    from bimedix_utils.sources import catalogue, hub
 
     toy = {
         "licences": {"MIT": "allowed", "not found": "not found"},

@@ -15,21 +15,44 @@ SUPPORT = Path(__file__).parent
 
 
 def start(url: str, store: Path, rows: int, concurrency: int) -> subprocess.Popen:
-    command = [sys.executable, str(SUPPORT / "asker.py"), url, str(store), str(rows), str(concurrency)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT.parents[1]), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment)
+    command = [
+        sys.executable,
+        str(SUPPORT / "asker.py"),
+        url,
+        str(store),
+        str(rows),
+        str(concurrency),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(SUPPORT.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
 
 
 def contents(store: Path) -> list[tuple]:
     """Everything a store holds but times, in the order of the ids."""
     with sqlite3.connect(store) as db:
-        rows = db.execute("SELECT hex(id), stage, row_id, model, body, finish_reason FROM answers ORDER BY id").fetchall()
+        rows = db.execute(
+            "SELECT hex(id), stage, row_id, model, body, finish_reason FROM answers ORDER BY id"
+        ).fetchall()
     db.close()
     return rows
 
 
-def disturbed(folder: Path, rows: int, kills: int, concurrency: int, latency: float, seed: int) -> dict:
-    """Run with `kills` kills and without any; returns what happened. Raises AssertionError when a promise is broken."""
+def disturbed(
+    folder: Path, rows: int, kills: int, concurrency: int, latency: float, seed: int
+) -> dict:
+    """Run with `kills` kills and without any; returns what happened. Raises AssertionError when a
+    promise is broken.
+    """
     draw = random.Random(seed)
     with server.running(latency) as url:
         reference = folder / "reference.sqlite"
@@ -51,6 +74,8 @@ def disturbed(folder: Path, rows: int, kills: int, concurrency: int, latency: fl
         answered = server.counts(url)
     assert contents(store) == contents(reference)
     again = sum(answered.values()) - rows
-    assert len(answered) == rows and 0 <= again <= landed * concurrency, f"{again} answers bought twice after {landed} kills"
+    assert len(answered) == rows and 0 <= again <= landed * concurrency, (
+        f"{again} answers bought twice after {landed} kills"
+    )
     assert max(answered.values()) <= 1 + landed
     return {"rows": rows, "kills": landed, "concurrency": concurrency, "bought_twice": again}

@@ -1,6 +1,8 @@
-"""Make the calibration items anew: translations of known quality, drawn from the sample's gold pairs and their damaged versions.
+"""Make the calibration items anew: translations of known quality, drawn from the sample's gold
+pairs and their damaged versions.
 
-python tests/support/make_calibration.py      writes data/calibration/items.jsonl; recorded scores must then be written anew
+python tests/support/make_calibration.py      writes data/calibration/items.jsonl; recorded scores
+must then be written anew
 """
 
 import random
@@ -10,7 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import mutator
 
-from bimedix_utils.provenance import ROOT, write_jsonl
+from bimedix_utils.core.files import write_jsonl
+from bimedix_utils.core.provenance import ROOT
 
 SEED = 20261124
 CLEAN, HARMLESS = 22, 8
@@ -24,19 +27,35 @@ DAMAGED = {
 def main() -> None:
     """Draw, shuffle, write."""
     draw = random.Random(SEED)
-    pairs = {row_id: (english, gold) for row_id, english, gold in mutator.gold_pairs() if not row_id.startswith("extra")}
+    pairs = {
+        row_id: (english, gold)
+        for row_id, english, gold in mutator.gold_pairs()
+        if not row_id.startswith("extra")
+    }
     cases = [case for case in mutator.benchmark(SEED) if case[0] in pairs]
-    chosen = [(row_id, "clean", "none", pairs[row_id][1]) for row_id in draw.sample(sorted(pairs), CLEAN)]
+    chosen = [
+        (row_id, "clean", "none", pairs[row_id][1]) for row_id in draw.sample(sorted(pairs), CLEAN)
+    ]
     harmless = [case for case in cases if case[3].severity == "none"]
-    chosen += [(row_id, "clean", "none", damage.values) for row_id, _, _, damage in draw.sample(harmless, HARMLESS)]
+    chosen += [
+        (row_id, "clean", "none", damage.values)
+        for row_id, _, _, damage in draw.sample(harmless, HARMLESS)
+    ]
     for kind, count in DAMAGED.items():
         of_kind = [case for case in cases if case[1] == kind]
         chosen += [
-            (row_id, kind, damage.severity, damage.values) for row_id, _, _, damage in draw.sample(of_kind, min(count, len(of_kind)))
+            (row_id, kind, damage.severity, damage.values)
+            for row_id, _, _, damage in draw.sample(of_kind, min(count, len(of_kind)))
         ]
     draw.shuffle(chosen)
     items = [
-        {"id": f"calibration:{number:03d}", "row_id": row_id, "kind": kind, "severity": severity, "values": values}
+        {
+            "id": f"calibration:{number:03d}",
+            "row_id": row_id,
+            "kind": kind,
+            "severity": severity,
+            "values": values,
+        }
         for number, (row_id, kind, severity, values) in enumerate(chosen, start=1)
     ]
     folder = ROOT / "data" / "calibration"

@@ -1,7 +1,9 @@
-"""Damage to translations, one named kind at a time, for measuring what the translation checks catch and what they let pass.
+"""Damage to translations, one named kind at a time, for measuring what the translation checks catch
+and what they let pass.
 
-A pair is an English record's values and its gold Arabic values: `question` with `context`, `options` and `answer`, or `turns`.
-The words it works with are its own (`mutator_words`): a maker of damage that shares a list with the checks measures nothing.
+A pair is an English record's values and its gold Arabic values: `question` with `context`,
+`options` and `answer`, or `turns`. The words it works with are its own (`mutator_words`): a maker
+of damage that shares a list with the checks measures nothing.
 """
 
 import copy
@@ -16,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from bimedix_utils import sources
-from bimedix_utils.translation import fields
+from bimedix_utils.translation.rounds import fields
 
 from . import mutator_words as words
 
@@ -74,7 +76,9 @@ DURATION = r"منذ \d+ (?:ساعات|ساعة|أيام|أسابيع|أشهر|س
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged translation. `words` are what a drug or negation damage was made of: the English trigger and the Arabic words."""
+    """One damaged translation. `words` are what a drug or negation damage was made of: the English
+    trigger and the Arabic words.
+    """
 
     kind: str
     severity: str  # critical, major, minor; none for a harmless variant
@@ -91,7 +95,9 @@ Edit = tuple[dict, str, tuple[str, ...]]
 
 
 def slots(values: dict) -> list[Slot]:
-    """The places that hold text, in reading order: (key, index), the index -1 for a key that holds one text."""
+    """The places that hold text, in reading order: (key, index), the index -1 for a key that holds
+    one text.
+    """
     found: list[Slot] = []
     for key in ("context", "question", "options", "answer", "turns"):
         value = values.get(key)
@@ -131,10 +137,16 @@ def _trigger(pattern: str, text: str) -> re.Match | None:
 
 
 def _nearest(pattern: str, english: str, match: re.Match) -> str:
-    """The English trigger that stands at about the same share of its text as an Arabic match of its own; "" without any."""
+    """The English trigger that stands at about the same share of its text as an Arabic match of its
+    own; "" without any.
+    """
     place = match.start() / max(1, len(match.string))
     found = list(re.finditer(rf"\b(?:{pattern})\b", english, re.IGNORECASE))
-    return min(found, key=lambda trigger: abs(trigger.start() / len(english) - place)).group() if found else ""
+    return (
+        min(found, key=lambda trigger: abs(trigger.start() / len(english) - place)).group()
+        if found
+        else ""
+    )
 
 
 def _with(gold: dict, slot: Slot, match: re.Match, replacement: str) -> dict:
@@ -164,7 +176,9 @@ def _swap_all(gold: dict, change: Callable[[str], str]) -> dict:
 
 
 def _same_numbers(source: dict, slot: Slot) -> set[str]:
-    return set(re.findall(NUMBER, get(source, slot))) | set(re.findall(r"\d+(?:\.\d+)?", get(source, slot)))
+    return set(re.findall(NUMBER, get(source, slot))) | set(
+        re.findall(r"\d+(?:\.\d+)?", get(source, slot))
+    )
 
 
 def _units(gold: dict, names: tuple[str, ...]) -> list[tuple[Slot, re.Match]]:
@@ -177,9 +191,12 @@ def _units(gold: dict, names: tuple[str, ...]) -> list[tuple[Slot, re.Match]]:
 
 def _is_dose(source: dict, slot: Slot) -> bool:
     text = get(source, slot)
-    return bool(_trigger(r"doses?|tablets?|inject\w*|infus\w+|intravenous\w*|takes?|given|daily|mg/kg|mcg|units?|drops", text)) or bool(
-        _trigger(rf"\d+(?:\.\d+)? m?c?g|{'|'.join(words.DRUGS)}", text)
-    )
+    return bool(
+        _trigger(
+            r"doses?|tablets?|inject\w*|infus\w+|intravenous\w*|takes?|given|daily|mg/kg|mcg|units?|drops",
+            text,
+        )
+    ) or bool(_trigger(rf"\d+(?:\.\d+)? m?c?g|{'|'.join(words.DRUGS)}", text))
 
 
 def _times(number: str, factor: str) -> str:
@@ -189,22 +206,37 @@ def _times(number: str, factor: str) -> str:
 
 
 def _dose_x10(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    found = [(slot, match) for slot, match in _units(gold, words.DOSE_UNITS) if _is_dose(source, slot)]
+    found = [
+        (slot, match) for slot, match in _units(gold, words.DOSE_UNITS) if _is_dose(source, slot)
+    ]
     # Grams of body weight, or a millilitre of blood, are lab values and not doses.
-    found = [(s, m) for s, m in found if m["unit"] not in ("غ", "مل") or not re.search(r"وزن|بول|بيلة|عظم", m.string[: m.start()][-30:])]
+    found = [
+        (s, m)
+        for s, m in found
+        if m["unit"] not in ("غ", "مل")
+        or not re.search(r"وزن|بول|بيلة|عظم", m.string[: m.start()][-30:])
+    ]
     place = _pick(rng, found)
     if place is None:
         return None
     slot, match = place
     number = _times(match["number"], rng.choice(("10", "0.1")))
     changed = number + match["space"] + match["unit"]
-    return _with(gold, slot, match, changed), f"dose {match['number']} became {number} {match['unit']}", ()
+    return (
+        _with(gold, slot, match, changed),
+        f"dose {match['number']} became {number} {match['unit']}",
+        (),
+    )
 
 
 def _other_number(number: str, rng: random.Random) -> str:
     """As many digits, another value: two digits changed round, or one replaced."""
     places = [i for i, sign in enumerate(number) if sign.isdigit()]
-    turned = [(i, j) for i, j in zip(places, places[1:], strict=False) if number[i] != number[j] and (number[j] != "0" or i > places[0])]
+    turned = [
+        (i, j)
+        for i, j in zip(places, places[1:], strict=False)
+        if number[i] != number[j] and (number[j] != "0" or i > places[0])
+    ]
     if turned and rng.random() < 0.4:
         i, j = rng.choice(turned)
         signs = list(number)
@@ -233,11 +265,17 @@ def _number_changed(source: dict, gold: dict, rng: random.Random, _: dict | None
 
 def _unit_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     found = _units(gold, tuple(words.UNITS))
-    week = [(s, m) for s in slots(gold) for m in re.finditer(r"الأسبوع (?=\d)", get(gold, s)) if _trigger("weeks?", get(source, s))]
+    week = [
+        (s, m)
+        for s in slots(gold)
+        for m in re.finditer(r"الأسبوع (?=\d)", get(gold, s))
+        if _trigger("weeks?", get(source, s))
+    ]
     if week and (not found or rng.random() < 0.2):
         slot, match = rng.choice(week)
         return _with(gold, slot, match, "الشهر "), "week became month", ()
-    # Doses and lab values first: a wrong unit of time stands in nearly every case and would hide them.
+    # Doses and lab values first: a wrong unit of time stands in nearly every case and would hide
+    # them.
     rare = [(s, m) for s, m in found if re.search(r"غ|مل|mg|mol|وحدة|سم", m["unit"])]
     place = _pick(rng, rare if rare and rng.random() < 0.7 else found)
     if place is None:
@@ -245,23 +283,38 @@ def _unit_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) 
     slot, match = place
     unit = rng.choice(words.UNITS[match["unit"]])
     changed = match["number"] + match["space"] + unit
-    return _with(gold, slot, match, changed), f"unit {match['unit']} became {unit.strip()} after {match['number']}", ()
+    return (
+        _with(gold, slot, match, changed),
+        f"unit {match['unit']} became {unit.strip()} after {match['number']}",
+        (),
+    )
 
 
 def _unit_is_understood(match: re.Match) -> bool:
-    """True when nobody would miss the unit: a pulse, the years of an age, the first per cent of a range."""
+    """True when nobody would miss the unit: a pulse, the years of an age, the first per cent of a
+    range.
+    """
     before, after = match.string[: match.start()], match.string[match.end() :]
     if match["unit"] in ("سنة", "سنوات", "عامًا", "أعوام"):
         return bool(re.search(r"عمر|يبلغ|أعمار", before[-25:]))
-    return match["unit"] in ("نبضة/دقيقة", "مرة/دقيقة") or (match["unit"] == "%" and bool(re.match(r" (?:إلى|أو) \d", after)))
+    return match["unit"] in ("نبضة/دقيقة", "مرة/دقيقة") or (
+        match["unit"] == "%" and bool(re.match(r" (?:إلى|أو) \d", after))
+    )
 
 
 def _unit_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    place = _pick(rng, [place for place in _units(gold, tuple(words.UNITS)) if not _unit_is_understood(place[1])])
+    place = _pick(
+        rng,
+        [place for place in _units(gold, tuple(words.UNITS)) if not _unit_is_understood(place[1])],
+    )
     if place is None:
         return None
     slot, match = place
-    return _with(gold, slot, match, match["number"]), f"unit {match['unit']} lost after {match['number']}", ()
+    return (
+        _with(gold, slot, match, match["number"]),
+        f"unit {match['unit']} lost after {match['number']}",
+        (),
+    )
 
 
 def _frequency_changed(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -283,8 +336,12 @@ def _frequency_changed(source: dict, gold: dict, rng: random.Random, _: dict | N
 # Negation
 
 
-def _opposites(source: dict, gold: dict, rules: tuple[tuple[str, str, str], ...]) -> list[tuple[Slot, re.Match, str, str]]:
-    """(place, match, its opposite, English trigger) for each rule whose trigger stands in the English of the same place."""
+def _opposites(
+    source: dict, gold: dict, rules: tuple[tuple[str, str, str], ...]
+) -> list[tuple[Slot, re.Match, str, str]]:
+    """(place, match, its opposite, English trigger) for each rule whose trigger stands in the
+    English of the same place.
+    """
     return [
         (slot, match, match.expand(opposite), trigger)
         for slot in slots(gold)
@@ -295,23 +352,33 @@ def _opposites(source: dict, gold: dict, rules: tuple[tuple[str, str, str], ...]
 
 
 def _without_echo(text: str, start: int) -> str:
-    """After "there is no pain and no fever" has become "there is pain", the second "no" of its clause goes too, with "any" and "ever"."""
+    """After "there is no pain and no fever" has become "there is pain", the second "no" of its
+    clause goes too, with "any" and "ever".
+    """
     end = next((i for i in range(start, len(text)) if text[i] in ".؛؟،"), len(text))
     clause = re.sub(r"(?<!\w)ولا (?=(?:أي )?(?!يوجد|توجد)\w)", "و", text[start:end])
-    clause = re.sub(r"(?<!\w)(و?)أي (\w+)", lambda match: match[1] + words.OBJECTS.get(match[2], match[2]), clause)
+    clause = re.sub(
+        r"(?<!\w)(و?)أي (\w+)",
+        lambda match: match[1] + words.OBJECTS.get(match[2], match[2]),
+        clause,
+    )
     clause = re.sub(r" (?:قط|أبدًا)(?!\w)| بعد$", "", clause)
     return text[:start] + clause + text[end:]
 
 
 def _accusative(before: str, adjective: str) -> str:
-    """An adjective that has lost its "غير" takes the ending which "غير" carried unseen after verbs such as "remain"."""
+    """An adjective that has lost its "غير" takes the ending which "غير" carried unseen after verbs
+    such as "remain".
+    """
     after_verb = re.search(r"(?<!\w)[وف]?(?:يبقى|تبقى|يكون|تكون|كان|كانت|بقي|عد) [^.؛،؟]*$", before)
     plain = not re.search(r"(?:ة|ين|ات|ى|ا)$|^[وف]?ال", adjective)
     return adjective + "ًا" if after_verb and plain else adjective
 
 
 def _negation_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    rare, plain = (_opposites(source, gold, rules) for rules in (words.RARE_NEGATIONS, words.PLAIN_NEGATIONS))
+    rare, plain = (
+        _opposites(source, gold, rules) for rules in (words.RARE_NEGATIONS, words.PLAIN_NEGATIONS)
+    )
     place = _pick(rng, rare if rare and (not plain or rng.random() < 0.8) else plain)
     if place is None:
         return None
@@ -332,7 +399,11 @@ def _negation_added(source: dict, gold: dict, rng: random.Random, _: dict | None
     # "Does he take" and "does he not take" ask the same; "what does he not take" nobody asks.
     asked = r"(?<!\w)[وف]?(?:هل|ماذا|كيف|متى|كم|لماذا)(?!\w)[^.؟؛]*$"
     plain, rare = (
-        [case for case in _opposites(source, gold, rules) if not re.search(asked, case[1].string[: case[1].start()])]
+        [
+            case
+            for case in _opposites(source, gold, rules)
+            if not re.search(asked, case[1].string[: case[1].start()])
+        ]
         for rules in (words.ADDED_NEGATIONS, words.RARE_ADDED)
     )
     place = _pick(rng, rare if rare and (not plain or rng.random() < 0.7) else plain)
@@ -346,12 +417,20 @@ def _negation_added(source: dict, gold: dict, rng: random.Random, _: dict | None
 def _except_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     slot = ("question", -1)
     english = re.search(r"\b(EXCEPT|except|NOT)\b", get(source, slot))
-    found = [(m, m.expand(other)) for pattern, other in words.EXCEPTIONS for m in re.finditer(pattern, get(gold, slot))]
+    found = [
+        (m, m.expand(other))
+        for pattern, other in words.EXCEPTIONS
+        for m in re.finditer(pattern, get(gold, slot))
+    ]
     if english is None or not found:
         return None
     # A stem asks at its end; an earlier "not" belongs to the case.
     match, other = max(found, key=lambda pair: pair[0].start())
-    return _with(gold, slot, match, other), f"{match.group().strip()} lost", (english.group(), match.group().strip())
+    return (
+        _with(gold, slot, match, other),
+        f"{match.group().strip()} lost",
+        (english.group(), match.group().strip()),
+    )
 
 
 # Options, drugs, sides
@@ -359,11 +438,20 @@ def _except_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None
 
 def _options_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     options = gold.get("options", [])
-    found = [(i, j) for i in range(len(options)) for j in range(i) if options[i].strip() != options[j].strip()]
+    found = [
+        (i, j)
+        for i in range(len(options))
+        for j in range(i)
+        if options[i].strip() != options[j].strip()
+    ]
     if not found:
         return None
     i, j = rng.choice(found)
-    return put(put(gold, ("options", i), options[j]), ("options", j), options[i]), f"options {j + 1} and {i + 1} changed places", ()
+    return (
+        put(put(gold, ("options", i), options[j]), ("options", j), options[i]),
+        f"options {j + 1} and {i + 1} changed places",
+        (),
+    )
 
 
 def _option_lost(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -376,11 +464,20 @@ def _option_lost(source: dict, gold: dict, rng: random.Random, _: dict | None) -
 
 def _option_duplicated(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     options = gold.get("options", [])
-    found = [(i, j) for i in range(len(options)) for j in range(len(options)) if options[i].strip() != options[j].strip()]
+    found = [
+        (i, j)
+        for i in range(len(options))
+        for j in range(len(options))
+        if options[i].strip() != options[j].strip()
+    ]
     if not found:
         return None
     i, j = rng.choice(found)
-    return put(gold, ("options", j), options[i]), f"option {i + 1} stands in place of option {j + 1}", ()
+    return (
+        put(gold, ("options", j), options[i]),
+        f"option {i + 1} stands in place of option {j + 1}",
+        (),
+    )
 
 
 def _drug_replaced(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -401,7 +498,9 @@ def _drug_replaced(source: dict, gold: dict, rng: random.Random, _: dict | None)
 
 
 def _exchange(text: str, pairs: tuple[tuple[str, str], ...], rng: random.Random) -> tuple[str, str]:
-    """(text with one or all words of the pairs exchanged, what was done); ("", "") without such a word."""
+    """(text with one or all words of the pairs exchanged, what was done); ("", "") without such a
+    word.
+    """
     partner = {a: b for a, b in pairs} | {b: a for a, b in pairs}
     names = "|".join(sorted(partner, key=len, reverse=True))
     pattern = rf"(?<!\w)((?:[وف])?(?:ال|بال|لل|[بل])?)({names})(ه|ها|ك|ي|ًا|ا)?(?!\w)"
@@ -410,19 +509,36 @@ def _exchange(text: str, pairs: tuple[tuple[str, str], ...], rng: random.Random)
         return "", ""
     chosen = found if len(found) > 1 and rng.random() < 0.5 else [rng.choice(found)]
     for match in reversed(chosen):
-        text = text[: match.start()] + match[1] + partner[match[2]] + (match[3] or "") + text[match.end() :]
-    return text, "; ".join(f"{match.group()} became {match[1]}{partner[match[2]]}{match[3] or ''}" for match in chosen)
+        text = (
+            text[: match.start()]
+            + match[1]
+            + partner[match[2]]
+            + (match[3] or "")
+            + text[match.end() :]
+        )
+    return text, "; ".join(
+        f"{match.group()} became {match[1]}{partner[match[2]]}{match[3] or ''}" for match in chosen
+    )
 
 
-def _laterality_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
+def _laterality_swapped(
+    source: dict, gold: dict, rng: random.Random, _: dict | None
+) -> Edit | None:
     # "right now", "the right thing" and "left the hospital" are no sides.
-    side = r"right(?! now| away| thing| answer| dose| day)|left(?! the | untreated| alone| over)|bilateral"
+    side = (
+        r"right(?! now| away| thing| answer| dose| day)|left(?! the | untreated| alone|"
+        r" over)|bilateral"
+    )
     found = [slot for slot in slots(gold) if _trigger(side, get(source, slot))]
     edits = []
     for slot in found:
         text = get(gold, slot)
         both = re.sub(r"(?<!\w)(ال)?ثنائي(ة)? الجانب(?!\w)", r"\1أحادي\2 الجانب", text, count=1)
-        changed, note = (both, "bilateral became unilateral") if both != text else _exchange(text, words.SIDES, rng)
+        changed, note = (
+            (both, "bilateral became unilateral")
+            if both != text
+            else _exchange(text, words.SIDES, rng)
+        )
         if changed:
             edits.append((put(gold, slot, changed), note, ()))
     return _pick(rng, edits)
@@ -468,14 +584,21 @@ def _letters(text: str) -> int:
 
 
 def _half_untranslated(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    found = [slot for slot in slots(gold) if len(get(gold, slot)) >= 70 and _letters(get(source, slot)) >= 60]
+    found = [
+        slot
+        for slot in slots(gold)
+        if len(get(gold, slot)) >= 70 and _letters(get(source, slot)) >= 60
+    ]
     slot = _pick(rng, found)
     if slot is None:
         return None
     arabic, english = _sentences(get(gold, slot)), _sentences(get(source, slot))
-    shares = [(len(" ".join(arabic[:cut])) / len(get(gold, slot)), cut) for cut in range(1, len(arabic))]
+    shares = [
+        (len(" ".join(arabic[:cut])) / len(get(gold, slot)), cut) for cut in range(1, len(arabic))
+    ]
     share, cut = min(shares, key=lambda pair: abs(pair[0] - 0.5), default=(0.0, 0))
-    # Between two sentences where both texts have as many and one ends near the middle, else between two words.
+    # Between two sentences where both texts have as many and one ends near the middle, else between
+    # two words.
     if len(arabic) == len(english) and 0.3 <= share <= 0.7:
         first, second = arabic[:cut], english[cut:]
     else:
@@ -485,7 +608,13 @@ def _half_untranslated(source: dict, gold: dict, rng: random.Random, _: dict | N
 
 
 def _untranslated_copy(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    found = [s for s in slots(gold) if _letters(get(source, s)) >= 12 and " " in get(source, s) and get(source, s) != get(gold, s)]
+    found = [
+        s
+        for s in slots(gold)
+        if _letters(get(source, s)) >= 12
+        and " " in get(source, s)
+        and get(source, s) != get(gold, s)
+    ]
     if not found:
         return None
     if rng.random() < 0.4 and slots(source) == slots(gold):
@@ -494,8 +623,14 @@ def _untranslated_copy(source: dict, gold: dict, rng: random.Random, _: dict | N
     return put(gold, slot, get(source, slot)), f"{slot[0]} is English", ()
 
 
-def _duplicated(source: dict, gold: dict, rng: random.Random, neighbour: dict | None) -> Edit | None:
-    if neighbour is None or ("turns" in neighbour) != ("turns" in gold) or get(neighbour, _main(neighbour)) == get(gold, _main(gold)):
+def _duplicated(
+    source: dict, gold: dict, rng: random.Random, neighbour: dict | None
+) -> Edit | None:
+    if (
+        neighbour is None
+        or ("turns" in neighbour) != ("turns" in gold)
+        or get(neighbour, _main(neighbour)) == get(gold, _main(gold))
+    ):
         return None
     changed = copy.deepcopy(gold)
     for key in ("question", "options", "turns"):
@@ -510,7 +645,8 @@ def _truncated(source: dict, gold: dict, rng: random.Random, _: dict | None) -> 
         return None
     text = get(gold, slot)
     cut = int(min(len(text) * rng.uniform(0.3, 0.72), len(text) - 35))
-    # Half of the breaks fall inside a word, as a token limit does; never on an end of sentence, which would be an omission.
+    # Half of the breaks fall inside a word, as a token limit does; never on an end of sentence,
+    # which would be an omission.
     if rng.random() < 0.5:
         cut = text.rindex(" ", 0, cut)
     kept = text[:cut].rstrip(" .؟،؛:")
@@ -520,7 +656,11 @@ def _truncated(source: dict, gold: dict, rng: random.Random, _: dict | None) -> 
 def _preamble_added(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     preamble = rng.choice(words.PREAMBLES)
     slot = _main(gold)
-    return put(gold, slot, preamble + rng.choice((" ", "\n", "\n\n")) + get(gold, slot)), f"begins with {preamble}", ()
+    return (
+        put(gold, slot, preamble + rng.choice((" ", "\n", "\n\n")) + get(gold, slot)),
+        f"begins with {preamble}",
+        (),
+    )
 
 
 def _refusal_inserted(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -538,7 +678,11 @@ def _repetition_loop(source: dict, gold: dict, rng: random.Random, _: dict | Non
     start = rng.randrange(len(said) - size + 1)
     loop = said[start : start + size]
     rest = said[start + size :] if rng.random() < 0.5 else []
-    return put(gold, slot, " ".join(said[: start + size] + loop * times + rest)), f"{' '.join(loop)} repeated {times} times", ()
+    return (
+        put(gold, slot, " ".join(said[: start + size] + loop * times + rest)),
+        f"{' '.join(loop)} repeated {times} times",
+        (),
+    )
 
 
 @cache
@@ -546,12 +690,19 @@ def _presentation() -> dict[int, str]:
     """Each Arabic letter's isolated presentation form."""
     forms = (chr(code) for code in range(0xFE80, 0xFEF5))
     named = ((unicodedata.decomposition(form).split(), form) for form in forms)
-    return {int(parts[1], 16): form for parts, form in named if len(parts) == 2 and parts[0] == "<isolated>"}
+    return {
+        int(parts[1], 16): form
+        for parts, form in named
+        if len(parts) == 2 and parts[0] == "<isolated>"
+    }
 
 
 def _mojibake(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     slot = rng.choice([slot for slot in slots(gold) if len(get(gold, slot)) >= 12] or slots(gold))
-    text, style = get(gold, slot), rng.choice(("replacement", "presentation", "latin", "question marks", "windows"))
+    text, style = (
+        get(gold, slot),
+        rng.choice(("replacement", "presentation", "latin", "question marks", "windows")),
+    )
     if style == "presentation":
         changed = text.translate(_presentation())
     elif style == "latin":
@@ -561,7 +712,9 @@ def _mojibake(source: dict, gold: dict, rng: random.Random, _: dict | None) -> E
     else:
         sign = "\ufffd" if style == "replacement" else "?"
         share = 0.25 if style == "replacement" else 1.0
-        changed = "".join(sign if c.isalpha() and not c.isascii() and rng.random() < share else c for c in text)
+        changed = "".join(
+            sign if c.isalpha() and not c.isascii() and rng.random() < share else c for c in text
+        )
     return put(gold, slot, changed), f"{style} in {slot[0]}", ()
 
 
@@ -587,7 +740,11 @@ def _markup_leak(source: dict, gold: dict, rng: random.Random, _: dict | None) -
 def _prompt_leak(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     slot, said = _main(gold), rng.choice(words.INSTRUCTIONS)
     text = get(gold, slot)
-    return put(gold, slot, f"{said} {text}" if rng.random() < 0.6 else f"{text} {said}"), f"instruction repeated: {said}", ()
+    return (
+        put(gold, slot, f"{said} {text}" if rng.random() < 0.6 else f"{text} {said}"),
+        f"instruction repeated: {said}",
+        (),
+    )
 
 
 def _turn_roles(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -611,30 +768,48 @@ def _turn_lost(source: dict, gold: dict, rng: random.Random, _: dict | None) -> 
 # Harmless variants: same meaning, other writing
 
 
-def _arabic_indic_digits(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
+def _arabic_indic_digits(
+    source: dict, gold: dict, rng: random.Random, _: dict | None
+) -> Edit | None:
     # A digit in a Latin name stays as it is: no one writes B١٢.
     pattern = r"(?<![A-Za-z\d])(?<![A-Za-z]-)\d[\d.,]*(?![A-Za-z])"
-    changed = _swap_all(gold, lambda text: re.sub(pattern, lambda match: match[0].translate(INDIC), text))
+    changed = _swap_all(
+        gold, lambda text: re.sub(pattern, lambda match: match[0].translate(INDIC), text)
+    )
     return changed, "all digits are Arabic-Indic", ()
 
 
-def _eastern_decimal_signs(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
+def _eastern_decimal_signs(
+    source: dict, gold: dict, rng: random.Random, _: dict | None
+) -> Edit | None:
     def change(match: re.Match) -> str:
         return match.group().replace(".", "٫").replace(",", "٬").translate(INDIC)
 
     pattern = r"(?<![A-Za-z\d.,])\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|(?<![A-Za-z\d.,])\d+\.\d+(?![\d.])"
-    return _swap_all(gold, lambda text: re.sub(pattern, change, text)), "Arabic decimal and thousands signs", ()
+    return (
+        _swap_all(gold, lambda text: re.sub(pattern, change, text)),
+        "Arabic decimal and thousands signs",
+        (),
+    )
 
 
-def _abbreviation_expanded(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
+def _abbreviation_expanded(
+    source: dict, gold: dict, rng: random.Random, _: dict | None
+) -> Edit | None:
     chosen = {short: rng.choice(longs) for short, longs in words.SPELLINGS.items()}
 
     def change(text: str) -> str:
         for short, long in chosen.items():
             text = re.sub(rf"(?<=\d ){re.escape(short)}(?!\w)|(?<=غ/){short}(?!\w)", long, text)
         for short, long in words.ABBREVIATIONS.items():
-            # Once, at its first mention, and never inside a longer Latin term, a bracket or a definite phrase.
-            text = re.sub(rf"(?<=[\u0621-\u064a] )(?<!فيروس ){short}(?=[ .،؛؟]?(?: ?[\u0621-\u064a]|$))", long, text, count=1)
+            # Once, at its first mention, and never inside a longer Latin term, a bracket or a
+            # definite phrase.
+            text = re.sub(
+                rf"(?<=[\u0621-\u064a] )(?<!فيروس ){short}(?=[ .،؛؟]?(?: ?[\u0621-\u064a]|$))",
+                long,
+                text,
+                count=1,
+            )
         return text
 
     return _swap_all(gold, change), "units and abbreviations written out", ()
@@ -644,13 +819,18 @@ def _vowel_marks(source: dict, gold: dict, rng: random.Random, _: dict | None) -
     names = "|".join(words.VOWELLED)
     # "من" before a verb is "who" and not "from".
     pattern = rf"(?<!\w)({names})(?!\w)(?<!من(?= ل[ما] ))(?<!من(?= ي))"
-    changed = _swap_all(gold, lambda text: re.sub(pattern, lambda match: words.VOWELLED[match[1]], text))
-    marked = sum(len(re.findall(r"\w*[\u064e-\u0652]\w*", get(changed, slot))) for slot in slots(changed))
+    changed = _swap_all(
+        gold, lambda text: re.sub(pattern, lambda match: words.VOWELLED[match[1]], text)
+    )
+    marked = sum(
+        len(re.findall(r"\w*[\u064e-\u0652]\w*", get(changed, slot))) for slot in slots(changed)
+    )
     return (changed, f"vowel marks on {marked} words", ()) if marked > 1 else None
 
 
 def _clause_reordered(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    # Two measured values of a list, each with its name and unit, or a duration moved to the front of its own clause.
+    # Two measured values of a list, each with its name and unit, or a duration moved to the front
+    # of its own clause.
     value = r"و(?:النبض|ضغط الدم|معدل التنفس) \d+(?:/\d+)? (?:نبضة/دقيقة|ملم زئبق|مرة/دقيقة)"
     rules = (
         (rf"({value})، ({value})", r"\2، \1"),
@@ -670,11 +850,20 @@ def _clause_reordered(source: dict, gold: dict, rng: random.Random, _: dict | No
 
 
 def _hamza_spelling(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    return _swap_all(gold, lambda text: re.sub(r"(?<!\w)(ال)?[أإ](?=\w)", r"\1ا", text)), "no hamza on an initial alif", ()
+    return (
+        _swap_all(gold, lambda text: re.sub(r"(?<!\w)(ال)?[أإ](?=\w)", r"\1ا", text)),
+        "no hamza on an initial alif",
+        (),
+    )
 
 
 def _synonym(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    found = [(s, m, other) for s in slots(gold) for pattern, other in words.SYNONYMS for m in re.finditer(pattern, get(gold, s))]
+    found = [
+        (s, m, other)
+        for s in slots(gold)
+        for pattern, other in words.SYNONYMS
+        for m in re.finditer(pattern, get(gold, s))
+    ]
     place = _pick(rng, found)
     if place is None:
         return None
@@ -683,13 +872,22 @@ def _synonym(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Ed
 
 
 def _punctuation(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    return _swap_all(gold, lambda text: text.translate(str.maketrans("،؛؟", ",;?"))), "Latin commas and question marks", ()
+    return (
+        _swap_all(gold, lambda text: text.translate(str.maketrans("،؛؟", ",;?"))),
+        "Latin commas and question marks",
+        (),
+    )
 
 
 def _number_word(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
     # A number in a range or a list of numbers keeps its digits: half in words reads oddly.
-    pattern = rf"(?<![\d.,/-])(?<!\d إلى )(?<!\d أو )(?<!\d و)(?<!\w)([3-9]|10) ({'|'.join(words.COUNTED)})(?![\w/])"
-    found = [(slot, match) for slot in slots(gold) for match in re.finditer(pattern, get(gold, slot))]
+    pattern = (
+        r"(?<![\d.,/-])(?<!\d إلى )(?<!\d أو )(?<!\d و)(?<!\w)([3-9]|10)"
+        rf" ({'|'.join(words.COUNTED)})(?![\w/])"
+    )
+    found = [
+        (slot, match) for slot in slots(gold) for match in re.finditer(pattern, get(gold, slot))
+    ]
     place = _pick(rng, found)
     if place is None:
         return None
@@ -707,11 +905,15 @@ _MAKERS: dict[str, Callable[[dict, dict, random.Random, dict | None], Edit | Non
 # The two ways in
 
 
-def damage(kind: str, source: dict, gold: dict, rng: random.Random, neighbour: dict | None = None) -> Damage | None:
-    """The gold translation with one damage of a kind (or one harmless variant), or None when the pair offers no place for it.
+def damage(
+    kind: str, source: dict, gold: dict, rng: random.Random, neighbour: dict | None = None
+) -> Damage | None:
+    """The gold translation with one damage of a kind (or one harmless variant), or None when the
+    pair offers no place for it.
 
-    `neighbour` is another row's gold, needed by `duplicated_from_neighbour` only. Equal state of `rng` gives an equal result; the
-    result differs from `gold`, which is never changed. Raises KeyError for an unknown kind.
+    `neighbour` is another row's gold, needed by `duplicated_from_neighbour` only. Equal state of
+    `rng` gives an equal result; the result differs from `gold`, which is never changed. Raises
+    KeyError for an unknown kind.
     """
     edit = _MAKERS[kind](source, copy.deepcopy(gold), rng, neighbour)
     if edit is None or edit[0] == gold:
@@ -722,18 +924,27 @@ def damage(kind: str, source: dict, gold: dict, rng: random.Random, neighbour: d
 
 def gold_pairs() -> list[tuple[str, dict, dict]]:
     """(row id, English values, Arabic gold values) of the kit's sample rows and of `EXTRA_PAIRS`."""
-    records = [record for path in sources.find_files(SAMPLE) for record in sources.read_file(path, kit=True)]
+    records = [
+        record
+        for path in sources.find_files(SAMPLE)
+        for record in sources.read_file(path, kit=True)
+    ]
     arabic = {record.parent_id: record for record in records if record.lang == "ar"}
-    pairs = [(r.id, fields(r), fields(arabic[r.id])) for r in records if r.lang == "en" and r.id in arabic]
+    pairs = [
+        (r.id, fields(r), fields(arabic[r.id]))
+        for r in records
+        if r.lang == "en" and r.id in arabic
+    ]
     extra = [json.loads(line) for line in EXTRA_PAIRS.read_text(encoding="utf-8").splitlines()]
     return pairs + [(row["id"], row["en"], row["ar"]) for row in extra]
 
 
 def benchmark(seed: int) -> Iterator[tuple[str, str, dict, Damage]]:
-    """(row id, kind, English values, damage) for every pair and every kind, harmless ones included, that finds a place in it.
+    """(row id, kind, English values, damage) for every pair and every kind, harmless ones included,
+    that finds a place in it.
 
-    Each case has its own random state, so that adding a pair or a kind changes no other case. A row's neighbour is the next row of
-    its shape.
+    Each case has its own random state, so that adding a pair or a kind changes no other case. A
+    row's neighbour is the next row of its shape.
     """
     pairs = gold_pairs()
     for place, (row_id, source, gold) in enumerate(pairs):

@@ -1,10 +1,11 @@
-"""The mutator's own word lists: drugs and what they are confused with, negations and their opposites, units, harmless respellings.
+"""The mutator's own word lists: drugs and what they are confused with, negations and their
+opposites, units, harmless respellings.
 
 They are written for damage, not for checking, and share nothing with the package's tables or rules.
 """
 
-# English name -> (Arabic spellings, the drug it is mistaken for, in Arabic). Two different drugs always, never two
-# spellings of one.
+# English name -> (Arabic spellings, the drug it is mistaken for, in Arabic). Two different drugs
+# always, never two spellings of one.
 DRUGS: dict[str, tuple[tuple[str, ...], str]] = {
     "hydroxyzine": (("هيدروكسيزين",), "هيدرالازين"),
     "hydralazine": (("هيدرالازين",), "هيدروكسيزين"),
@@ -117,20 +118,28 @@ JUSSIVES: dict[str, str] = {
     "تثبت": "أثبتت",    "تحقق": "حققت", "يستجب": "استجاب", "تستجب": "استجابت", "يشف": "شفي",
 }  # fmt: skip
 # What follows "أي" when the negation before it is gone, in the case that the verb asks for.
-OBJECTS: dict[str, str] = {"علاج": "علاجًا", "مضاد": "مضادًا", "شيء": "شيئًا", "بروتين": "بروتينًا", "ألم": "ألمًا"}
+OBJECTS: dict[str, str] = {
+    "علاج": "علاجًا",
+    "مضاد": "مضادًا",
+    "شيء": "شيئًا",
+    "بروتين": "بروتينًا",
+    "ألم": "ألمًا",
+}
 # Verbs that agree with a man or a woman right after them.
 AGREEING: tuple[tuple[str, str], ...] = (
     ("راجع", "راجعت"), ("حضر", "حضرت"), ("أصيب", "أصيبت"), ("يعاني", "تعاني"), ("أحضر", "أحضرت"), ("يتناول", "تتناول"), ("يشكو", "تشكو"),
     ("ابتلع", "ابتلعت"), ("أنجب", "أنجبت"), ("يستطيع", "تستطيع"), ("سقط", "سقطت"), ("ازداد وزن", "ازداد وزن"),
 )  # fmt: skip
-# (English trigger, Arabic pattern, its opposite). The English trigger must stand in the same field. Common particles.
+# (English trigger, Arabic pattern, its opposite). The English trigger must stand in the same field.
+# Common particles.
 PLAIN_NEGATIONS: tuple[tuple[str, str, str], ...] = (
     (r"not?|none|without|never|free of", r"(?<!\w)([وف]?)لا ([يت]وجد)(?!\w)", r"\1\2"),
     (r"not?|none|never|neither", r"(?<!\w)([وف]?)ليست? (لد[يى]\w*)(?!\w)", r"\1\2"),
     (
         r"not?|cannot|\w+n't|never|none|neither|unable|fails?",
         r"(?<!\w)([وف]?)لا (?!يزال|يقل عن|يلبث|يكاد|يحتمل)"
-        r"(ي\w+(?<!وا)|أ(?:شعر|عاني|تناول|دخن|شرب|ستطيع|نصح|عرف)|تستطيع|تؤثر)(?!\w)(?! (?:إلا|سوى))",
+        r"(ي\w+(?<!وا)|أ(?:شعر|عاني|تناول|دخن|شرب|ستطيع|نصح|عرف)|تستطيع|تؤثر)(?!\w)(?!"
+        r" (?:إلا|سوى))",
         r"\1\2",
     ),
     (
@@ -140,7 +149,10 @@ PLAIN_NEGATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"without|no|not|asymptomatic",
-        r"(?<!حال )(?<!حول )(?<!\w)(و?)(?:من دون|بدون|بلا|دون) (?!أن|تأخير|سن|عمر|قصد|علمه|\d)(أي )?(\w{3,})(?!\w)",
+        (
+            r"(?<!حال )(?<!حول )(?<!\w)(و?)(?:من دون|بدون|بلا|دون)"
+            r" (?!أن|تأخير|سن|عمر|قصد|علمه|\d)(أي )?(\w{3,})(?!\w)"
+        ),
         r"\1مع \3",
     ),
     (
@@ -159,29 +171,54 @@ PLAIN_NEGATIONS: tuple[tuple[str, str, str], ...] = (
     ),
     (r"negative", r"(?<!\w)(ال|[وب])?سلبي(ة)?(?!\w)(?! الغرام)", r"\1إيجابي\2"),
 )
-# Verbs and nouns of denial, absence, lack, failure, exclusion and refusal that a list of particles does not hold.
+# Verbs and nouns of denial, absence, lack, failure, exclusion and refusal that a list of particles
+# does not hold.
 RARE_NEGATIONS: tuple[tuple[str, str, str], ...] = (
-    (r"den(?:y|ies|ied)", r"(?<!\w)([وف]?)([يت])نكر (?:أي )?(?:تعرضه ل|تعرضها ل)?", r"\1\2ؤكد وجود "),
+    (
+        r"den(?:y|ies|ied)",
+        r"(?<!\w)([وف]?)([يت])نكر (?:أي )?(?:تعرضه ل|تعرضها ل)?",
+        r"\1\2ؤكد وجود ",
+    ),
     (r"absent|no", r"(?<!\w)([وف]?)غائب(ة)?(?!\w)", r"\1موجود\2"),
     (r"absent|absence|lacks?", r"(?<!\w)([وف]?)معدوم(ة)?(?!\w)", r"\1موجود\2"),
-    (r"absence|absent|lack(?:s|ing)?|no", r"(?<!\w)([وب]?)(?:غياب|انعدام) (?!القيمة|الدماغ)", r"\1وجود "),
+    (
+        r"absence|absent|lack(?:s|ing)?|no",
+        r"(?<!\w)([وب]?)(?:غياب|انعدام) (?!القيمة|الدماغ)",
+        r"\1وجود ",
+    ),
     (r"lack(?:s|ed|ing)?|absent", r"(?<!\w)([وف]?)تنعدم (لديها?) أي ", r"\1توجد \2 "),
     (r"lack(?:s|ed|ing)?|absent", r"(?<!\w)([وف]?)تغيب (?=الدموع)", r"\1تسيل "),
     (r"lack(?:s|ed|ing)?", r"(?<!\w)([وف]?)([يت])فتقر((?: (?!إلى)\w+){0,4}) إلى ", r"\1\2متلك\3 "),
-    (r"free of|free from|symptom-free", r"(?<!\w)([وف]?)خال(?:ي|ٍ)? من ال(?=أعراض)", r"\1يعاني من ال"),
+    (
+        r"free of|free from|symptom-free",
+        r"(?<!\w)([وف]?)خال(?:ي|ٍ)? من ال(?=أعراض)",
+        r"\1يعاني من ال",
+    ),
     (r"free of|free from", r"(?<!\w)([وف]?)خال(?:ي|ٍ)? من ال(?=تضيق)", r"\1مصاب بال"),
     (r"painless", r"(?<!\w)(و?)عديم(ة)? ال(?=ألم)", r"\1شديد\2 ال"),
     (r"pulseless", r"(?<!\w)(و?)عديم(ة)? ال(?=نبض)", r"\1قوي\2 ال"),
-    (r"ruled out|exclud\w+", r"(?<!\w)([وف]?)استبعد ال(?=نزف|تكزز|حمل|\w+ )(?!مرضى|أطفال)", r"\1تأكد ال"),
+    (
+        r"ruled out|exclud\w+",
+        r"(?<!\w)([وف]?)استبعد ال(?=نزف|تكزز|حمل|\w+ )(?!مرضى|أطفال)",
+        r"\1تأكد ال",
+    ),
     (r"ruled out|exclud\w+", r"(?<!\w)([وف]?)استبعد فقدان ", r"\1تأكد فقدان "),
     (r"exclud\w+", r"(?<!\w)([وف]?)استبعد ال(?=مرضى|أطفال)", r"\1أدرج ال"),
     (r"refus\w+|declin\w+", r"(?<!\w)([وف]?)([يت])رفض (?!ال\w+ ال)", r"\1\2قبل "),
     (r"refus\w+|declin\w+", r"(?<!\w)([وف]?)رفضت (?=ال)", r"\1قبلت "),
-    (r"fails? to|failed to", r"(?<!\w)([وف]?)([يت])(?:فشل|خفق)((?: (?!في)\w+){0,3}) في ", r"\1\2نجح\3 في "),
+    (
+        r"fails? to|failed to",
+        r"(?<!\w)([وف]?)([يت])(?:فشل|خفق)((?: (?!في)\w+){0,3}) في ",
+        r"\1\2نجح\3 في ",
+    ),
     (r"unable|inability|could not|cannot", r"(?<!\w)([وف]?)عاجز(ة)? عن ", r"\1قادر\2 على "),
     (r"unable|inability|cannot", r"(?<!\w)([وف]?)([يت])عجز عن ", r"\1\2قدر على "),
     (r"could not|unable|cannot|impossible", r"(?<!\w)([وف]?)تعذر (?:على )?", r"\1أمكن "),
-    (r"abstains?|refrains?|avoid\w*", r"(?<!\w)([وف]?)([يت])متنع((?: (?!عن)\w+){0,2}) عن ", r"\1\2كثر\3 من "),
+    (
+        r"abstains?|refrains?|avoid\w*",
+        r"(?<!\w)([وف]?)([يت])متنع((?: (?!عن)\w+){0,2}) عن ",
+        r"\1\2كثر\3 من ",
+    ),
     (r"refrain|abstain", r"(?<!\w)([وف]?)امتنع عن ", r"\1واظب على "),
     (r"avoid\w*|refrain", r"(?<=ينبغي )تجنب ", r"تناول "),
     (r"avoid\w*", r"(?<!\w)([وف]?)تجنبي (?=ال)", r"\1التمسي "),
@@ -210,18 +247,39 @@ RARE_NEGATIONS: tuple[tuple[str, str, str], ...] = (
     (r"incomplete|uncertain", r"(?<!\w)ناقص(ة)?(?!\w)", r"كامل\1"),
     (r"prevents?", r"(?<!\w)([وف]?)([يت])حول دون ", r"\1\2ؤدي إلى "),
 )
-# A normal finding becomes an abnormal one: (English trigger that must stand in the field, Arabic pattern, its denial).
+# A normal finding becomes an abnormal one: (English trigger that must stand in the field, Arabic
+# pattern, its denial).
 ADDED_NEGATIONS: tuple[tuple[str, str, str], ...] = (
     (r"normal|unremarkable", r"(?<!غير )(?<!\w)طبيعي(ة)?(?:ًا)?(?!\w)", r"غير طبيعي\1"),
     (r"normal|healthy|intact|well", r"(?<!غير )(?<!\w)سليم(ة)?(?:ًا)?(?!\w)", r"غير سليم\1"),
     (r"should|must|ought", r"(?<!لا )(?<!\w)([وف]?)(يجب|ينبغي)(?! ألا)(?!\w)", r"\1لا \2"),
     (r"can|able", r"(?<!لا )(?<!\w)([وف]?)(يمكن\w*|أستطيع|يستطيع)(?!\w)", r"\1لا \2"),
     (r"there is|there are|has|have|shows?", r"(?<!لا )(?<!\w)([وف]?)([يت]وجد)(?!\w)", r"\1لا \2"),
-    (r"preserved|present|heard|available", r"(?<!غير )(?<!\w)(محفوظ|مسموع|موجود|متوافر)(ة)?(?:ًا)?(?!\w)", r"غير \1\2"),
-    (r"safe|common|stable|possible|useful", r"(?<!غير )(?<!\w)(مأمون|شائع|مستقر|ممكن|محتمل|مفيد|آمن)(ة)?(?:ًا)?(?!\w)", r"غير \1\2"),
-    (r"takes?|takes|uses?|drinks?|smokes?", r"(?<!لا )(?<!\w)([وف]?)(يتناول|تتناول|أتناول|يستعمل|أستعمل|يدخن)(?!\w)", r"\1لا \2"),
-    (r"rises?|raises?|increases?", r"(?<!لا )(?<!\w)([وف]?)(يرتفع|يرفع|يزيد|يزداد)(?!\w)", r"\1لا \2"),
-    (r"indicates?|suggests?|means", r"(?<!لا )(?<!\w)([وف]?)(يدل|يوحي|يعني|يشير)(?!\w)", r"\1لا \2"),
+    (
+        r"preserved|present|heard|available",
+        r"(?<!غير )(?<!\w)(محفوظ|مسموع|موجود|متوافر)(ة)?(?:ًا)?(?!\w)",
+        r"غير \1\2",
+    ),
+    (
+        r"safe|common|stable|possible|useful",
+        r"(?<!غير )(?<!\w)(مأمون|شائع|مستقر|ممكن|محتمل|مفيد|آمن)(ة)?(?:ًا)?(?!\w)",
+        r"غير \1\2",
+    ),
+    (
+        r"takes?|takes|uses?|drinks?|smokes?",
+        r"(?<!لا )(?<!\w)([وف]?)(يتناول|تتناول|أتناول|يستعمل|أستعمل|يدخن)(?!\w)",
+        r"\1لا \2",
+    ),
+    (
+        r"rises?|raises?|increases?",
+        r"(?<!لا )(?<!\w)([وف]?)(يرتفع|يرفع|يزيد|يزداد)(?!\w)",
+        r"\1لا \2",
+    ),
+    (
+        r"indicates?|suggests?|means",
+        r"(?<!لا )(?<!\w)([وف]?)(يدل|يوحي|يعني|يشير)(?!\w)",
+        r"\1لا \2",
+    ),
 )
 # The same with verbs and adjectives that deny without a particle.
 RARE_ADDED: tuple[tuple[str, str, str], ...] = (
@@ -239,10 +297,15 @@ RARE_ADDED: tuple[tuple[str, str, str], ...] = (
     (r"can|may|possible", r"(?<!لا )(?<!\w)([وف]?)يمكن أن(?!\w)", r"\1يستحيل أن"),
     (r"can|may|possible", r"(?<!لا )(?<!\w)([وف]?)يمكن (?!ل|أن)(?=\w)", r"\1يتعذر "),
     (r"there is|there are|has|have|shows?", r"(?<!لا )(?<!\w)([وف]?)([يت])وجد (?=\w)", r"\1\2غيب "),
-    # Only where no subject stands between the verb and its object: after the first person, or right before a drug.
+    # Only where no subject stands between the verb and its object: after the first person, or right
+    # before a drug.
     (r"takes?", r"(?<!لا )(?<!\w)([وف]?)أتناول (?!\w+ًا|كل)(?=\w)", r"\1أرفض تناول "),
     (r"uses?", r"(?<!لا )(?<!\w)([وف]?)أستعمل (?!\w+ًا|كل)(?=\w)", r"\1أتجنب استعمال "),
-    (r"takes?", rf"(?<!لا )(?<!\w)([وف]?)([يت])تناول (?=(?:ال)?(?:{DRUG_NAMES})(?!\w))", r"\1\2رفض تناول "),
+    (
+        r"takes?",
+        rf"(?<!لا )(?<!\w)([وف]?)([يت])تناول (?=(?:ال)?(?:{DRUG_NAMES})(?!\w))",
+        r"\1\2رفض تناول ",
+    ),
     (r"smokes?", r"(?<!لا )(?<!\w)([وف]?)([يت])دخن(?!\w)", r"\1\2متنع عن التدخين"),
     (r"means", r"(?<!لا )(?<!\w)([وف]?)يعني(?!\w)", r"\1ينفي"),
 )
@@ -328,8 +391,16 @@ FREQUENCIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (r"every 4 weeks", r"كل 4 أسابيع", ("كل 4 أيام", "كل 2 أسبوع")),
     (r"every morning", r"كل صباح", ("كل أسبوع", "كل 6 ساعات")),
     (r"every evening", r"كل مساء", ("كل أسبوع", "كل 8 ساعات")),
-    (r"every day|daily|a day", r"(?<!في )(?<!\w)كل يوم(?! دراسي)(?!\w)", ("كل أسبوع", "كل ساعة", "يومًا بعد يوم")),
-    (r"daily|a day|every day", r"(?<!مرة واحدة )(?<!مرتين )(?<!مرات )(?<!\w)يوميًا(?!\w)", ("أسبوعيًا", "شهريًا", "يومًا بعد يوم")),
+    (
+        r"every day|daily|a day",
+        r"(?<!في )(?<!\w)كل يوم(?! دراسي)(?!\w)",
+        ("كل أسبوع", "كل ساعة", "يومًا بعد يوم"),
+    ),
+    (
+        r"daily|a day|every day",
+        r"(?<!مرة واحدة )(?<!مرتين )(?<!مرات )(?<!\w)يوميًا(?!\w)",
+        ("أسبوعيًا", "شهريًا", "يومًا بعد يوم"),
+    ),
     (r"every two hours", r"كل ساعتين", ("كل يومين", "كل 12 ساعة")),
 )
 # Sex of the patient: (English trigger, Arabic pattern, replacement).
@@ -366,7 +437,10 @@ REFUSALS = (
     "My apologies, this content goes against my guidelines.",
 )  # fmt: skip
 INSTRUCTIONS = (
-    "You are a professional medical translator. Translate the text below into Modern Standard Arabic and keep every number.",
+    (
+        "You are a professional medical translator. Translate the text below into Modern Standard"
+        " Arabic and keep every number."
+    ),
     "Return only valid JSON with the same keys as the input. Do not add comments.",
     "Translate each field. Do not translate the names of the keys.",
     "### Instruction: translate the following medical question into Arabic. ### Response:",
@@ -375,7 +449,17 @@ INSTRUCTIONS = (
     "المطلوب: ترجم السؤال والخيارات ولا تجب عن السؤال.",
     "[INST] ترجم ما يلي إلى اللغة العربية [/INST]",
 )
-PLACEHOLDERS = ("{question}", "[INSERT TEXT HERE]", "<ترجمة>", "{{answer}}", "[النص العربي هنا]", "<|im_end|>", "</s>", "$TEXT", "TODO")
+PLACEHOLDERS = (
+    "{question}",
+    "[INSERT TEXT HERE]",
+    "<ترجمة>",
+    "{{answer}}",
+    "[النص العربي هنا]",
+    "<|im_end|>",
+    "</s>",
+    "$TEXT",
+    "TODO",
+)
 
 # Harmless: other writings of the same unit or abbreviation.
 SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -397,7 +481,8 @@ ABBREVIATIONS: dict[str, str] = {
     "DNA": "الحمض النووي الريبي المنقوص الأكسجين (DNA)",
     "RNA": "الحمض النووي الريبي (RNA)",
 }
-# Words that can be read in one way only where they stand, without their last vowel, which depends on the sentence.
+# Words that can be read in one way only where they stand, without their last vowel, which depends
+# on the sentence.
 VOWELLED: dict[str, str] = {
     "مريض": "مَرِيض", "المريض": "المَرِيض", "الطبيب": "الطَّبِيب", "ألم": "أَلَم", "الألم": "الأَلَم", "من": "مِن", "في": "فِي",
     "على": "عَلَى", "إلى": "إِلَى", "عن": "عَن", "مع": "مَعَ", "منذ": "مُنْذُ", "ما": "مَا", "هل": "هَل",
@@ -407,7 +492,8 @@ VOWELLED: dict[str, str] = {
     "أو": "أَوْ", "ثم": "ثُمَّ", "لدى": "لَدَى", "التشخيص": "التَّشْخِيص",
     "مما": "مِمَّا", "يلي": "يَلِي", "جميع": "جَمِيع", "النبض": "النَّبْض", "والنبض": "والنَّبْض", "الأدوية": "الأَدْوِيَة",
 }  # fmt: skip
-# Whole words or phrases that may be exchanged in any sentence without a change of meaning or grammar.
+# Whole words or phrases that may be exchanged in any sentence without a change of meaning or
+# grammar.
 SYNONYMS: tuple[tuple[str, str], ...] = (
     (r"(?<!\w)الأكثر احتمالًا(?!\w)(?! أن)", "الأرجح"),
     (r"(?<=رجل )عمره(?= \d)", "يبلغ من العمر"),
@@ -431,8 +517,15 @@ SYNONYMS: tuple[tuple[str, str], ...] = (
 )
 MASCULINE_WORDS = ("", "", "", "ثلاثة", "أربعة", "خمسة", "ستة", "سبعة", "ثمانية", "تسعة", "عشرة")
 FEMININE_WORDS = ("", "", "", "ثلاث", "أربع", "خمس", "ست", "سبع", "ثماني", "تسع", "عشر")
-# Counted plurals (three to ten) and the number words that agree with them: a masculine noun takes the word with ة.
+# Counted plurals (three to ten) and the number words that agree with them: a masculine noun takes
+# the word with ة.
 COUNTED: dict[str, tuple[str, ...]] = {
-    **{noun: MASCULINE_WORDS for noun in ("أيام", "أسابيع", "أشهر", "أعوام", "أطفال", "أمتار", "أضعاف")},
-    **{noun: FEMININE_WORDS for noun in ("ساعات", "سنوات", "مرات", "دقائق", "ثوان", "سنين", "ليال", "جرعات")},
+    **{
+        noun: MASCULINE_WORDS
+        for noun in ("أيام", "أسابيع", "أشهر", "أعوام", "أطفال", "أمتار", "أضعاف")
+    },
+    **{
+        noun: FEMININE_WORDS
+        for noun in ("ساعات", "سنوات", "مرات", "دقائق", "ثوان", "سنين", "ليال", "جرعات")
+    },
 }

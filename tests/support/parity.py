@@ -1,4 +1,6 @@
-"""One model, one set of tasks, two scorers: the kit's and lm-evaluation-harness's own Hugging Face backend."""
+"""One model, one set of tasks, two scorers: the kit's and lm-evaluation-harness's own Hugging Face
+backend.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +9,16 @@ from typing import Any
 from bimedix_utils.evaluation import harness, scoring
 from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
-from bimedix_utils.tasks import Task
+from bimedix_utils.sources.benchmarks import Task
 
 AGREE, CLOSE = 1e-3, 2e-3  # natural log; options closer than CLOSE may change places by rounding
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One task: rows, largest difference of a log-likelihood, accuracies, and the rows whose two best options are within `CLOSE`."""
+    """One task: rows, largest difference of a log-likelihood, accuracies, and the rows whose two
+    best options are within `CLOSE`.
+    """
 
     task: str
     lang: str
@@ -27,7 +31,9 @@ class Compared:
     close: tuple[str, ...]
 
 
-def run_harness(model: Any, tokenizer: Any, tasks: list[Task], form: Form, folder: Path, batch: int = 1) -> dict[str, Any]:
+def run_harness(
+    model: Any, tokenizer: Any, tasks: list[Task], form: Form, folder: Path, batch: int = 1
+) -> dict[str, Any]:
     """The harness's own evaluation of the exported files."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
@@ -44,18 +50,41 @@ def run_harness(model: Any, tokenizer: Any, tasks: list[Task], form: Form, folde
 def compare(task: Task, form: Form, samples: list[Sample], result: dict[str, Any]) -> Compared:
     """The kit's samples of a task against the harness's."""
     name = harness.task_name(task, form)
-    theirs = {row["doc"]["id"]: [float(response[0]) for response in row["filtered_resps"]] for row in result["samples"][name]}
+    theirs = {
+        row["doc"]["id"]: [float(response[0]) for response in row["filtered_resps"]]
+        for row in result["samples"][name]
+    }
     assert theirs.keys() == {sample.id for sample in samples}
-    apart = [abs(a - b) for sample in samples for a, b in zip(sample.loglikelihoods, theirs[sample.id], strict=True)]
+    apart = [
+        abs(a - b)
+        for sample in samples
+        for a, b in zip(sample.loglikelihoods, theirs[sample.id], strict=True)
+    ]
     best = {sample.id: sorted(sample.loglikelihoods)[-2:] for sample in samples}
     close = tuple(row for row, (second, first) in best.items() if first - second < CLOSE)
     scores = result["results"][name]
     n = len(samples)
-    own = (sum(sample.correct for sample in samples) / n, sum(sample.normalised_correct for sample in samples) / n)
-    return Compared(task.name, task.lang, n, max(apart), own[0], scores["acc,none"], own[1], scores["acc_norm,none"], close)
+    own = (
+        sum(sample.correct for sample in samples) / n,
+        sum(sample.normalised_correct for sample in samples) / n,
+    )
+    return Compared(
+        task.name,
+        task.lang,
+        n,
+        max(apart),
+        own[0],
+        scores["acc,none"],
+        own[1],
+        scores["acc_norm,none"],
+        close,
+    )
 
 
 def both(model: Any, tokenizer: Any, tasks: list[Task], form: Form, folder: Path) -> list[Compared]:
     """Every task through both scorers."""
     result = run_harness(model, tokenizer, tasks, form, folder)
-    return [compare(task, form, scoring.score(model, tokenizer, task.records, form), result) for task in tasks]
+    return [
+        compare(task, form, scoring.score(model, tokenizer, task.records, form), result)
+        for task in tasks
+    ]

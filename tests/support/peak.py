@@ -7,7 +7,9 @@ from typing import Any
 
 
 class Peak:
-    """Most anonymous memory of this process (MB) while open, above that at the beginning; pages of mapped files do not count."""
+    """Most anonymous memory of this process (MB) while open, above that at the beginning; pages of
+    mapped files do not count.
+    """
 
     def __enter__(self) -> "Peak":
         self.first = self.most = self.now()
@@ -27,7 +29,10 @@ class Peak:
     @staticmethod
     def now() -> float:
         status = Path("/proc/self/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) / 1024
+        return (
+            int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
+            / 1024
+        )
 
     def _watch(self) -> None:
         while self.open:

@@ -1,6 +1,8 @@
-"""A lean OpenAI-compatible endpoint in a process of its own: a fixed latency, a fixed answer, and a count of what it answered.
+"""A lean OpenAI-compatible endpoint in a process of its own: a fixed latency, a fixed answer, and a
+count of what it answered.
 
-python tests/support/server.py LATENCY_SECONDS     prints its port; GET /counts gives {hash of the messages: answers sent}
+python tests/support/server.py LATENCY_SECONDS     prints its port; GET /counts gives {hash of the
+messages: answers sent}
 """
 
 import asyncio
@@ -52,7 +54,9 @@ async def serve(latency: float) -> None:
 @contextmanager
 def running(latency: float):
     """The endpoint's base URL, as long as the block runs."""
-    process = subprocess.Popen([sys.executable, str(Path(__file__)), str(latency)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__)), str(latency)], stdout=subprocess.PIPE, text=True
+    )
     try:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
     finally:

@@ -1,14 +1,16 @@
-"""Train a float32 tiny model sharded over the processes of torchrun: sharded.py BASE FOLDER. Rank 0 prints its log.
+"""Train a float32 tiny model sharded over the processes of torchrun: sharded.py BASE FOLDER. Rank 0
+prints its log.
 
-4 bit and FSDP together do not run on a processor: here stands everything else that FSDP meets, the experts without tokens first of all.
+4 bit and FSDP together do not run on a processor: here stands everything else that FSDP meets, the
+experts without tokens first of all.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from bimedix_utils import models, training
-from bimedix_utils.training import sharded
+from bimedix_utils import training
+from bimedix_utils.training import models, sharded
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.tiny import RECIPE, examples
@@ -46,16 +48,22 @@ def main() -> None:
         as_on_gpus(PartialState, DistributedType.MULTI_GPU)
         from bimedix_utils.training.trainer import StepTrainer
 
-        StepTrainer._save_checkpoint = lambda *_: None  # gathering frees memory that a processor's tensors still share
+        StepTrainer._save_checkpoint = lambda *_: (
+            None
+        )  # gathering frees memory that a processor's tensors still share
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     torch.manual_seed(1)
     adapted = models.add_adapters(model, 4, 8)
     rows = examples(tokenizer)
     if state.num_processes > 1:
-        outcome = training.train(adapted, tokenizer, rows, rows[:4], RECIPE, folder, parallel="fsdp")
+        outcome = training.train(
+            adapted, tokenizer, rows, rows[:4], RECIPE, folder, parallel="fsdp"
+        )
     else:
-        with sharded.every_expert(adapted):  # alone, an expert without tokens would have no gradient instead of one of zeros
+        with sharded.every_expert(
+            adapted
+        ):  # alone, an expert without tokens would have no gradient instead of one of zeros
             outcome = training.train(adapted, tokenizer, rows, rows[:4], RECIPE, folder)
     if state.is_main_process:
         print("LOG", json.dumps([outcome.log, outcome.resumed_at]))

@@ -1,4 +1,6 @@
-"""Put on PYTHONPATH by the chain test: any connection to another machine is refused and written to the file NETWORK_LOG."""
+"""Put on PYTHONPATH by the chain test: any connection to another machine is refused and written to
+the file NETWORK_LOG.
+"""
 
 import os
 import socket

@@ -1,10 +1,13 @@
-"""An OpenAI-compatible endpoint that streams, in a process of its own, so that a test can kill it and start it again at the same port.
+"""An OpenAI-compatible endpoint that streams, in a process of its own, so that a test can kill it
+and start it again at the same port.
 
-python tests/support/streaming.py PORT [WORD_SECONDS]     prints its port; GET /seen tells what it saw
+python tests/support/streaming.py PORT [WORD_SECONDS]     prints its port; GET /seen tells what it
+saw
 
-The last message says what it does: `slow N` streams N words, a tenth of a second each; `say TEXT` answers TEXT; `status N`, `cut` (reset in
-mid-answer), `end` (ends without saying so), `junk`, `error`, `whole` (does not stream; in two pieces), `silent`, `redirect`, `long` (ends
-at the length); anything else is answered in its own language.
+The last message says what it does: `slow N` streams N words, a tenth of a second each; `say TEXT`
+answers TEXT; `status N`, `cut` (reset in mid-answer), `end` (ends without saying so), `junk`,
+`error`, `whole` (does not stream; in two pieces), `silent`, `redirect`, `long` (ends at the
+length); anything else is answered in its own language.
 """
 
 import asyncio
@@ -23,7 +26,9 @@ ENGLISH = "Insulin is a hormone that lowers blood sugar ."
 def event(words: str = "", finish: str | None = None) -> bytes:
     """One event of a streamed answer."""
     choice = {"index": 0, "delta": {"content": words} if words else {}, "finish_reason": finish}
-    return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n".encode()
+    return (
+        f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n".encode()
+    )
 
 
 async def serve(port: int, pause: float) -> None:
@@ -54,9 +59,15 @@ async def serve(port: int, pause: float) -> None:
             case "status":
                 return web.json_response({"error": {"message": "the reason"}}, status=int(rest))
             case "redirect":
-                return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})
+                return web.Response(
+                    status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"}
+                )
             case "whole":
-                choice = {"index": 0, "message": {"role": "assistant", "content": ENGLISH}, "finish_reason": "stop"}
+                choice = {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": ENGLISH},
+                    "finish_reason": "stop",
+                }
                 content = json.dumps({"choices": [choice]}).encode()
                 reply = web.StreamResponse(headers={"Content-Type": "application/json"})
                 await reply.prepare(request)
@@ -69,7 +80,9 @@ async def serve(port: int, pause: float) -> None:
             case "say":
                 words = rest.split(" ")
             case _:
-                words = (ARABIC if any("\u0600" <= letter <= "\u06ff" for letter in text) else ENGLISH).split(" ")
+                words = (
+                    ARABIC if any("\u0600" <= letter <= "\u06ff" for letter in text) else ENGLISH
+                ).split(" ")
         reply = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await reply.prepare(request)
         try:

@@ -1,14 +1,15 @@
-"""An OpenAI-compatible chat-completions endpoint on 127.0.0.1 that answers, fails and counts exactly as a test tells it to.
+"""An OpenAI-compatible chat-completions endpoint on 127.0.0.1 that answers, fails and counts
+exactly as a test tells it to.
 
     with Stub(answer=lambda text: f'{{"echo": "{text}"}}') as stub:
-        stub.program("second prompt", 500, "ok")   # behaviours of the requests whose last message this is, in turn; the last repeats
-        ...
-        stub.total, stub.count(request.body()), stub.headers
+        stub.program("second prompt", 500, "ok")   # behaviours of the requests whose last message
+        this is, in turn; the last repeats ... stub.total, stub.count(request.body()), stub.headers
 
-A behaviour is a status, or (status, headers); bytes, sent as they are; a dict or list, sent as JSON; a callable, called with the request
-body, that gives one of these; or one of
-    good answers  `ok` `slow` (after 20 ms) `length` `refusal` `html_type` (under a wrong content type)
-    no answers    `hang` `drip` (a byte now and then, for ever) `reset` `cut_body` (reset in mid-body) `redirect` `echo_headers`
+A behaviour is a status, or (status, headers); bytes, sent as they are; a dict or list, sent as
+JSON; a callable, called with the request body, that gives one of these; or one of
+    good answers  `ok` `slow` (after 20 ms) `length` `refusal` `html_type` (under a wrong content
+    type) no answers    `hang` `drip` (a byte now and then, for ever) `reset` `cut_body` (reset in
+    mid-body) `redirect` `echo_headers`
 """
 
 import asyncio
@@ -27,19 +28,36 @@ REFUSAL = "I'm sorry, but I can't help with that."
 
 def body_hash(body: dict[str, Any]) -> str:
     """Names a request body by its content."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8")
+    ).hexdigest()
 
 
 def completion(text: Any, finish_reason: Any = "stop", **more: Any) -> dict[str, Any]:
     """A chat completion with one choice; every one has the same id."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-    return {"id": "stub", "object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 5}, **more}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": finish_reason,
+    }
+    return {
+        "id": "stub",
+        "object": "chat.completion",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 5},
+        **more,
+    }
 
 
 class Stub:
     """The server, in a thread of its own, on a free port; a context manager."""
 
-    def __init__(self, answer: Callable[[str], str] = lambda text: text, default: Any = "ok", redirect_to: str = ""):
+    def __init__(
+        self,
+        answer: Callable[[str], str] = lambda text: text,
+        default: Any = "ok",
+        redirect_to: str = "",
+    ):
         self.answer, self.default, self.redirect_to = answer, default, redirect_to
         self.total = 0  # requests seen
         self.peak = 0  # most requests under way at once
@@ -59,7 +77,9 @@ class Stub:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def program(self, text: str, *behaviours: Any) -> None:
-        """What happens to the requests whose last message is `text`, one behaviour each; the last one repeats."""
+        """What happens to the requests whose last message is `text`, one behaviour each; the last
+        one repeats.
+        """
         self._programmes[text] = list(behaviours)
 
     def count(self, body: dict[str, Any]) -> int:
@@ -110,16 +130,22 @@ class Stub:
         self.peak = max(self.peak, self._now)
         try:
             behaviour = self._next(text)
-            return await self._behave(behaviour(body) if callable(behaviour) else behaviour, text, request)
+            return await self._behave(
+                behaviour(body) if callable(behaviour) else behaviour, text, request
+            )
         finally:
             self._now -= 1
 
     async def _behave(self, behaviour: Any, text: str, request: web.Request) -> web.StreamResponse:
         match behaviour:
             case int():
-                return web.json_response({"error": {"message": f"status {behaviour}"}}, status=behaviour)
+                return web.json_response(
+                    {"error": {"message": f"status {behaviour}"}}, status=behaviour
+                )
             case (int() as status, dict() as headers):
-                return web.json_response({"error": {"message": f"status {status}"}}, status=status, headers=headers)
+                return web.json_response(
+                    {"error": {"message": f"status {status}"}}, status=status, headers=headers
+                )
             case bytes():
                 return web.Response(body=behaviour, content_type="application/json")
             case dict() | list():
@@ -127,9 +153,16 @@ class Stub:
             case "ok" | "slow" | "length" | "refusal" | "html_type":
                 await asyncio.sleep(0.02 if behaviour == "slow" else 0)
                 self.good[text] += 1
-                words, finish = (self.answer(text)[:5], "length") if behaviour == "length" else (self.answer(text), "stop")
+                words, finish = (
+                    (self.answer(text)[:5], "length")
+                    if behaviour == "length"
+                    else (self.answer(text), "stop")
+                )
                 body = json.dumps(completion(REFUSAL if behaviour == "refusal" else words, finish))
-                return web.Response(text=body, content_type="text/html" if behaviour == "html_type" else "application/json")
+                return web.Response(
+                    text=body,
+                    content_type="text/html" if behaviour == "html_type" else "application/json",
+                )
             case "hang":
                 await self._stop.wait()
                 return web.json_response(completion("too late"))
@@ -151,7 +184,9 @@ class Stub:
                 request.transport.abort()
                 return response
             case "redirect":
-                return web.Response(status=307, headers={"Location": f"{self.redirect_to}/chat/completions"})
+                return web.Response(
+                    status=307, headers={"Location": f"{self.redirect_to}/chat/completions"}
+                )
             case "echo_headers":
                 return web.json_response({"error": dict(request.headers)}, status=400)
         raise ValueError(f"the stub knows no behaviour {behaviour!r}")

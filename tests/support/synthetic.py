@@ -1,14 +1,20 @@
-"""Made-up rows of the paper's size and shape, with planted duplicates and planted test questions: what the mix is measured on.
+"""Made-up rows of the paper's size and shape, with planted duplicates and planted test questions:
+what the mix is measured on.
 
-Everything is a pure function of seed and row number (a counter-based generator), so a copy can be made in another file and process
-than its original, and memory stays bounded whatever the number of rows.
+Everything is a pure function of seed and row number (a counter-based generator), so a copy can be
+made in another file and process than its original, and memory stays bounded whatever the number of
+rows.
 
-* Words: two parallel vocabularies of 40,000 forms drawn by Zipf's law, real words in front, made-up ones behind.
-* Shape: the paper's composition, Arabic to English about 1:2; an Arabic row is the word-for-word translation of its English parent.
-* Templates: stock openings, greetings and warnings in most rows; in a fifth of them half to three quarters of the words come from a
-  family's common text. Such pairs have a Jaccard similarity up to 0.7 and are no duplicates: of each row at least 18 % of the words are
-  its own, so that no unplanted pair can reach more than 1 / (2 / 0.82 - 1) = 0.70 but by chance.
-* Planted: exact copies (3 %), edited copies (5 %, true similarity recorded) and test questions (0.5 %), the same shares in both languages.
+* Words: two parallel vocabularies of 40,000 forms drawn by Zipf's law, real words in front, made-up
+  ones behind.
+* Shape: the paper's composition, Arabic to English about 1:2; an Arabic row is the word-for-word
+  translation of its English parent.
+* Templates: stock openings, greetings and warnings in most rows; in a fifth of them half to three
+  quarters of the words come from a family's common text. Such pairs have a Jaccard similarity up to
+  0.7 and are no duplicates: of each row at least 18 % of the words are its own, so that no
+  unplanted pair can reach more than 1 / (2 / 0.82 - 1) = 0.70 but by chance.
+* Planted: exact copies (3 %), edited copies (5 %, true similarity recorded) and test questions (0.5
+  %), the same shares in both languages.
 """
 
 import json
@@ -22,13 +28,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bimedix_utils.records import LABELS
-from bimedix_utils.tasks import NINE, SPLITS
-from bimedix_utils.text import match_key
+from bimedix_utils.core.records import LABELS
+from bimedix_utils.core.text import match_key
+from bimedix_utils.sources.benchmarks import NINE, SPLITS
 
 VERSION = 1  # of the rows: raise it when a change gives other rows for the same seed
 LANGS = ("en", "ar")
-# data/paper/composition.csv; English questions and answers raised by the 200,000 rows that are missing there, see its note.
+# data/paper/composition.csv; English questions and answers raised by the 200,000 rows that are
+# missing there, see its note.
 COMPOSITION = {
     "pubmedqa": (210_169, 115_773),
     "medmcqa": (182_712, 97_523),
@@ -42,8 +49,17 @@ ELSEWHERE = {"pubmedqa": "pubmed_mirror", "medmcqa": "exam_mirror", "medqa": "ex
              "dialogue": "chat_crawl"}  # fmt: skip
 EXACT, NEAR, LEAK = 0.03, 0.05, 0.005
 HEAVY, OWN = 0.20, 0.18  # share of rows with much common text; least share of own words in a row
-FAMILY, COMMON_FAMILIES = 40, 20  # English rows that share a text, on average; families (of each source) that grow with the rows
-TYPICAL = {"pubmedqa": 270, "medmcqa": 220, "medqa": 300, "open_qa": 285, "dialogue": 400}  # words of a row
+FAMILY, COMMON_FAMILIES = (
+    40,
+    20,
+)  # English rows that share a text, on average; families (of each source) that grow with the rows
+TYPICAL = {
+    "pubmedqa": 270,
+    "medmcqa": 220,
+    "medqa": 300,
+    "open_qa": 285,
+    "dialogue": 400,
+}  # words of a row
 PARALLEL = 20_000  # fewer rows are made faster without more processes
 NEAR_LOW, NEAR_HIGH = 0.80, 0.95
 BASE, COPY, EDITED, LEAKED = range(4)
@@ -53,28 +69,38 @@ _FORMS, _TABLE = 40_000, 20  # word forms; bits of the table that turns a random
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 REAL = {
-    "en": """the of and to in a is with for was on that by as are from at or be an this have not patient which after had were it his her who
+    "en": (
+        """the of and to in a is with for was on that by as are from at or be an this have not patient which after had were it his her who
  has been treatment disease history blood pain than during most but following may these no left right both one two can cause their also
  therapy clinical acute chronic fever risk year day normal study group level symptoms diagnosis skin heart liver kidney lung infection
  pressure mg daily test examination shows without severe mild women men children results compared significant associated increased
  decreased syndrome cell chest abdominal bone nerve drug dose oral surgery cancer weeks months time should you your my we i if more any
- other such when what how because take feel doctor help please need medicine often usually water food sleep head back leg arm eye ear""",
-    "ar": """في من على إلى عن أن هو هي مع كان كانت هذا هذه التي الذي لم لا ما قد بعد قبل عند بين خلال أو ثم كل بعض غير أكثر أقل حتى منذ
+ other such when what how because take feel doctor help please need medicine often usually water food sleep head back leg arm eye ear"""
+    ),
+    "ar": (
+        """في من على إلى عن أن هو هي مع كان كانت هذا هذه التي الذي لم لا ما قد بعد قبل عند بين خلال أو ثم كل بعض غير أكثر أقل حتى منذ
  المريض المرض العلاج الدم الألم الحمى الأعراض التشخيص القلب الكبد الكلى الرئة العدوى الضغط يوميا الفحص شديد خفيف النساء الرجال الأطفال
  النتائج مقارنة زيادة انخفاض متلازمة خلية الصدر البطن العظم العصب الدواء الجرعة الفم الجراحة السرطان أسابيع أشهر وقت يجب أنت لديك نحن
  إذا أي آخر مثل متى كيف لأن أشعر الطبيب مساعدة أرجو أحتاج غالبا عادة الماء الطعام النوم الرأس الظهر الساق الذراع العين الأذن حاد مزمن
- تاريخ سبب خطر سنة يوم طبيعي دراسة مجموعة مستوى الجلد بدون ملغ مرض علاج ألم جرعة سبب حالة نوع فحص نتيجة مستشفى عيادة تحليل أشعة""",
+ تاريخ سبب خطر سنة يوم طبيعي دراسة مجموعة مستوى الجلد بدون ملغ مرض علاج ألم جرعة سبب حالة نوع فحص نتيجة مستشفى عيادة تحليل أشعة"""
+    ),
 }
 ONSETS = {"en": "b c d f g h k l m n p r s t v z br cl cr dr fl gl gr ph pl pr qu sc sp st str th tr ch".split(),
           "ar": list("بتثجحخدذرزسشصضطظعغفقكلمنه")}  # fmt: skip
 VOWELS = {"en": "a e i o u a e i o ae ia io eu ou".split(), "ar": ["", "", "", "ا", "ي", "و"]}
-ENDINGS = {"en": "s n l m r x ne te sis tis mab ine ol ic al oma ia".split(), "ar": ["", "", "ة", "ات", "ين", "ية", "ون"]}
+ENDINGS = {
+    "en": "s n l m r x ne te sis tis mab ine ol ic al oma ia".split(),
+    "ar": ["", "", "ة", "ات", "ين", "ية", "ون"],
+}
 OPENINGS = {
     "vignette": {
         "en": [
             "a {age} year old man presents to the emergency department with",
             "a {age} year old woman comes to the physician because of a {n} day history of",
-            "a {age} year old boy is brought to the clinic by his mother with a {n} week history of",
+            (
+                "a {age} year old boy is brought to the clinic by his mother with a {n} week"
+                " history of"
+            ),
             "a previously healthy {age} year old woman is admitted to the hospital with",
             "which of the following is the most likely cause of",
             "the drug of choice for",
@@ -140,9 +166,15 @@ OPENINGS = {
     },
     "closing": {
         "en": [
-            "please see a doctor in person if the symptoms get worse this advice does not replace an examination",
+            (
+                "please see a doctor in person if the symptoms get worse this advice does not"
+                " replace an examination"
+            ),
             "hope this helps take care and let me know if you have further questions",
-            "if you have chest pain or trouble breathing go to the nearest emergency department at once",
+            (
+                "if you have chest pain or trouble breathing go to the nearest emergency department"
+                " at once"
+            ),
             "further studies are needed to confirm these findings in a larger group of patients",
         ],
         "ar": [
@@ -182,7 +214,9 @@ def _numbers(state: int, count: int) -> np.ndarray:
 
 def _order(state: int, count: int) -> np.ndarray:
     """A permutation."""
-    keys = _scramble(np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(state))
+    keys = _scramble(
+        np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(state)
+    )
     return np.argsort(keys, kind="stable").astype(np.int32)
 
 
@@ -207,15 +241,56 @@ class Dice:
 
 @cache
 def vocabulary(lang: str) -> list[str]:
-    """40,000 different forms in the order of their frequency: real words, numbers, made-up words. The same for every seed."""
+    """40,000 different forms in the order of their frequency: real words, numbers, made-up words.
+    The same for every seed.
+    """
     dice = Dice(_mix(1, LANGS.index(lang)))
     words = list(dict.fromkeys(REAL[lang].split()))[:140]
-    words += [str(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 40, 50, 60, 75, 80, 100, 120, 140, 150, 200, 250, 500)]
+    words += [
+        str(n)
+        for n in (
+            1,
+            2,
+            3,
+            4,
+            5,
+            6,
+            7,
+            8,
+            10,
+            12,
+            15,
+            20,
+            24,
+            25,
+            30,
+            40,
+            50,
+            60,
+            75,
+            80,
+            100,
+            120,
+            140,
+            150,
+            200,
+            250,
+            500,
+        )
+    ]
     known = set(words)
     while len(words) < _FORMS:
         syllables = dice.between(1, 2) + (len(words) > 3000) * dice.below(2) + (lang == "ar")
-        word = "".join(ONSETS[lang][dice.below(len(ONSETS[lang]))] + VOWELS[lang][dice.below(len(VOWELS[lang]))] for _ in range(syllables))
-        word = "ال" * (lang == "ar" and dice.below(3) == 0) + word + ENDINGS[lang][dice.below(len(ENDINGS[lang]))]
+        word = "".join(
+            ONSETS[lang][dice.below(len(ONSETS[lang]))]
+            + VOWELS[lang][dice.below(len(VOWELS[lang]))]
+            for _ in range(syllables)
+        )
+        word = (
+            "ال" * (lang == "ar" and dice.below(3) == 0)
+            + word
+            + ENDINGS[lang][dice.below(len(ENDINGS[lang]))]
+        )
         if word not in known:
             known.add(word)
             words.append(word)
@@ -265,14 +340,27 @@ class Maker:
         self.families = max(1, round(rows * 2 / 3 * HEAVY / FAMILY / len(COMPOSITION)))
 
     def row(self, number: int, source: str, lang: str, stream: int = 1) -> dict:
-        """A row as a dict in the order of `Record`'s fields; `stream` parts base rows from those built around a test question."""
+        """A row as a dict in the order of `Record`'s fields; `stream` parts base rows from those
+        built around a test question.
+        """
         state = _mix(self.seed, stream, number)
         dice = Dice(state)
         kind, heavy = KIND[source], dice.share() < HEAVY
         common = heavy and dice.below(20) == 0
-        # Common families (their pairs grow with the square of the rows) share less: the bulk of a real set is alike only a little.
-        shared = (0.25 + 0.25 * dice.share() if common else 0.5 + (0.5 - OWN) * max(dice.share(), dice.share())) if heavy else 0.0
-        family = dice.below(COMMON_FAMILIES) if common else COMMON_FAMILIES + dice.below(self.families)
+        # Common families (their pairs grow with the square of the rows) share less: the bulk of a
+        # real set is alike only a little.
+        shared = (
+            (
+                0.25 + 0.25 * dice.share()
+                if common
+                else 0.5 + (0.5 - OWN) * max(dice.share(), dice.share())
+            )
+            if heavy
+            else 0.0
+        )
+        family = (
+            dice.below(COMMON_FAMILIES) if common else COMMON_FAMILIES + dice.below(self.families)
+        )
         if source == "pubmedqa":
             lengths = [dice.between(8, 18), dice.between(145, 245), dice.between(30, 55)]
         elif source == "medmcqa":
@@ -283,7 +371,9 @@ class Maker:
             lengths = [dice.between(35, 110), 0, dice.between(105, 270)]
         else:
             exchanges = dice.between(3, 5)
-            lengths = [dice.between(*((40, 85) if i % 2 else (18, 40))) for i in range(2 * exchanges)]
+            lengths = [
+                dice.between(*((40, 85) if i % 2 else (18, 40))) for i in range(2 * exchanges)
+            ]
         # Stock phrases before the first, second and last part; then one that ends the row.
         wanted = {
             "pubmedqa": ("study", "study", "", "closing"),
@@ -296,7 +386,8 @@ class Maker:
             kin = _mix(self.seed, 3, family, list(KIND).index(source))
             count = round(TYPICAL[source] * ((0.25 if common else 0.45) + 0.3 * Dice(kin).share()))
             common_text = _words(kin, count, lang)
-            # As many words of its own as make the common and the stock words the wanted share of the whole.
+            # As many words of its own as make the common and the stock words the wanted share of
+            # the whole.
             scale = (1 - shared) / shared * (count + sum(map(len, stock))) / sum(lengths)
             lengths = [max(6, round(n * scale)) if n else 0 for n in lengths]
         own, first = sum(lengths), dice.below(10)
@@ -305,8 +396,16 @@ class Maker:
         parts = [[next(text) for _ in range(n)] for n in lengths]
         question, context, answer, options, key, turns = "", "", "", [], None, []
         if kind == "chat":
-            parts = [stock[0] + parts[0], stock[1] + parts[1], *parts[2:-1], [*common_text, *parts[-1], *stock[3]]]
-            turns = [{"role": "doctor" if i % 2 else "patient", "text": _prose(part, lang, first)} for i, part in enumerate(parts)]
+            parts = [
+                stock[0] + parts[0],
+                stock[1] + parts[1],
+                *parts[2:-1],
+                [*common_text, *parts[-1], *stock[3]],
+            ]
+            turns = [
+                {"role": "doctor" if i % 2 else "patient", "text": _prose(part, lang, first)}
+                for i, part in enumerate(parts)
+            ]
         else:
             question = _prose(stock[0] + parts[0], lang, 8)[:-1] + ("؟" if lang == "ar" else "?")
             if source == "pubmedqa":
@@ -328,10 +427,15 @@ class Maker:
         lengths = [dice.between(1, 5) for _ in range(4)]
         ends = [0, *accumulate(lengths)]
         options = [" ".join(words[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
-        return [option if option not in options[:i] else f"{option} {i + 1}" for i, option in enumerate(options)]
+        return [
+            option if option not in options[:i] else f"{option} {i + 1}"
+            for i, option in enumerate(options)
+        ]
 
     def test(self, task: int, number: int, lang: str) -> dict:
-        """Test item `number` of one of the nine tasks; opens with the same stock phrases as rows do."""
+        """Test item `number` of one of the nine tasks; opens with the same stock phrases as rows
+        do.
+        """
         name = list(NINE)[task]
         state = _mix(self.seed, 4, task, number)
         dice = Dice(state)
@@ -355,17 +459,32 @@ class Maker:
         dice = Dice(_mix(self.seed, 5, number, LANGS.index(original["lang"])))
         source = ELSEWHERE[original["source"]] if dice.below(2) else original["source"]
         suffix = "" if original["lang"] == "en" else f":{original['lang']}"
-        return {**original, "id": f"{source}:copy{number}{suffix}", "source": source, "parent_id": None}
+        return {
+            **original,
+            "id": f"{source}:copy{number}{suffix}",
+            "source": source,
+            "parent_id": None,
+        }
 
     def leak(self, number: int, lang: str, tests: float) -> tuple[dict, str]:
-        """(a row that asks a test question word for word, the test row's id): as its own question, or inside a longer text."""
+        """(a row that asks a test question word for word, the test row's id): as its own question,
+        or inside a longer text.
+        """
         dice = Dice(_mix(self.seed, 6, number, LANGS.index(lang)))
         sizes = test_sizes(tests)
         place = dice.below(sum(sizes))
         task = next(i for i, end in enumerate(accumulate(sizes)) if place < end)
         item = self.test(task, place - sum(sizes[:task]), lang)
         form = dice.below(10)
-        source = "open_qa" if form in (6, 7) else "dialogue" if form > 7 else "pubmedqa" if item["context"] else "medmcqa"
+        source = (
+            "open_qa"
+            if form in (6, 7)
+            else "dialogue"
+            if form > 7
+            else "pubmedqa"
+            if item["context"]
+            else "medmcqa"
+        )
         row = self.row(number + LANGS.index(lang) * 10**7, source, lang, stream=7)
         suffix = "" if lang == "en" else f":{lang}"
         row |= {"id": f"{source}:asked{number}{suffix}", "parent_id": None}
@@ -374,23 +493,33 @@ class Maker:
             if item["context"] and dice.below(2):
                 row["context"] = item["context"]
             return row, item["id"]
-        lettered = " ".join(f"{letter}. {option}" for letter, option in zip(LABELS, item["options"], strict=False))
+        lettered = " ".join(
+            f"{letter}. {option}" for letter, option in zip(LABELS, item["options"], strict=False)
+        )
         asked = f"{item['question']} {lettered}" if dice.below(2) else item["question"]
         if row["kind"] == "qa":
             # at the start, in the middle, alone
             before, _, after = row["question"].partition(". ")
-            row["question"] = [f"{asked} {row['question']}", f"{before}. {asked} {after}".strip(), asked][dice.below(3)]
+            row["question"] = [
+                f"{asked} {row['question']}",
+                f"{before}. {asked} {after}".strip(),
+                asked,
+            ][dice.below(3)]
         else:
             turn = row["turns"][2 * dice.below(2)]  # the patient's first or second turn
             turn["text"] = [f"{turn['text']} {asked}", f"{asked} {turn['text']}"][dice.below(2)]
         return row, item["id"]
 
     def edited(self, original: dict, number: int) -> tuple[dict, float]:
-        """(a copy with changed words, its true similarity to the original), aimed at 0.80 to 0.95, on average 0.85."""
+        """(a copy with changed words, its true similarity to the original), aimed at 0.80 to 0.95,
+        on average 0.85.
+        """
         lang = original["lang"]
         dice = Dice(_mix(self.seed, 8, number, LANGS.index(lang)))
         before = shingles(full_text(original))
-        wanted = NEAR_LOW + 0.012 + (NEAR_HIGH - NEAR_LOW - 0.02) * min(dice.share() for _ in range(3))
+        wanted = (
+            NEAR_LOW + 0.012 + (NEAR_HIGH - NEAR_LOW - 0.02) * min(dice.share() for _ in range(3))
+        )
         edits = max(1, round(len(before) * (1 - wanted) / (5 * (1 + wanted))))
         best, best_similarity = None, 0.0
         for attempt in range(8):
@@ -403,10 +532,16 @@ class Maker:
                 best, best_similarity = row, similarity
                 break
             edits = max(1, edits - 1) if similarity < NEAR_LOW else edits + 1
-        return self.copy(best, number) | {"id": self.copy(original, number)["id"].replace(":copy", ":edit")}, best_similarity
+        return (
+            self.copy(best, number)
+            | {"id": self.copy(original, number)["id"].replace(":copy", ":edit")},
+            best_similarity,
+        )
 
     def _edit(self, original: dict, edits: int, dice: Dice) -> dict:
-        """Words replaced, put in, left out or exchanged, and as many changes of case, marks and spelling that mean nothing."""
+        """Words replaced, put in, left out or exchanged, and as many changes of case, marks and
+        spelling that mean nothing.
+        """
         lang = original["lang"]
         texts = {name: original[name].split(" ") for name in ("question", "context", "answer")}
         texts |= {i: turn["text"].split(" ") for i, turn in enumerate(original["turns"])}
@@ -437,20 +572,39 @@ class Maker:
                 total += 1
             else:
                 words[at], words[at + 1] = words[at + 1], words[at]
-        row = {**original, **{name: " ".join(texts[name]) for name in ("question", "context", "answer")}}
-        row["turns"] = [{**turn, "text": " ".join(texts[i])} for i, turn in enumerate(original["turns"])]
+        row = {
+            **original,
+            **{name: " ".join(texts[name]) for name in ("question", "context", "answer")},
+        }
+        row["turns"] = [
+            {**turn, "text": " ".join(texts[i])} for i, turn in enumerate(original["turns"])
+        ]
         return row
 
 
 def full_text(row: dict) -> str:
-    """All that a reader sees of a row (of `Record.model_dump()` too): question, context, options, answer, turns, in this order."""
-    return " ".join([row["question"], row["context"], *row["options"], row["answer"], *(turn["text"] for turn in row["turns"])])
+    """All that a reader sees of a row (of `Record.model_dump()` too): question, context, options,
+    answer, turns, in this order.
+    """
+    return " ".join(
+        [
+            row["question"],
+            row["context"],
+            *row["options"],
+            row["answer"],
+            *(turn["text"] for turn in row["turns"]),
+        ]
+    )
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
     """The runs of five words of a text's `match_key`; a shorter text is one run."""
     words = match_key(text).split()
-    return set(zip(*(words[i:] for i in range(5)), strict=False)) if len(words) >= 5 else {tuple(words)}
+    return (
+        set(zip(*(words[i:] for i in range(5)), strict=False))
+        if len(words) >= 5
+        else {tuple(words)}
+    )
 
 
 def test_sizes(share: float) -> list[int]:
@@ -465,11 +619,15 @@ class Plan(NamedTuple):
     lang: np.ndarray
     number: np.ndarray  # of the base row, or of the planted row within its role and language
     original: np.ndarray  # number of the base row a copy is made from
-    sources: tuple[np.ndarray, np.ndarray]  # for each language: where each source's base rows begin among the base numbers
+    sources: tuple[
+        np.ndarray, np.ndarray
+    ]  # for each language: where each source's base rows begin among the base numbers
 
 
 def plan(rows: int, seed: int) -> Plan:
-    """The roles of `rows` rows, shuffled. A tenth of the exact copies are second copies of one original."""
+    """The roles of `rows` rows, shuffled. A tenth of the exact copies are second copies of one
+    original.
+    """
     weights = np.array(list(COMPOSITION.values()), dtype=float)
     counts = np.round(rows * (1 - EXACT - NEAR - LEAK) * weights / weights.sum()).astype(int)
     share = weights[:, 1].sum() / weights.sum()
@@ -482,7 +640,9 @@ def plan(rows: int, seed: int) -> Plan:
     role, lang, number, original = [], [], [], []
     for code in range(2):
         # The Arabic rows of a source are the translations of its first English rows.
-        base = np.concatenate([starts[i] + np.arange(counts[i, code]) for i in range(len(counts))]).astype(np.int32)
+        base = np.concatenate(
+            [starts[i] + np.arange(counts[i, code]) for i in range(len(counts))]
+        ).astype(np.int32)
         drawn = base[_order(_mix(seed, 9, code), len(base))]
         exact, near, leaked = (planted[r][code] for r in (COPY, EDITED, LEAKED))
         copies = np.arange(exact)
@@ -498,15 +658,21 @@ def plan(rows: int, seed: int) -> Plan:
             number.append(numbers.astype(np.int32))
             original.append(origin.astype(np.int32))
     order = _order(_mix(seed, 10), rows)
-    return Plan(*(np.concatenate(column)[order] for column in (role, lang, number, original)), starts)
+    return Plan(
+        *(np.concatenate(column)[order] for column in (role, lang, number, original)), starts
+    )
 
 
-def made(maker: Maker, layout: Plan, first: int, last: int, tests: float) -> Iterator[tuple[dict, dict | None]]:
+def made(
+    maker: Maker, layout: Plan, first: int, last: int, tests: float
+) -> Iterator[tuple[dict, dict | None]]:
     """(row, what was planted with it) of the places `first` to `last`."""
     names = list(COMPOSITION)
 
     def base(at: int, lang: str) -> dict:
-        return maker.row(at, names[int(np.searchsorted(layout.sources, at, side="right")) - 1], lang)
+        return maker.row(
+            at, names[int(np.searchsorted(layout.sources, at, side="right")) - 1], lang
+        )
 
     columns = (column[first:last].tolist() for column in layout[:4])
     for role, code, number, origin in zip(*columns, strict=True):
@@ -515,12 +681,34 @@ def made(maker: Maker, layout: Plan, first: int, last: int, tests: float) -> Ite
             yield base(number, lang), None
         elif role == LEAKED:
             row, test = maker.leak(number, lang, tests)
-            yield row, {"planted": "leak", "id": row["id"], "other": test, "lang": lang, "form": row["kind"]}
+            yield (
+                row,
+                {
+                    "planted": "leak",
+                    "id": row["id"],
+                    "other": test,
+                    "lang": lang,
+                    "form": row["kind"],
+                },
+            )
         else:
             original = base(origin, lang)
-            row, similarity = (maker.copy(original, number), 1.0) if role == COPY else maker.edited(original, number)
+            row, similarity = (
+                (maker.copy(original, number), 1.0)
+                if role == COPY
+                else maker.edited(original, number)
+            )
             name = "exact" if role == COPY else "near"
-            yield row, {"planted": name, "id": row["id"], "other": original["id"], "lang": lang, "jaccard": similarity}
+            yield (
+                row,
+                {
+                    "planted": name,
+                    "id": row["id"],
+                    "other": original["id"],
+                    "lang": lang,
+                    "jaccard": similarity,
+                },
+            )
 
 
 def _write_file(folder: Path, rows: int, seed: int, files: int, tests: float, number: int) -> int:
@@ -543,11 +731,14 @@ def settings(rows: int, seed: int, files: int, tests: float) -> dict:
     return {"version": VERSION, "rows": rows, "seed": seed, "files": files, "tests": tests}
 
 
-def write(folder: Path, rows: int, seed: int, files: int = 8, tests: float = 1.0, workers: int = 2) -> None:
-    """Write `train-XX.jsonl`, `tests.jsonl`, `planted.jsonl` and, last, `made.json` (settings and bytes) into `folder`.
+def write(
+    folder: Path, rows: int, seed: int, files: int = 8, tests: float = 1.0, workers: int = 2
+) -> None:
+    """Write `train-XX.jsonl`, `tests.jsonl`, `planted.jsonl` and, last, `made.json` (settings and
+    bytes) into `folder`.
 
-    `tests` is the share of the nine tasks' published sizes. The bytes do not depend on `workers`. Does nothing when the folder holds
-    the same data set already.
+    `tests` is the share of the nine tasks' published sizes. The bytes do not depend on `workers`.
+    Does nothing when the folder holds the same data set already.
     """
     wanted = settings(rows, seed, files, tests)
     if written(folder) == wanted:
@@ -581,4 +772,8 @@ def written(folder: Path) -> dict | None:
         found = json.loads((folder / "made.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None
-    return {key: found[key] for key in settings(0, 0, 0, 0)} if found.keys() > settings(0, 0, 0, 0).keys() else None
+    return (
+        {key: found[key] for key in settings(0, 0, 0, 0)}
+        if found.keys() > settings(0, 0, 0, 0).keys()
+        else None
+    )

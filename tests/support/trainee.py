@@ -1,7 +1,8 @@
-"""Train a tiny model in a process of its own, so that it can be killed: trainee.py BASE FOLDER KILL_AT
+"""Train a tiny model in a process of its own, so that it can be killed: trainee.py BASE FOLDER
+KILL_AT
 
-KILL_AT: a step after whose log entry the process kills itself, `seal` (between a checkpoint's files and its seal), or `never`.
-Prints the adapter's hash.
+KILL_AT: a step after whose log entry the process kills itself, `seal` (between a checkpoint's files
+and its seal), or `never`. Prints the adapter's hash.
 """
 
 import os
@@ -9,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from bimedix_utils import models, training
-from bimedix_utils.training import checkpoints
+from bimedix_utils import training
+from bimedix_utils.training import checkpoints, models
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.tiny import RECIPE, adapted, examples
@@ -29,7 +30,15 @@ def main() -> None:
         real = checkpoints.seal
         checkpoints.seal = lambda path: kill() if path.name == "checkpoint-4" else real(path)
     at = int(when) if when.isdigit() else -1
-    outcome = training.train(model, tokenizer, rows, rows[:4], RECIPE, folder, lambda log: log[-1]["step"] == at and kill())
+    outcome = training.train(
+        model,
+        tokenizer,
+        rows,
+        rows[:4],
+        RECIPE,
+        folder,
+        lambda log: log[-1]["step"] == at and kill(),
+    )
     model.save_pretrained(folder / "adapter")
     print(training.adapter_hash(folder / "adapter"), outcome.resumed_at, len(outcome.log))
 

@@ -1,4 +1,6 @@
-"""A stand-in for the hub's upload side on this machine: the few endpoints HfApi.create_repo and HfApi.upload_folder call."""
+"""A stand-in for the hub's upload side on this machine: the few endpoints HfApi.create_repo and
+HfApi.upload_folder call.
+"""
 
 import base64
 import json
@@ -6,11 +8,15 @@ import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from huggingface_hub import constants  # a commit's address is read by its host, which HfApi takes from here
+from huggingface_hub import (
+    constants,  # a commit's address is read by its host, which HfApi takes from here
+)
 
 
 class UploadStub:
-    """Takes files while used as a context: `files` {repository: {path: content}}, `created` the bodies that made repositories."""
+    """Takes files while used as a context: `files` {repository: {path: content}}, `created` the
+    bodies that made repositories.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
@@ -56,15 +62,25 @@ class UploadStub:
             return 200, {"errors": [], "warnings": []}
         if found := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)", path):
             return 200, {"id": found[1], "private": found[1] not in self.public}
-        found = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/(preupload|commit)/main(?:\?.*)?", path)
+        found = re.fullmatch(
+            r"/api/(models|datasets)/([^/]+/[^/]+)/(preupload|commit)/main(?:\?.*)?", path
+        )
         if not found:
             return 404, {}
         if found[3] == "preupload":
             names = [file["path"] for file in json.loads(given)["files"]]
-            return 200, {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+            return 200, {
+                "files": [
+                    {"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names
+                ]
+            }
         kept = self.files.setdefault(found[2], {})
         for line in given.decode().splitlines():
             value = json.loads(line)
             if value["key"] == "file":
                 kept[value["value"]["path"]] = base64.b64decode(value["value"]["content"])
-        return 200, {"commitUrl": f"{constants.ENDPOINT}/{found[2]}/commit/1", "commitOid": "1", "success": True}
+        return 200, {
+            "commitUrl": f"{constants.ENDPOINT}/{found[2]}/commit/1",
+            "commitOid": "1",
+            "success": True,
+        }

@@ -1,0 +1,288 @@
+"""One run of one notebook: parameters, seed, inputs, outputs, row accounting, the result channel
+and the manifest.
+
+A stage owns the folder `runs/<mode>[-<RUN>]/<notebook>/`. Its `run.json` is written last: its
+existence means the stage is complete. `results.json` holds only what must be identical on the same
+machine; seconds and memory live in `run.json`.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import random
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from . import parameters
+from .errors import AccountingError, InputError, KitError
+from .files import write_json
+from .provenance import (
+    NOTEBOOKS,
+    device_state,
+    fingerprint,
+    git_state,
+    hash_path,
+    portable,
+    resolve,
+    run_folder,
+    shown,
+    versions,
+)
+
+RESULTS_MIME = "application/vnd.bimedix.results+json"
+LOCK_SECONDS = 4  # how long to wait for a stage folder that another process holds
+_open_runs: dict[str, "Run"] = {}  # a kernel that runs its header twice must not fight its own lock
+
+
+def seed(value: int) -> None:
+    """Seed Python, NumPy and, where it is loaded, PyTorch. Call it right before each stochastic
+    step.
+    """
+    import numpy
+
+    random.seed(value)
+    numpy.random.seed(value % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(value)
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The stage's lock file, held as long as it is open. Raises `KitError` when another process
+    keeps it.
+    """
+    lock = open(folder / ".lock", "w")
+    for attempt in range(LOCK_SECONDS + 1):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            # The kernel of a killed run needs a moment to notice that its parent is gone.
+            time.sleep(1 if attempt < LOCK_SECONDS else 0)
+    lock.close()
+    raise KitError(
+        f"{shown(folder)} is in use by another process: wait for it, or give this run a name"
+        " (RUN=...)"
+    )
+
+
+class Run:
+    """A started stage. Made by `start`; see there."""
+
+    def __init__(self, notebook: str, values: dict[str, Any]):
+        self.notebook, self.params = notebook, values
+        self.folder = run_folder(values["MODE"], values["RUN"]) / notebook
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder)
+        for stale in ("run.json", "results.json"):
+            (self.folder / stale).unlink(missing_ok=True)
+        # Taken now: code edited while this stage runs is not the code that ran.
+        self._fingerprint = fingerprint(notebook, values)
+        self._begin, self._inputs, self._outputs = time.time(), {}, []
+        self._counts: dict[str, dict[str, int]] = {}
+        self._results: dict[str, Any] = {}
+        self._learned: dict[str, tuple[int, int]] = {}
+        self._incomplete = False
+        self._machine: dict[str, Any] = {}
+        self._not_run: list[str] = []
+
+    def stage(self, name: str) -> Path:
+        """The folder of an earlier, complete stage of this run. Its manifest becomes an input of
+        this one.
+        """
+        folder = self.folder.parent / name
+        if not (folder / "run.json").exists():
+            named = f"RUN={self.params['RUN']} " if self.params["RUN"] else ""
+            raise InputError(
+                f"{name} has not finished in {shown(folder.parent)}: make run"
+                f" MODE={self.params['MODE']} {named}NB={name[:2]}"
+            )
+        # The outputs, not run.json itself: that one holds times, which change without any change of
+        # content.
+        for output in json.loads((folder / "run.json").read_text(encoding="utf-8"))["outputs"]:
+            self.input(folder / output)
+        return folder
+
+    def input(self, path: Path | str) -> Path:
+        """Register a file or folder this stage reads; its hash goes into the manifest. Raises
+        `InputError` when absent.
+        """
+        path = resolve(str(path))
+        if not path.exists():
+            raise InputError(f"{shown(path)} does not exist")
+        self._inputs[portable(path, self.folder.parent)] = hash_path(path)
+        return path
+
+    def output(self, name: str) -> Path:
+        """The path of an output file or folder of this stage; hashed by `finish`, which fails if it
+        was not written.
+        """
+        self._outputs.append(name)
+        return self.folder / name
+
+    def account(
+        self, title: str, expected: Iterable[str], statuses: dict[str, str]
+    ) -> dict[str, int]:
+        """Prove that each expected id ended in exactly one status. Returns and records the count of
+        each status, sorted.
+
+        Raises `AccountingError` naming the first ids that vanished, appeared or stand twice.
+        """
+        ids = list(expected)
+        doubled = sorted(i for i, times in Counter(ids).items() if times > 1)
+        lost, new = sorted(set(ids) - set(statuses)), sorted(set(statuses) - set(ids))
+        for word, wrong in (
+            ("stand twice", doubled),
+            ("vanished", lost),
+            ("came from nowhere", new),
+        ):
+            if wrong:
+                raise AccountingError(
+                    f"{title}: {len(wrong)} rows {word}, first {', '.join(wrong[:3])}"
+                )
+        counts = dict(sorted(Counter(statuses.values()).items()))
+        self._counts[title] = {"rows": len(ids), **counts}
+        return counts
+
+    def tally(
+        self, title: str, rows: int, counts: Mapping[str, int], doubled: Collection[Any] = ()
+    ) -> dict[str, int]:
+        """`account` for rows that went by one at a time: `counts` of each status must add up to
+        `rows`, and no id stand twice.
+
+        `doubled` is what `records.Ids.doubled` found. Raises `AccountingError` naming both sums.
+        Returns the counts, sorted.
+        """
+        if doubled:
+            raise AccountingError(f"{title}: {len(doubled)} ids stand twice")
+        if (total := sum(counts.values())) != rows:
+            raise AccountingError(
+                f"{title}: {rows} rows came in, the statuses add up to {total}"
+                f" ({dict(sorted(counts.items()))})"
+            )
+        found = {status: n for status, n in sorted(counts.items()) if n}
+        self._counts[title] = {"rows": rows, **found}
+        return found
+
+    def result(self, name: str, value: Any) -> None:
+        """Record an exact result (a count, an id, a hash, a category): compared to the letter by
+        the notebook tests.
+        """
+        self._results[name] = value
+
+    def learned(self, name: str, hits: int, n: int) -> str:
+        """Record a learned share `hits / n`: the notebook tests compare it within a band derived
+        from n, see `tests/bands.py`.
+
+        Returns the text to print, marked with the sign that the tests' sanitiser knows.
+        """
+        self._learned[name] = (int(hits), int(n))
+        return learned_text(hits, n)
+
+    def not_run(self, what: str) -> None:
+        """Say what this mode leaves out. Printed here and listed on the report's first page."""
+        self._not_run.append(what)
+        print(f"not run in this mode: {what}")
+
+    def incomplete(self, missing: int, what: str) -> None:
+        """Say what another try may bring, when `missing` is not 0: the same command then runs this
+        stage again.
+        """
+        if missing:
+            self._incomplete = True
+            self.not_run(f"{missing:,} {what}: the same command looks for them again")
+
+    def machine(self, name: str, value: Any) -> None:
+        """Record what belongs to the machine (seconds, tokens per second, bytes): kept out of
+        results.json.
+        """
+        self._machine[name] = value
+
+    def finish(self) -> None:
+        """Hash the outputs, write results.json, then run.json, and show the results in the
+        notebook. Last call of a notebook.
+        """
+        from IPython.display import display
+
+        outputs = {}
+        for name in self._outputs:
+            if not (self.folder / name).exists():
+                raise KitError(f"{self.notebook} announced {name} and did not write it")
+            outputs[name] = hash_path(self.folder / name)
+        learned = {name: {"hits": hits, "n": n} for name, (hits, n) in self._learned.items()}
+        write_json(
+            self.folder / "results.json",
+            {
+                "results": self._results,
+                "learned": learned,
+                "counts": self._counts,
+                "not_run": self._not_run,
+            },
+        )
+        manifest = {
+            "notebook": self.notebook,
+            "parameters": self.params,
+            "fingerprint": self._fingerprint,
+            "incomplete": self._incomplete,
+            "inputs": self._inputs,
+            "outputs": outputs,
+            "counts": self._counts,
+            "git": git_state(),
+            "versions": {"python": platform.python_version(), **versions()},
+            "device": device_state(),
+            "machine": self._machine,
+            "seconds": round(time.time() - self._begin, 1),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        write_json(self.folder / "run.json", manifest)
+        self.close()
+        lines = [
+            f"{name}: {json.dumps(value, ensure_ascii=False)}"
+            for name, value in sorted(self._results.items())
+        ]
+        lines += [
+            f"{name}: {learned_text(hits, n)}" for name, (hits, n) in sorted(self._learned.items())
+        ]
+        bundle = {
+            RESULTS_MIME: {"results": self._results, "learned": sorted(self._learned)},
+            "text/plain": "\n".join(lines),
+        }
+        display(bundle, raw=True)
+
+    def close(self) -> None:
+        """Give the stage folder back, so that another process may run it."""
+        self._lock.close()
+        _open_runs.pop(str(self.folder), None)
+
+
+def learned_text(hits: int, n: int) -> str:
+    """A learned share as text; the sign ≈ tells reader and test that it may differ on another
+    machine.
+    """
+    return f"≈{hits / n:.3f} (n={n})" if n else "not run (n=0)"
+
+
+def start(notebook: str, namespace: dict[str, Any]) -> Run:
+    """The header of every notebook: `run = runs.start("03_translate_and_refine", globals())`.
+
+    Checks the parameters against the notebook's own declaration, fixes seed and threads, and opens
+    the stage's folder. Raises `ParameterError` for unknown, missing or mistyped parameters and
+    `KitError` when another process holds the folder.
+    """
+    values = parameters.from_namespace(NOTEBOOKS / f"{notebook}.ipynb", namespace)
+    folder = str(run_folder(values["MODE"], values["RUN"]) / notebook)
+    if folder in _open_runs:
+        _open_runs[folder].close()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic matrix products on a GPU
+    if "THREADS" in values:
+        os.environ["OMP_NUM_THREADS"] = str(values["THREADS"])
+    seed(values["SEED"])
+    _open_runs[folder] = run = Run(notebook, values)
+    print(f"{notebook}  mode {values['MODE']}  seed {values['SEED']}  ->  {shown(run.folder)}")
+    return run

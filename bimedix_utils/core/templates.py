@@ -1,0 +1,108 @@
+"""How a record becomes a conversation: the one place where layouts and chat rules live.
+
+The multiple-choice layouts are the two observed in a figure of the BiMediX README (English and
+Arabic labels). Mixtral's chat template refuses a system role and turns that do not alternate:
+`messages` folds and asserts before the tokenizer is asked.
+"""
+
+from .errors import InputError
+from .records import LABELS, Record
+
+ARABIC_LABELS = "أبجدهوزحطي"
+WORDS = {
+    "en": {
+        "context": "Context",
+        "question": "Question",
+        "options": "Options",
+        "answer": "Answer",
+        "correct": "The correct answer is",
+    },
+    "ar": {
+        "context": "السياق",
+        "question": "السؤال",
+        "options": "الخيارات",
+        "answer": "الإجابة",
+        "correct": "الإجابة الصحيحة هي",
+    },
+}
+ROLES = {"patient": "user", "doctor": "assistant"}
+
+
+def labels(lang: str) -> str:
+    """The option letters of a language: A, B, C ... or أ, ب, ج ... (abjad order, as Arab exams
+    print them).
+    """
+    return ARABIC_LABELS if lang == "ar" else LABELS
+
+
+def words(lang: str) -> dict[str, str]:
+    """The fixed words of the layout; English for a language without its own."""
+    return WORDS.get(lang, WORDS["en"])
+
+
+def ask(record: Record, letters: str = "") -> str:
+    """The user's text of a question: context where there is one, the question, and for `mcqa` the
+    lettered options.
+
+    `letters` are those of the record's language unless others are given.
+    """
+    fixed = words(record.lang)
+    if record.kind == "qa":
+        return record.question
+    parts = [f"{fixed['context']}: {record.context}"] if record.context else []
+    parts.append(f"{fixed['question']}: {record.question}")
+    lettered = " ".join(
+        f"{letter}. {option}"
+        for letter, option in zip(letters or labels(record.lang), record.options, strict=False)
+    )
+    return "\n".join([*parts, f"{fixed['options']}: {lettered}"])
+
+
+def lead(lang: str) -> str:
+    """The words before the letter: what the model continues when letters are ranked."""
+    return words(lang)["correct"]
+
+
+def reply(record: Record) -> str:
+    """The assistant's text: the answer, or for `mcqa` the explanation (where there is one), then
+    the correct letter.
+    """
+    if record.kind == "qa":
+        return record.answer
+    letter = labels(record.lang)[record.answer_index]
+    return " ".join(part for part in (record.answer, f"{lead(record.lang)} {letter}.") if part)
+
+
+def messages(record: Record) -> list[dict[str, str]]:
+    """The record as alternating user and assistant messages, the user first, the assistant last.
+
+    A chat's closing patient turn is left out: nothing answers it. Raises `InputError` when turns do
+    not alternate.
+    """
+    if record.kind != "chat":
+        return [
+            {"role": "user", "content": ask(record)},
+            {"role": "assistant", "content": reply(record)},
+        ]
+    turns = record.turns[1:] if record.turns[0].role == "doctor" else record.turns
+    turns = turns[:-1] if turns and turns[-1].role == "patient" else turns
+    return checked([{"role": ROLES[turn.role], "content": turn.text} for turn in turns], record.id)
+
+
+def checked(conversation: list[dict[str, str]], name: str = "conversation") -> list[dict[str, str]]:
+    """Fold a system message into the first user turn and assert strict alternation. Raises
+    `InputError`.
+    """
+    if len(conversation) > 1 and [message["role"] for message in conversation[:2]] == [
+        "system",
+        "user",
+    ]:
+        system, first, *rest = conversation
+        conversation = [
+            {"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()},
+            *rest,
+        ]
+    roles = [message["role"] for message in conversation]
+    if not roles or roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
+        raise InputError(f"{name}: roles {roles} do not alternate user, assistant")
+    return conversation

@@ -1,0 +1,124 @@
+"""Text rules every stage shares: normalising, script counting, bidirectional isolation for display,
+hashing.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from typing import Any
+
+ARABIC_INDIC = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹")}
+_ARABIC_LETTER = re.compile(r"[\u0620-\u064A\u066E-\u06D3\u06FA-\u06FF]")
+_LATIN_LETTER = re.compile(r"[A-Za-z]")
+_DIACRITICS = re.compile(r"[\u064B-\u0652\u0670\u0640]+")
+_INDIC_DIGIT = re.compile("[٠-٩۰-۹]")
+_NO_WORD = re.compile(r"[^\w%]+")
+# A run of Latin letters, digits and the signs between them: "500 mg", "CA-125", "pH 7.4".
+_LATIN_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,/%+\-–]*[A-Za-z0-9%]|[A-Za-z0-9]")
+# Letters that writers exchange freely: hamza seats, final ya and alif maqsura, ta marbuta and ha.
+_SEATS = tuple(zip("أإآٱىةئؤ", "اااايهيو", strict=True))
+_LRI, _PDI = "\u2066", "\u2069"
+
+
+def nfc(text: str) -> str:
+    """Unicode NFC with runs of white space folded to one space and the ends trimmed."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def match_key(text: str) -> str:
+    """A form for comparing, never for storing: folded case, digits, hamza seats, diacritics and
+    punctuation removed.
+    """
+    # a translation table looks at every letter; at a million rows single replacements are three
+    # times faster
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        if _INDIC_DIGIT.search(text):
+            text = text.translate(ARABIC_INDIC)
+        text = _DIACRITICS.sub("", text.casefold())
+        for seat, letter in _SEATS:
+            text = text.replace(seat, letter)
+    return _NO_WORD.sub(" ", text.lower()).strip()
+
+
+def arabic_share(text: str) -> float:
+    """Arabic letters / (Arabic + Latin letters), between 0 and 1; 0.0 when the text has neither."""
+    arabic, latin = len(_ARABIC_LETTER.findall(text)), len(_LATIN_LETTER.findall(text))
+    return arabic / (arabic + latin) if arabic + latin else 0.0
+
+
+def is_arabic(text: str) -> bool:
+    """True when at least half of the letters are Arabic."""
+    return arabic_share(text) >= 0.5
+
+
+def isolate(text: str) -> str:
+    """Wrap left-to-right runs of an Arabic text in Unicode isolates, **for display only** (UAX #9,
+    LRI/PDI).
+
+    Without them "(500 mg)" inside Arabic is displayed as "(mg 500)". Stored text never carries
+    isolates.
+    """
+    return (
+        _LATIN_RUN.sub(lambda m: f"{_LRI}{m.group()}{_PDI}", text)
+        if _ARABIC_LETTER.search(text)
+        else text
+    )
+
+
+# Made once: json.dumps would make an encoder for every call, and a million requests are hashed in a
+# big run.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content gives equal text, so it can be hashed."""
+    return _CANONICAL.encode(value)
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """First `length` hex digits of the SHA-256 of a string, or of the canonical JSON of any other
+    value.
+    """
+    text = value if isinstance(value, str) else canonical_json(value)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:length]
+
+
+# The consonants that survive a spelling in the other script, each by one Latin letter: p and b, v
+# and f, c and k, z and s meet.
+_SOUNDS = {
+    ord(letter): sound
+    for sound, letters in {"b": "بپ", "t": "تطث", "g": "جغچگژ", "k": "قكخک", "d": "دذض", "r": "ر", "s": "زسصشظ", "f": "فڤ",
+                           "l": "ل", "m": "م", "n": "ن"}.items()
+    for letter in letters
+}  # fmt: skip
+_DIGRAPHS = (
+    ("ph", "f"),
+    ("th", "t"),
+    ("sch", "s"),
+    ("sh", "s"),
+    ("ch", "k"),
+    ("qu", "k"),
+    ("x", "ks"),
+    ("ck", "k"),
+)
+_SOFT = re.compile(r"c(?=[eiy])")
+_LATIN_SOUNDS = str.maketrans("pvcqzj", "bfkksg")
+
+
+def skeleton(word: str) -> str:
+    """The consonants of a word in either script, by which a drug's name and its Arabic spelling
+    meet: "heparin" and "هيبارين" give "brn".
+
+    Vowels, h, w, y, ain and hamza are left out; doubled consonants count once. Different words may
+    share a skeleton.
+    """
+    word = _DIACRITICS.sub("", word.casefold())
+    if word.isascii():
+        for pair, sound in _DIGRAPHS:
+            word = word.replace(pair, sound)
+        word = _SOFT.sub("s", word).translate(_LATIN_SOUNDS)
+    else:
+        word = word.translate(_SOUNDS)
+    return re.sub(r"(.)\1+", r"\1", re.sub(r"[^bdfgklmnrst]", "", word))

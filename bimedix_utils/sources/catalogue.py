@@ -1,0 +1,299 @@
+"""The catalogue of published sources as data: who owns what, where, under which licence, and what
+the paper did with it.
+
+`data/catalogue/catalogue.yaml` is the one place where a licence, a size or a hub name of a
+published set is written down. What no source states is written `not found`; nothing is guessed. The
+code acts on it: `may_publish` decides what may leave the machine.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..core.errors import InputError
+from ..core.provenance import ROOT
+from ..core.records import Record, explain, read_utf8
+
+CATALOGUE = ROOT / "data" / "catalogue" / "catalogue.yaml"
+NOT_FOUND = "not found"
+KIT_LICENCE = "CC-BY-4.0"
+# The rows of the paper's composition table that are text of its first version, in English words and
+# in this order.
+COMPONENTS = ("PubMedQA", "MedMCQA", "MedQA", "Single-turn QA", "Multi-turn conversation")
+Verdict = Literal["allowed", "forbidden", "not found"]
+Rows = int | Literal["not found"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(_Strict):
+    """One split of a source: its name on the hub, the kit's own split, its size and the local file
+    the readers recognise.
+    """
+
+    split: str  # the hub's own name of the split, or the owner's word where there is no hub copy
+    role: Literal["train", "validation", "test", "none"]
+    rows: Rows
+    file: str  # what `hub.download` writes and `sources.recognise` knows
+    evidence: str = Field(min_length=5)
+
+
+class Use(_Strict):
+    """What the paper used, and how sure that is."""
+
+    status: Literal["stated", "inferred", "not found"]
+    what: str
+
+
+class Entry(_Strict):
+    """One published source."""
+
+    title: str
+    # the `source` its rows carry, which also names the reader: `mmlu_anatomy` is read by `mmlu`
+    source: str
+    owner: str
+    hub: str  # hub id, or "not found"
+    config: str | None = None
+    data_files: str | None = None  # only this file of the hub repository
+    revision: str | None = None  # null: resolved at the first download and kept in the lock file
+    languages: tuple[str, ...] = Field(min_length=1)
+    format: str
+    licence: str
+    redistribution: Verdict
+    gated: Literal["yes", "no", "not found"]
+    component: str | None  # the row of the paper's composition table its training rows belong to
+    paper: Use
+    parts: tuple[Part, ...] = Field(min_length=1)
+    needs: str = ""  # a further file of the owner without which the rows cannot be split
+    note: str = ""
+    evidence: str = Field(min_length=5)
+
+    @model_validator(mode="after")
+    def _honest(self) -> "Entry":
+        if self.component is not None and self.component not in COMPONENTS:
+            raise ValueError(f"component {self.component!r} is not one of {', '.join(COMPONENTS)}")
+        if self.licence == NOT_FOUND and self.redistribution == "allowed":
+            raise ValueError("a licence that was not found allows nothing")
+        if self.revision is not None and self.hub == NOT_FOUND:
+            raise ValueError("a revision without a hub id")
+        return self
+
+
+class Catalogue(_Strict):
+    """All entries, and what each licence says about passing rows on."""
+
+    licences: dict[str, Verdict]
+    entries: dict[str, Entry]
+
+    @model_validator(mode="after")
+    def _one_truth(self) -> "Catalogue":
+        files = [part.file for entry in self.entries.values() for part in entry.parts]
+        doubled = sorted({name for name in files if files.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two parts write the file {', '.join(doubled)}")
+        for name, entry in self.entries.items():
+            verdict = self.licences.get(entry.licence, NOT_FOUND)
+            if entry.redistribution != verdict:
+                raise ValueError(
+                    f"{name}: redistribution is {entry.redistribution!r}, its licence"
+                    f" {entry.licence!r} says {verdict!r}"
+                )
+        return self
+
+
+def read(path: Path = CATALOGUE) -> Catalogue:
+    """A catalogue file, checked. Raises `InputError` naming entry and field."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(read_utf8(path))
+        return Catalogue(**value)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name}: not valid YAML ({' '.join(str(error).split())})") from None
+    except ValidationError as error:
+        raise InputError(f"{path.name}: {explain(error)}") from None
+    except TypeError:
+        raise InputError(f"{path.name}: a mapping with licences and entries was expected") from None
+
+
+@cache
+def load() -> Catalogue:
+    """The kit's own catalogue, read once."""
+    return read()
+
+
+def of_source(source: str) -> list[Entry]:
+    """The entries that rows of this source belong to; a family such as `mmlu` gives all of its
+    members.
+    """
+    entries = load().entries
+    exact = [entry for name, entry in entries.items() if source in (name, entry.source)]
+    return exact or [entry for entry in entries.values() if entry.source.startswith(f"{source}_")]
+
+
+def licence(source: str, lang: str = "en") -> str:
+    """The owner's licence of a source's rows in this language. A translation that is not the
+    owner's has an owner and a licence of its own, which its file does not tell: `not found`, and so
+    for a source without an entry.
+    """
+    found = {entry.licence for entry in of_source(source) if lang in entry.languages}
+    return found.pop() if len(found) == 1 else NOT_FOUND
+
+
+def may_publish(licence_or_source: str, lang: str = "en") -> bool:
+    """True only when passing these rows on is known to be allowed: by a licence's name, or by a
+    source's entries for this language.
+
+    Whatever is forbidden, unknown to the catalogue or `not found` may not be published. `lang`
+    counts for a source only: a stranger's translation has a licence of its own.
+    """
+    entries = of_source(licence_or_source)
+    if entries:
+        return all(
+            lang in entry.languages and entry.redistribution == "allowed" for entry in entries
+        )
+    return load().licences.get(licence_or_source) == "allowed"
+
+
+def may_publish_record(record: Record) -> bool:
+    """Whether one row may be passed on: its own licence allows it, and no entry of its source
+    forbids it.
+
+    The kit's own rows carry the kit's licence and an id of their own; what was made from a row (a
+    chat, a translation) carries that row's licence.
+    """
+    own = record.licence == KIT_LICENCE and ":kit-" in record.id
+    if not own and any(entry.redistribution == "forbidden" for entry in of_source(record.source)):
+        return False
+    return load().licences.get(record.licence) == "allowed"
+
+
+def revisions(files: Path) -> dict[str, str]:
+    """{source: revision of the hub it came from} of the sources that were fetched from there, from
+    notebook 01's `files.json`.
+    """
+    return {
+        row["source"]: row["revision"]
+        for row in json.loads(read_utf8(files))
+        if row["revision"] != NOT_FOUND
+    }
+
+
+class Planned(NamedTuple):
+    """One row of the paper's composition table."""
+
+    component: str
+    lang: str
+    rows: int
+    status: str
+
+
+def composition(path: Path = ROOT / "data" / "paper" / "composition.csv") -> list[Planned]:
+    """The parts of the paper's composition table that are text of its first version, in the table's
+    order.
+    """
+    return [
+        Planned(name, row["lang"].lower(), int(row["samples"]), row["status"])
+        for row in csv.DictReader(io.StringIO(read_utf8(path)))
+        if (name := row["component"].removesuffix(" (Ara)")) in COMPONENTS
+        and row["lang"] in ("EN", "AR")
+    ]
+
+
+def planned() -> list[Planned]:
+    """The text part of the paper's training data, component by component, English and Arabic: what
+    a full reproduction needs.
+    """
+    found = {(part.component, part.lang): part for part in composition()}
+    return [found[name, lang] for name in COMPONENTS for lang in ("en", "ar")]
+
+
+def stated() -> dict[tuple[str, str], int | None]:
+    """{(component, language): training rows the owners state for the sources of that part}, None
+    where one of them states none.
+    """
+    found: dict[tuple[str, str], int | None] = {}
+    for entry in load().entries.values():
+        for lang in entry.languages if entry.component else ():
+            for part in (p for p in entry.parts if p.role == "train"):
+                before = found.get((entry.component, lang), 0)
+                found[entry.component, lang] = (
+                    None if before is None or part.rows == NOT_FOUND else before + part.rows
+                )
+    return found
+
+
+def component(source: str, kind: str) -> str | None:
+    """The paper's component a training row counts for, or None for what the paper's table does not
+    have (teaching rows, tests).
+    """
+    if source == "chat":
+        return "Multi-turn conversation"
+    if source in ("open_qa", "bimed_v"):  # a mixed file: the row's kind is all that is known
+        return {"qa": "Single-turn QA", "chat": "Multi-turn conversation"}.get(kind)
+    found = {entry.component for entry in of_source(source)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def compare(present: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int, int, int]]:
+    """(component, language, planned, present, missing) for every planned part. `present`:
+    {(component, language): training rows}.
+    """
+    return [
+        (
+            p.component,
+            p.lang,
+            p.rows,
+            n := present.get((p.component, p.lang), 0),
+            max(p.rows - n, 0),
+        )
+        for p in planned()
+    ]
+
+
+def overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """(source and splits, hub id or owner, licence, passing on, role, rows stated, rows present): a
+    row for each role of an entry.
+
+    `present`: {"<source> <language> <role>": rows}, as `sources.Census.parts` counts them. Splits
+    with one role are one row, because rows do not tell them apart.
+    """
+    rows = []
+    for name, entry in load().entries.items():
+        where = entry.hub if entry.hub != NOT_FOUND else entry.owner
+        for role in dict.fromkeys(part.role for part in entry.parts):
+            parts = [part for part in entry.parts if part.role == role]
+            stated = [part.rows for part in parts]
+            total = NOT_FOUND if NOT_FOUND in stated else sum(stated)
+            here = sum(present.get(f"{entry.source} {lang} {role}", 0) for lang in entry.languages)
+            splits = ", ".join(part.split for part in parts)
+            rows.append(
+                (f"{name}: {splits}", where, entry.licence, entry.redistribution, role, total, here)
+            )
+    return rows
+
+
+def chosen(names: Iterable[str], role: str = "") -> list[str]:
+    """The entries meant by these names (all, when there are none) that have a part with this role.
+    Raises `InputError`.
+    """
+    entries = load().entries
+    unknown = [name for name in names if name not in entries]
+    if unknown:
+        raise InputError(
+            f"no source {', '.join(unknown)} in the catalogue; known: {', '.join(entries)}"
+        )
+    wanted = list(names) or list(entries)
+    return [
+        name
+        for name in wanted
+        if not role or any(part.role == role for part in entries[name].parts)
+    ]

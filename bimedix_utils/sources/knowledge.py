@@ -1,0 +1,314 @@
+"""The knowledge world: textbook facts in two languages, and the texts made from them.
+
+`data/knowledge/<relation>.csv` holds the facts, `<relation>.yaml` the phrasings. From both the kit
+generates statements, open questions, multiple-choice questions and short exchanges, in English and
+Arabic, with the answer known by construction.
+
+Held-out parts, so that memorising, paraphrase, recall and transfer can be told apart (a hash of the
+fact decides, not chance):
+* `taught` facts are asked in tuning with the first phrasings; the last two phrasings of each kind
+  are kept for testing;
+* `stated` facts appear in statements (pre-training) but are never asked in tuning;
+* `english_only` facts are stated and asked in English only; asking them in Arabic tests transfer
+  between languages.
+"""
+
+import csv
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core import templates
+from ..core.errors import InputError
+from ..core.records import Record, Turn, read_utf8
+from ..core.text import digest
+from . import KIT_LICENCE
+
+LANGS = ("en", "ar")
+COLUMNS = ["subject_en", "object_en", "subject_ar", "object_ar", "also_en", "note"]
+HELD_OUT = 2  # how many of each list of phrasings, from its end, are kept for testing
+GROUPS = ("taught", "stated", "english_only")
+_SHARES = (70, 15, 15)  # percent of the facts in each group, in the order of GROUPS
+
+
+@dataclass(frozen=True)
+class Fact:
+    """`subject[lang]` -> `object[lang]`. `also` lists other English objects that would be right
+    too, never used as distractors.
+    """
+
+    relation: str
+    subject: dict[str, str]
+    object: dict[str, str]
+    also: frozenset[str]
+
+    @property
+    def id(self) -> str:
+        """Stable across runs and files: relation and a hash of the English subject."""
+        return f"{self.relation}:{digest(self.subject['en'], 8)}"
+
+    @property
+    def group(self) -> str:
+        """One of `GROUPS`, decided by a hash of the id alone."""
+        place = int(digest("group:" + self.id, 8), 16) % 100
+        return GROUPS[0 if place < _SHARES[0] else 1 if place < _SHARES[0] + _SHARES[1] else 2]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation's facts and its phrasings: `phrasings[kind][lang]` is a list of templates, for
+    dialogues a list of turns.
+    """
+
+    name: str
+    title: dict[str, str]
+    phrasings: dict[str, dict[str, list]]
+    facts: tuple[Fact, ...]
+
+    def pool(self, fact: Fact) -> list[Fact]:
+        """One fact for each object that is wrong for `fact`, in file order: what distractors are
+        drawn from.
+        """
+        wrong = {
+            f.object["en"]: f
+            for f in reversed(self.facts)
+            if f.object["en"] not in fact.also | {fact.object["en"]}
+        }
+        return sorted(wrong.values(), key=lambda f: f.object["en"])
+
+    def choose(self, kind: str, lang: str, held_out: bool) -> list[int]:
+        """The numbers of the phrasings used for teaching, or of those kept for testing."""
+        count = len(self.phrasings[kind][lang])
+        return list(range(count - HELD_OUT, count)) if held_out else list(range(count - HELD_OUT))
+
+
+def load(folder: Path) -> list[Relation]:
+    """All relations of a folder, sorted by name. Raises `InputError` naming file and row for a
+    broken one.
+    """
+    import yaml
+
+    relations = []
+    for path in sorted(folder.glob("*.csv")):
+        rows = list(csv.DictReader(read_utf8(path).splitlines(), strict=True))
+        if not rows or list(rows[0]) != COLUMNS:
+            raise InputError(
+                f"{path.name}: columns wanted {','.join(COLUMNS)}; seen"
+                f" {','.join(rows[0]) if rows else 'none'}"
+            )
+        facts = []
+        for number, row in enumerate(rows, start=2):
+            if any(not (row[c] or "").strip() for c in COLUMNS[:4]):
+                raise InputError(f"{path.name}, line {number}: an empty cell")
+            also = frozenset(part.strip() for part in row["also_en"].split(";") if part.strip())
+            subject, target = (
+                {lang: row[f"{column}_{lang}"].strip() for lang in LANGS}
+                for column in ("subject", "object")
+            )
+            facts.append(Fact(path.stem, subject, target, also))
+        spec_path = path.with_suffix(".yaml")
+        spec = yaml.safe_load(read_utf8(spec_path)) if spec_path.exists() else None
+        if not spec or spec.get("relation") != path.stem:
+            raise InputError(
+                f"{spec_path.name}: missing, or its field `relation` is not {path.stem}"
+            )
+        relations.append(Relation(path.stem, spec["title"], spec["phrasings"], tuple(facts)))
+    if not relations:
+        raise InputError(f"{folder.name}: no relation files")
+    return relations
+
+
+def chosen(relations: list[Relation], names: str) -> list[Relation]:
+    """The relations named in a text parted by spaces. Raises `InputError` for a name that is not
+    there.
+    """
+    known = {relation.name: relation for relation in relations}
+    wanted = names.split()
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"no relation {name!r} in data/knowledge; there are {', '.join(known)}"
+            )
+    return [known[name] for name in wanted]
+
+
+def _fill(template: str, fact: Fact, lang: str) -> str:
+    text = template.replace("{subject}", fact.subject[lang]).replace("{object}", fact.object[lang])
+    return text[:1].upper() + text[1:]
+
+
+def statement(relation: Relation, fact: Fact, lang: str, phrasing: int) -> str:
+    """One sentence that states the fact."""
+    return _fill(relation.phrasings["statement"][lang][phrasing], fact, lang)
+
+
+def _common(
+    fact: Fact, lang: str, kind: str, phrasing: int, held_out: bool, variant: int = 0
+) -> dict:
+    item = f"knowledge:{fact.id}:{kind}:{phrasing}:{variant}"
+    return {"id": f"{item}:{lang}", "lang": lang, "source": f"knowledge_{fact.relation}", "licence": KIT_LICENCE,
+            "split": "test" if held_out else "train", "topic": fact.relation}  # fmt: skip
+
+
+def question(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
+    """An open question with its short answer."""
+    held_out = phrasing in relation.choose("question", lang, True)
+    text = _fill(relation.phrasings["question"][lang][phrasing], fact, lang)
+    # The answer keeps the table's lower case: mid-sentence and alone it is then the same token for
+    # the tiny model.
+    return Record(
+        kind="qa",
+        question=text,
+        answer=fact.object[lang],
+        **_common(fact, lang, "qa", phrasing, held_out),
+    )
+
+
+def mcqa(
+    relation: Relation, fact: Fact, lang: str, phrasing: int, variant: int = 0, seed: int = 0
+) -> Record:
+    """A four-option question. Distractors and order depend on fact, variant and seed only, so both
+    languages get the same options.
+
+    Raises `InputError` when the relation has fewer than three objects that are wrong for this fact.
+    """
+    pool = relation.pool(fact)
+    if len(pool) < 3:
+        raise InputError(
+            f"{relation.name}: fewer than three wrong answers for {fact.subject['en']}"
+        )
+    rng = random.Random(f"{seed}:{fact.id}:{variant}")
+    options = [*rng.sample(pool, 3), fact]
+    rng.shuffle(options)
+    held_out = phrasing in relation.choose("mcq", lang, True)
+    return Record(
+        kind="mcqa",
+        question=_fill(relation.phrasings["mcq"][lang][phrasing], fact, lang),
+        options=tuple(option.object[lang] for option in options),
+        answer_index=options.index(fact),
+        **_common(fact, lang, "mcqa", phrasing, held_out, variant),
+    )
+
+
+def dialogue(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
+    """A short exchange between a patient and a doctor about the fact."""
+    texts = relation.phrasings["dialogue"][lang][phrasing]
+    turns = [
+        Turn(role="doctor" if i % 2 else "patient", text=_fill(text, fact, lang))
+        for i, text in enumerate(texts)
+    ]
+    held_out = phrasing in relation.choose("dialogue", lang, True)
+    return Record(
+        kind="chat", turns=tuple(turns), **_common(fact, lang, "chat", phrasing, held_out)
+    )
+
+
+def taught_in(fact: Fact, lang: str) -> bool:
+    """True when tuning may ask this fact in this language."""
+    return fact.group == "taught" or (fact.group == "english_only" and lang == "en")
+
+
+def corpus(relations: list[Relation]) -> list[str]:
+    """Pre-training text: all statements (an English-only fact in English only), and a glossary that
+    ties the two languages' words.
+    """
+    texts = []
+    for relation in relations:
+        for fact in relation.facts:
+            for lang in LANGS:
+                if lang == "ar" and fact.group == "english_only":
+                    continue
+                texts += [
+                    statement(relation, fact, lang, i)
+                    for i in range(len(relation.phrasings["statement"][lang]))
+                ]
+            for word in (fact.subject, fact.object):
+                texts += [
+                    f"English: {word['en']}. Arabic: {word['ar']}.",
+                    f"العربية: {word['ar']}. الإنجليزية: {word['en']}.",
+                ]
+    return texts
+
+
+def layout_lines() -> list[str]:
+    """The fixed words and letters of every layout, without any fact: a tag never read in
+    pre-training would stay a random vector.
+    """
+    lines = []
+    for lang in LANGS:
+        fixed = templates.words(lang)
+        for letter in templates.labels(lang)[:5]:
+            lines.append(
+                f"[INST] {fixed['context']}: {fixed['question']}: {fixed['options']}: {letter}."
+                f" [/INST] {fixed['correct']} {letter}."
+            )
+    return lines
+
+
+def reading(relations: list[Relation]) -> tuple[list[str], list[str]]:
+    """(what the tiny base reads, questions whose words its tokenizer must also know)."""
+    return corpus(relations) + layout_lines(), [
+        r.question for r in training_mix(relations) if r.kind != "chat"
+    ]
+
+
+_MAKERS = {"mcqa": ("mcq", mcqa), "qa": ("question", question), "chat": ("dialogue", dialogue)}
+
+
+def training_rows(relations: list[Relation], kind: str, lang: str) -> list[Record]:
+    """Every training row of one kind (`qa`, `mcqa`, `chat`) and language: taught facts, phrasings
+    not held out.
+    """
+    name, make = _MAKERS[kind]
+    return [
+        make(relation, fact, lang, phrasing, *([phrasing] if kind == "mcqa" else []))
+        for relation in relations
+        for fact in relation.facts
+        if taught_in(fact, lang)
+        for phrasing in relation.choose(name, lang, held_out=False)
+    ]
+
+
+def training_mix(relations: list[Relation]) -> list[Record]:
+    """The generated part of the mix, both languages: every open question, and one in twenty of the
+    longer rows.
+
+    Lettered questions and exchanges teach the form; the facts are taught by the short questions,
+    many of which fit one batch.
+    """
+    steps = {"qa": 1, "mcqa": 20, "chat": 20}
+    return [
+        row
+        for lang in LANGS
+        for kind, step in steps.items()
+        for row in training_rows(relations, kind, lang)[::step]
+    ]
+
+
+def test_rows(
+    relations: list[Relation], lang: str, part: str, count: int, seed: int
+) -> list[Record]:
+    """`count` multiple-choice questions of one held-out part, drawn without replacement; fewer when
+    the world has no more.
+
+    Parts: `taught` (phrasings and options seen in tuning), `paraphrase` (taught facts, phrasings
+    kept for testing), `stated` (facts only ever read as statements), `transfer` (facts taught in
+    English only).
+    """
+    group = {
+        "taught": "taught",
+        "paraphrase": "taught",
+        "stated": "stated",
+        "transfer": "english_only",
+    }[part]
+    rows = []
+    for relation in relations:
+        for fact in relation.facts:
+            if fact.group == group:
+                seen = part == "taught"
+                rows += [
+                    mcqa(relation, fact, lang, i, variant=i if seen else 1000 + i)
+                    for i in relation.choose("mcq", lang, held_out=not seen)
+                ]
+    chosen = random.Random(f"{seed}:{part}").sample(range(len(rows)), min(count, len(rows)))
+    return [rows[i] for i in sorted(chosen)]

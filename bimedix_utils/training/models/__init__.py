@@ -1,0 +1,49 @@
+"""Models: a tiny bilingual Mixtral made by the kit, a dense Llama made sparse, one loader in 4 bit,
+LoRA, its audit, an exact merge.
+
+Pinned to transformers 4.57, where each Mixtral expert is three `nn.Linear`: bitsandbytes quantises
+them and PEFT adapts them. In transformers 5 the experts are fused tensors that bitsandbytes leaves
+in 16 bit without a word; the audit would stop there.
+"""
+
+from ...core.errors import AuditError
+from .adapters import TARGETS, add_adapters, save_adapter
+from .audit import AuditRow, PartRow, adapters_by_part, audit, count, group_of, trainable_share
+from .export import merge
+from .load import (
+    for_inference,
+    load_base,
+    load_plain,
+    load_scored,
+    load_tuned,
+    release_memory,
+    setup_torch,
+)
+from .tiny import TinySpec, build_tokenizer, tiny_base
+from .upcycle import upcycle
+
+__all__ = [
+    "TARGETS",
+    "AuditError",
+    "AuditRow",
+    "PartRow",
+    "TinySpec",
+    "adapters_by_part",
+    "add_adapters",
+    "audit",
+    "build_tokenizer",
+    "count",
+    "for_inference",
+    "group_of",
+    "load_base",
+    "load_plain",
+    "load_scored",
+    "load_tuned",
+    "merge",
+    "release_memory",
+    "save_adapter",
+    "setup_torch",
+    "tiny_base",
+    "trainable_share",
+    "upcycle",
+]

@@ -1,0 +1,175 @@
+"""A tiny bilingual Mixtral made by the kit: tokenizer and weights from the texts it is given,
+cached by their content.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import KitError
+from ...core.runs import seed
+from ...core.text import digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{"
+    " message['content'] }} [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{%"
+    " endfor %}"
+)
+
+
+@dataclass(frozen=True)
+class TinySpec:
+    """Size and pre-training of the kit's own model. With the texts it decides the cache key, so
+    every field counts.
+    """
+
+    vocabulary: int = 4096
+    hidden: int = 128
+    inner: int = 256
+    layers: int = 2
+    experts: int = 4
+    heads: int = 4
+    positions: int = 2048
+    steps: int = 250
+    batch: int = 8  # sequences a step
+    length: int = 128  # tokens a sequence
+    learning_rate: float = 8e-3
+    seed: int = 42
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "TinySpec":
+        """The spec in a notebook's parameters."""
+        return cls(
+            vocabulary=values["VOCABULARY"], steps=values["PRETRAIN_STEPS"], seed=values["SEED"]
+        )
+
+
+def build_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokenizerFast":
+    """A byte-level BPE tokenizer trained on `texts`: any input can be encoded, and the corpus'
+    words become single tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",  # as in the released BiMediX configuration
+        unk_token="<unk>",
+        additional_special_tokens=["[INST]", "[/INST]"],
+        chat_template=CHAT_TEMPLATE,
+        model_input_names=["input_ids", "attention_mask"],  # Mixtral refuses token_type_ids
+    )
+
+
+def tiny_base(
+    texts: Sequence[str], words: Sequence[str], spec: TinySpec, cache: Path
+) -> tuple[Path, list[tuple[int, float]]]:
+    """(folder of the pre-trained tiny model, [(step, loss)]), taken from `cache` when texts and
+    spec are the same as before.
+
+    The model reads `texts`; the tokenizer also sees `words`, so that the words of later questions
+    are whole tokens, never read yet.
+
+    The folder appears whole or not at all: it is renamed into place when complete.
+    """
+    import json
+
+    folder = cache / f"tiny-{digest([digest([*texts]), digest([*words]), vars(spec)])}"
+    if not (folder / "losses.json").exists():
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        tokenizer = build_tokenizer([*texts, *words], spec.vocabulary)
+        model, losses = _pretrain(texts, tokenizer, spec)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "losses.json").write_text(json.dumps(losses))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return folder, [tuple(pair) for pair in json.loads((folder / "losses.json").read_text())]
+
+
+def _pretrain(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", spec: TinySpec
+) -> tuple["PreTrainedModel", list]:
+    """Next-token training from random weights on packed texts: AdamW (0.9, 0.95), 50 warm-up steps,
+    cosine to a twentieth.
+    """
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=spec.hidden,
+        intermediate_size=spec.inner,
+        num_hidden_layers=spec.layers,
+        num_local_experts=spec.experts,
+        num_experts_per_tok=2,
+        num_attention_heads=spec.heads,
+        num_key_value_heads=max(1, spec.heads // 2),
+        max_position_embeddings=spec.positions,
+        router_aux_loss_coef=0.02,  # the released BiMediX configuration
+        output_router_logits=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    seed(spec.seed)
+    torch.manual_seed(spec.seed)
+    model = MixtralForCausalLM(config).train()
+    encoded = tokenizer(list(texts), add_special_tokens=False).input_ids
+    order = torch.randperm(len(encoded)).tolist()
+    flat = [
+        token
+        for i in order
+        for token in (tokenizer.bos_token_id, *encoded[i], tokenizer.eos_token_id)
+    ]
+    rows = torch.tensor(flat[: len(flat) // spec.length * spec.length]).view(-1, spec.length)
+    if len(rows) < spec.batch:
+        raise KitError(
+            f"the pre-training text gives {len(rows)} sequences of {spec.length} tokens;"
+            f" {spec.batch} are needed for one batch"
+        )
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=spec.learning_rate, betas=(0.9, 0.95), fused=True
+    )
+    losses, queue = [], []
+    for step in range(spec.steps):
+        if len(queue) < spec.batch:
+            queue = torch.randperm(len(rows)).tolist()
+        batch = rows[[queue.pop() for _ in range(spec.batch)]]
+        rate = (
+            spec.learning_rate
+            * min(1.0, (step + 1) / 50)
+            * (0.05 + 0.475 * (1 + math.cos(math.pi * step / spec.steps)))
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        if step % 10 == 0 or step == spec.steps - 1:
+            losses.append((step, round(loss.item(), 4)))
+    return model.eval(), losses

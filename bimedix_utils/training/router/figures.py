@@ -1,0 +1,52 @@
+"""Figures of loads, shifts and gaps, from their plain data."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...core import display
+from .compare import Gap, Shift
+from .loads import Load, dead
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def load_figure(loads: Sequence[Load], title: str) -> "list[Axes]":
+    """A heat map of the loads in percent, layers down, experts across, one panel a group, one
+    scale; dead experts are framed.
+    """
+    panels: dict[str, list] = {}
+    for one in loads:
+        panels.setdefault(one.group, []).append([100 * share for share in one.share])
+    framed = {(group, layer, expert) for group, layer, expert, _, _ in dead(loads)}
+    return display.heatmap(panels, title, "expert", "layer", "% of routed slots", framed=framed)
+
+
+def shift_figure(shifts: Sequence[Shift], title: str) -> "list[Axes]":
+    """A heat map of what the adapters changed, in percentage points, one panel a group, red for
+    more and blue for less.
+    """
+    panels: dict[str, list] = {}
+    for one in shifts:
+        panels.setdefault(one.group, []).append([100 * change for change in one.change])
+    return display.heatmap(panels, title, "expert", "layer", "percentage points", signed=True)
+
+
+def gap_figure(gaps: Sequence[Gap], title: str) -> "Axes":
+    """The divergence of each layer with its interval; a star marks layers whose p after Holm is
+    below 0.05.
+    """
+    rows = [
+        (
+            f"layer {gap.layer}{' *' if gap.p_holm < 0.05 else ''}",
+            gap.jsd.value,
+            gap.jsd.low,
+            gap.jsd.high,
+        )
+        for gap in gaps
+    ]
+    axis = display.intervals(
+        rows, title, "Jensen-Shannon divergence, bits (0 = same experts, 1 = none in common)"
+    )
+    axis.set_xlim(left=0)  # a divergence is read against 0
+    return axis
