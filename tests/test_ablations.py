@@ -6,7 +6,7 @@ import pytest
 
 from bimedix_utils import mixture
 from bimedix_utils.core import parameters, statistics
-from bimedix_utils.core.provenance import NOTEBOOKS, resolve
+from bimedix_utils.core.provenance import NOTEBOOKS, resolve_path
 from bimedix_utils.evaluation import compare
 from bimedix_utils.runner import ablations
 from bimedix_utils.sources import knowledge
@@ -28,7 +28,7 @@ def one_seed(tmp_path_factory):
         "LORA_ALPHA": 16,
     }
     rows = knowledge.training_mix(
-        knowledge.chosen(knowledge.load(resolve("data/knowledge")), values["RELATIONS"])
+        knowledge.chosen(knowledge.load(resolve_path("data/knowledge")), values["RELATIONS"])
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -276,7 +276,7 @@ def test_the_figure_marks_what_is_absent():
 
     from bimedix_utils.core import display
 
-    axis = display.planned_present(
+    axis = display.planned_chart(
         [("MedQA", "en", 20_691, 20), ("MedQA", "ar", 11_210, 0)], "title", "rows"
     )
     said = [text.get_text().strip() for text in axis.texts]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bimedix_utils.core.shingles import jaccard, near_duplicates, shingle_hashes, words
+from bimedix_utils.core.shingles import comparable_words, jaccard, near_duplicates, shingle_hashes
 
 pytestmark = pytest.mark.unit
 WORDS = [
@@ -44,11 +44,12 @@ def sharing(count: int, of: int) -> tuple[str, str]:
 def likeness(first: str, second: str) -> float:
     """Jaccard's index of the runs of five words, as plain Python sets."""
     one, other = (
-        {tuple(w[i : i + 5]) for i in range(len(w) - 4)} for w in (words(first), words(second))
+        {tuple(w[i : i + 5]) for i in range(len(w) - 4)}
+        for w in (comparable_words(first), comparable_words(second))
     )
-    assert jaccard(shingle_hashes(words(first)), shingle_hashes(words(second))) == len(
-        one & other
-    ) / len(one | other)
+    assert jaccard(
+        shingle_hashes(comparable_words(first)), shingle_hashes(comparable_words(second))
+    ) == len(one & other) / len(one | other)
     return len(one & other) / len(one | other)
 
 
@@ -86,9 +87,11 @@ def test_the_threshold_itself_is_enough(similarity):
 
 
 def test_one_changed_word_in_the_middle_of_a_long_text_is_a_near_copy():
-    words = [random.Random(1).choice(WORDS) + str(i) for i in range(60)]
+    comparable_words = [random.Random(1).choice(WORDS) + str(i) for i in range(60)]
     assert found(
-        " ".join(words), " ".join([*words[:30], "other", *words[31:]]), similarity=0.8
+        " ".join(comparable_words),
+        " ".join([*comparable_words[:30], "other", *comparable_words[31:]]),
+        similarity=0.8,
     ) == [None, "a"]
 
 
@@ -104,8 +107,10 @@ def test_unrelated_texts_are_kept():
 
 
 def test_the_same_words_in_another_order_are_another_text():
-    words = CASE.split()
-    assert found(CASE, " ".join(random.Random(3).sample(words, len(words)))) == [None, None]
+    comparable_words = CASE.split()
+    assert found(
+        CASE, " ".join(random.Random(3).sample(comparable_words, len(comparable_words)))
+    ) == [None, None]
 
 
 # Arabic
@@ -168,8 +173,8 @@ def test_one_text_resembles_nothing():
     ],
 )
 def test_shingles_are_runs_of_five_words(text, count):
-    assert len(shingle_hashes(words(text))) == count
-    assert set(shingle_hashes(words("One, two three FOUR five six"))) == {
+    assert len(shingle_hashes(comparable_words(text))) == count
+    assert set(shingle_hashes(comparable_words("One, two three FOUR five six"))) == {
         *shingle_hashes(["one", "two", "three", "four", "five"]),
         *shingle_hashes(["two", "three", "four", "five", "six"]),
     }
@@ -213,8 +218,10 @@ def test_surplus_texts_do_not_count_against_later_ones():
     """A chain in which each text resembles the one before: the third resembles only the second, and
     that is not kept.
     """
-    words = [f"w{i}" for i in range(160)]
-    first, second, third = (" ".join(words[start : start + 100]) for start in (0, 15, 30))
+    comparable_words = [f"w{i}" for i in range(160)]
+    first, second, third = (
+        " ".join(comparable_words[start : start + 100]) for start in (0, 15, 30)
+    )
     assert likeness(first, second) > 0.6 > likeness(first, third)
     assert found(first, second, third) == [None, "a", None]
 
@@ -255,7 +262,7 @@ def many() -> tuple[list[tuple[str, str]], dict[str, str]]:
         planted[f"copy:{number}"] = row_id
         texts.append((f"copy:{number}", copy))
     draw.shuffle(texts)
-    return [(row_id, " ".join(words)) for row_id, words in texts], planted
+    return [(row_id, " ".join(comparable_words)) for row_id, comparable_words in texts], planted
 
 
 def test_every_planted_near_copy_among_300_is_found_and_nothing_else():

@@ -150,7 +150,7 @@ def test_the_english_row_implied_by_the_bilingual_one():
 
 
 def test_html_is_escaped_and_arabic_marked_right_to_left():
-    shown = display.table([("<script>alert(1)</script>", "الجرعة (500 mg)")], ["a", "b"])
+    shown = display.show_table([("<script>alert(1)</script>", "الجرعة (500 mg)")], ["a", "b"])
     page = shown._repr_html_()
     assert "<script>" not in page and 'dir="rtl" lang="ar"' in page and "\u2066500 mg\u2069" in page
     assert "\u2066" not in repr(shown)

@@ -4,7 +4,7 @@ import pytest
 from support.tiny import mcqa
 
 from bimedix_utils.core.errors import AuditError, InputError
-from bimedix_utils.core.templates import ARABIC_LABELS, labels
+from bimedix_utils.core.templates import ARABIC_LABELS, option_letters
 from bimedix_utils.evaluation import bias, extract, harness
 from bimedix_utils.evaluation.forms import Form, asked, version
 from bimedix_utils.evaluation.scoring import Sample
@@ -152,7 +152,7 @@ SAID = [
 
 @pytest.mark.parametrize(("text", "wanted"), SAID)
 def test_written_answers_are_read_in_both_languages(text, wanted):
-    assert extract.option(text, mcqa(), labels("ar" if "أ" in text else "en")) == wanted
+    assert extract.option(text, mcqa(), option_letters("ar" if "أ" in text else "en")) == wanted
 
 
 def test_yes_no_maybe_and_options_within_options():

@@ -136,7 +136,7 @@ def in_one_process(base, rows, folder) -> tuple[training.Outcome, dict]:
     torch.set_num_threads(1)
     try:
         model, tokenizer = models.load_base(base)
-        runs.seed(RECIPE.seed)
+        runs.set_seed(RECIPE.seed)
         tuned = models.add_adapters(model, 4, 8)
         outcome = training.train(tuned, tokenizer, rows, rows[:4], RECIPE, folder)
     finally:

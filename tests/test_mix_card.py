@@ -384,7 +384,7 @@ def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
     import pyarrow.parquet as pq
 
     from bimedix_utils.core.records import Record, Turn
-    from bimedix_utils.core.templates import messages
+    from bimedix_utils.core.templates import to_messages
     from bimedix_utils.mixture.shards import table_of
 
     common = {"lang": "en", "source": "toy", "licence": "MIT", "split": "train"}
@@ -410,4 +410,6 @@ def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
     loaded = [
         Record(**{name: row[name] for name in Record.model_fields}) for row in scope["mix"]["train"]
     ]
-    assert loaded == rows and [messages(row) for row in loaded] == [messages(row) for row in rows]
+    assert loaded == rows and [to_messages(row) for row in loaded] == [
+        to_messages(row) for row in rows
+    ]

@@ -14,7 +14,7 @@ import pytest
 
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.records import Record, Turn
-from bimedix_utils.core.templates import messages
+from bimedix_utils.core.templates import to_messages
 from bimedix_utils.mixture import tokens
 
 pytestmark = pytest.mark.unit
@@ -103,7 +103,7 @@ def test_each_row_is_measured_as_it_is_rendered(rows, shards):
     measured = tokens.measure_shard(shards[1], None).to_pylist()
     assert len(measured) == 37
     for (row, task), got in zip(rows[100:137], measured, strict=True):
-        texts = [message["content"] for message in messages(row)]
+        texts = [message["content"] for message in to_messages(row)]
         assert (got["lang"], got["task"], got["source"], got["tokens"]) == (
             row.lang,
             task,
@@ -132,7 +132,7 @@ def test_the_length_is_close_to_that_of_the_rendered_conversation(rows, shards):
     """Rendered as Mixtral's own template renders it: <s> [INST] question [/INST] answer</s> ..."""
     measured = [row for shard in shards for row in tokens.measure_shard(shard, None).to_pylist()]
     for (row, _), got in zip(rows, measured, strict=True):
-        said = [message["content"] for message in messages(row)]
+        said = [message["content"] for message in to_messages(row)]
         pairs = zip(said[::2], said[1::2], strict=True)
         true = 1 + sum(
             tokens._encoded(f"[INST] {ask} [/INST]") + tokens._encoded(answer) + 1

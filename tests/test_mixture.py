@@ -239,7 +239,7 @@ def test_the_ratio_is_within_the_tolerance_for_every_task_and_their_sum_and_no_r
             en, ar = (found[task, lang].taken for lang in ("en", "ar"))
             fits = lambda en, ar: (
                 ar * english <= en * arabic * slack and en * arabic <= ar * english * slack
-            )  # noqa: B023, E731
+            )
             assert fits(en, ar) and en <= available[task, "en"] and ar <= available[task, "ar"]
             assert not (ar < available[task, "ar"] and fits(en, ar + 1)) and not (
                 en < available[task, "en"] and fits(en + 1, ar)

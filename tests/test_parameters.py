@@ -177,14 +177,18 @@ def test_check_refuses_a_wrong_choice_and_lists_the_legal_ones(value: str):
 
 def test_namespace_gives_checked_values_only_for_declared_names(notebook: Path):
     space = {**VALUES, "SHARE": 1, "SEED": 7, "OTHER": 3, "In": ["", CELL]}
-    assert parameters.from_namespace(notebook, space) == {**VALUES, "SHARE": 1.0, "SEED": 7}
+    assert parameters.parameters_from_namespace(notebook, space) == {
+        **VALUES,
+        "SHARE": 1.0,
+        "SEED": 7,
+    }
 
 
 def test_namespace_refuses_a_misspelt_name_injected_by_papermill(notebook: Path):
     """papermill ignores unknown parameters: LORA_RNAK would train for a day with the default rank."""
     injected = "# Parameters\nSEED = 1\nLORA_RNAK = 8\n"
     with pytest.raises(ParameterError) as error:
-        parameters.from_namespace(
+        parameters.parameters_from_namespace(
             notebook, {**VALUES, "SEED": 1, "LORA_RNAK": 8, "In": ["", CELL, injected]}
         )
     message = str(error.value)
@@ -195,7 +199,9 @@ def test_namespace_refuses_a_misspelt_name_injected_by_papermill(notebook: Path)
 
 def test_namespace_lists_legal_names_when_none_is_near(notebook: Path):
     with pytest.raises(ParameterError) as error:
-        parameters.from_namespace(notebook, {**VALUES, "In": ["# Parameters\nQQQQ = 1\n"]})
+        parameters.parameters_from_namespace(
+            notebook, {**VALUES, "In": ["# Parameters\nQQQQ = 1\n"]}
+        )
     assert "unknown parameter QQQQ; Legal: MODE" in str(error.value)
     assert "did you mean" not in str(error.value)
 
@@ -206,12 +212,12 @@ def test_namespace_takes_injected_known_names(notebook: Path):
         "LORA_RANK": 8,
         "In": ["", CELL, "# Parameters\nLORA_RANK = 8\nMODE = 'smoke'\n"],
     }
-    assert parameters.from_namespace(notebook, space)["LORA_RANK"] == 8
+    assert parameters.parameters_from_namespace(notebook, space)["LORA_RANK"] == 8
 
 
 def test_namespace_leaves_names_of_ordinary_cells_alone(notebook: Path):
     assert (
-        parameters.from_namespace(
+        parameters.parameters_from_namespace(
             notebook, {**VALUES, "In": ["TABLE = 1\nLORA_RNAK = 2", "# a comment\nX = 1"]}
         )
         == VALUES
@@ -220,7 +226,7 @@ def test_namespace_leaves_names_of_ordinary_cells_alone(notebook: Path):
 
 def test_namespace_refuses_a_mistyped_seed(notebook: Path):
     with pytest.raises(ParameterError, match=r"SEED = 'abc' is str; wanted int, >= 0: the seed"):
-        parameters.from_namespace(notebook, {**VALUES, "SEED": "abc"})
+        parameters.parameters_from_namespace(notebook, {**VALUES, "SEED": "abc"})
 
 
 def test_namespace_names_what_is_missing_and_the_cell_to_run(notebook: Path):
@@ -229,7 +235,7 @@ def test_namespace_names_what_is_missing_and_the_cell_to_run(notebook: Path):
         ParameterError,
         match=r"06_toy\.ipynb: missing SEED, SHARE; run the cell tagged 'parameters' first",
     ):
-        parameters.from_namespace(notebook, space)
+        parameters.parameters_from_namespace(notebook, space)
 
 
 def test_papermill_writes_the_mark_that_is_looked_for():

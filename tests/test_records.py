@@ -451,11 +451,11 @@ def test_turns_may_be_given_as_turns():
 
 
 def test_ids_that_stand_twice_are_found_among_many():
-    ids = records.Ids()
+    ids = records.IdSet()
     for number in [*range(1000), 7, 7, 999]:
         ids.add(f"a:{number}")
     assert len(ids) == 1003 and ids.doubled() == {records.hash64("a:7"), records.hash64("a:999")}
-    assert records.Ids().doubled() == set()
+    assert records.IdSet().doubled() == set()
 
 
 def test_the_hash_of_an_id_is_the_same_everywhere():

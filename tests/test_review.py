@@ -462,7 +462,7 @@ def test_differences_name_the_part_and_the_words():
         ("option 2", [("delete", "10"), ("insert", "15"), ("equal", "mg")]),
         ("answer", [("equal", "five mg"), ("delete", "<daily>"), ("insert", "twice daily")]),
     ]
-    shown = display.difference(changed, "row:1")
+    shown = display.show_difference(changed, "row:1")
     assert (
         repr(shown)
         == "row:1\noption 2: [-10-] {+15+} mg\nanswer: five mg [-<daily>-] {+twice daily+}"
@@ -489,7 +489,7 @@ def test_differences_of_chats_and_of_parts_that_one_side_lacks():
 
 
 def test_a_difference_takes_the_direction_of_its_part():
-    shown = display.difference(
+    shown = display.show_difference(
         [("question", [("equal", "جرعة"), ("delete", "(5 mg)")]), ("answer", [("insert", "dose")])]
     )._repr_html_()
     assert re.search(

@@ -95,7 +95,7 @@ def shown_bundles(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def start(name: str = NAME, **changes: Any) -> runs.Run:
-    return runs.start(name, {**VALUES, **changes})
+    return runs.start_run(name, {**VALUES, **changes})
 
 
 def finished(**changes: Any) -> Path:
@@ -164,14 +164,14 @@ def test_start_refuses_missing_parameters(project: Path):
     with pytest.raises(
         ParameterError, match="missing SEED; run the cell tagged 'parameters' first"
     ):
-        runs.start(NAME, {name: value for name, value in VALUES.items() if name != "SEED"})
+        runs.start_run(NAME, {name: value for name, value in VALUES.items() if name != "SEED"})
 
 
 def test_a_refused_start_leaves_the_last_manifest_alone(project: Path):
     folder = finished()
     with pytest.raises(ParameterError):
         start(SEED="abc")
-    assert provenance.fresh(NAME, VALUES)
+    assert provenance.is_fresh(NAME, VALUES)
     assert (folder / "results.json").exists()
 
 
@@ -186,9 +186,9 @@ def test_start_seeds_python_and_numpy(project: Path):
 
 
 def test_seed_takes_numbers_wider_than_32_bits():
-    runs.seed(2**40 + 1)
+    runs.set_seed(2**40 + 1)
     first = random.random()
-    runs.seed(2**40 + 1)
+    runs.set_seed(2**40 + 1)
     assert random.random() == first
 
 
@@ -208,7 +208,7 @@ def test_start_takes_the_last_manifest_away(project: Path):
     assert not (folder / "run.json").exists()
     assert not (folder / "results.json").exists()
     assert (folder / "out.txt").exists()
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 # --- the lock
@@ -500,7 +500,7 @@ def test_no_manifest_when_the_results_cannot_be_written(project: Path):
     with pytest.raises(TypeError):
         run.finish()
     assert not (run.folder / "run.json").exists()
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 def test_finish_refuses_an_output_that_was_announced_and_not_written(project: Path):
@@ -517,20 +517,20 @@ def test_finish_refuses_an_output_that_was_announced_and_not_written(project: Pa
 
 def test_fresh_after_an_unchanged_run(project: Path):
     finished()
-    assert provenance.fresh(NAME, VALUES)
+    assert provenance.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_without_or_with_a_broken_manifest(project: Path):
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
     folder = finished()
     (folder / "run.json").write_text('{"fingerprint": ')
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize("changed", [{"SEED": 43}, {"LORA_RANK": 8}, {"EXTRA": 1}])
 def test_not_fresh_with_another_parameter(project: Path, changed: dict):
     finished()
-    assert not provenance.fresh(NAME, {**VALUES, **changed})
+    assert not provenance.is_fresh(NAME, {**VALUES, **changed})
 
 
 def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
@@ -540,7 +540,7 @@ def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
         run = start()
         run.incomplete(missing, "answers are missing")
         run.finish()
-        assert provenance.fresh(NAME, VALUES) == (missing == 0)
+        assert provenance.is_fresh(NAME, VALUES) == (missing == 0)
     assert (
         "not run in this mode: 3 answers are missing: the same command looks for them again"
         in capsys.readouterr().out
@@ -549,7 +549,7 @@ def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
 
 def test_fresh_looks_at_the_named_run_only(project: Path):
     finished()
-    assert not provenance.fresh(NAME, {**VALUES, "RUN": "other"})
+    assert not provenance.is_fresh(NAME, {**VALUES, "RUN": "other"})
 
 
 @pytest.mark.parametrize("content", ["one \n", "", None])
@@ -557,14 +557,14 @@ def test_not_fresh_after_an_input_changed_or_went(project: Path, content: str | 
     finished()
     path = project / "data" / "rows.txt"
     path.unlink() if content is None else path.write_text(content)
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize("content", ["other\n", None])
 def test_not_fresh_after_an_output_changed_or_went(project: Path, content: str | None):
     path = finished() / "out.txt"
     path.unlink() if content is None else path.write_text(content)
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_after_an_earlier_stage_gave_another_output(project: Path):
@@ -578,9 +578,9 @@ def test_not_fresh_after_an_earlier_stage_gave_another_output(project: Path):
     run.stage("01_first")
     run.finish()
     first("r\n")
-    assert provenance.fresh(NAME, VALUES), "the same content written again is no change"
+    assert provenance.is_fresh(NAME, VALUES), "the same content written again is no change"
     first("s\n")
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize(
@@ -591,28 +591,28 @@ def test_not_fresh_after_an_imported_module_changed(project: Path, module: str):
     finished()
     with open(project / "bimedix_utils" / module, "a") as handle:
         handle.write("# edited\n")
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize("module", ["stranger.py", "translation.py", "prompts/translate.v1.txt"])
 def test_fresh_after_a_module_changed_that_is_not_imported(project: Path, module: str):
     finished()
     (project / "bimedix_utils" / module).write_text("edited\n")
-    assert provenance.fresh(NAME, VALUES)
+    assert provenance.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_after_a_prompt_of_an_importing_stage_changed(project: Path):
     write_notebook(project / "notebooks", NAME, "from bimedix_utils import translation")
     finished()
-    assert provenance.fresh(NAME, VALUES)
+    assert provenance.is_fresh(NAME, VALUES)
     (project / "bimedix_utils" / "prompts" / "translate.v1.txt").write_text("Translate well.\n")
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_after_a_package_version_changed(project: Path, monkeypatch: pytest.MonkeyPatch):
     finished()
     monkeypatch.setattr(provenance, "versions", lambda: {"torch": "0"})
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 def test_fresh_looks_at_code_cells_not_at_prose_or_outputs(project: Path):
@@ -622,10 +622,10 @@ def test_fresh_looks_at_code_cells_not_at_prose_or_outputs(project: Path):
     content["cells"][0]["source"] = ["# Another title"]
     content["cells"][2]["outputs"] = ["something"]
     path.write_text(json.dumps(content))
-    assert provenance.fresh(NAME, VALUES)
+    assert provenance.is_fresh(NAME, VALUES)
     content["cells"][3]["source"] = ["print(toy, 1)"]
     path.write_text(json.dumps(content))
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 def test_fresh_survives_moving_project_and_runs(
@@ -637,11 +637,11 @@ def test_fresh_survives_moving_project_and_runs(
     finished()
     project.rename(tmp_path / "clone")
     runs_dir.rename(tmp_path / "elsewhere")
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "clone")
     monkeypatch.setattr(provenance, "NOTEBOOKS", tmp_path / "clone" / "notebooks")
     monkeypatch.setenv("BIMEDIX_RUNS", str(tmp_path / "elsewhere"))
-    assert provenance.fresh(NAME, VALUES)
+    assert provenance.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_when_code_was_edited_while_the_stage_ran(project: Path):
@@ -651,7 +651,7 @@ def test_not_fresh_when_code_was_edited_while_the_stage_ran(project: Path):
     run = start()
     (project / "bimedix_utils" / "toy.py").write_text("from .deep import f\nedited = True\n")
     run.finish()
-    assert not provenance.fresh(NAME, VALUES)
+    assert not provenance.is_fresh(NAME, VALUES)
 
 
 def test_plain_import_of_a_module_counts_as_imported(project: Path):
@@ -742,8 +742,8 @@ def test_portable_keys_are_restored(
     project: Path, runs_dir: Path, tmp_path: Path, place: str, key: str | None
 ):
     path, run = tmp_path / place, runs_dir / "smoke"
-    assert provenance.portable(path, run) == (key or str(path))
-    assert provenance.restore(provenance.portable(path, run), run) == path
+    assert provenance.portable_path(path, run) == (key or str(path))
+    assert provenance.restore_path(provenance.portable_path(path, run), run) == path
 
 
 def test_the_trained_base_is_a_folder_where_there_is_one_else_a_hub_id(
@@ -764,6 +764,6 @@ def test_the_trained_base_is_a_folder_where_there_is_one_else_a_hub_id(
 
 
 def test_shown_paths_tell_nothing_of_the_machine(project: Path, runs_dir: Path, tmp_path: Path):
-    assert provenance.shown(runs_dir.resolve() / "smoke" / "a") == "runs/smoke/a"
-    assert provenance.shown(project / "data" / "a") == "data/a"
-    assert provenance.shown(Path("/home/someone/secret/x/y.txt")) == ".../x/y.txt"
+    assert provenance.shown_path(runs_dir.resolve() / "smoke" / "a") == "runs/smoke/a"
+    assert provenance.shown_path(project / "data" / "a") == "data/a"
+    assert provenance.shown_path(Path("/home/someone/secret/x/y.txt")) == ".../x/y.txt"

@@ -1502,7 +1502,7 @@ def test_real_dialogues_alternate_and_monologues_are_rejected(published: dict):
         roles = [turn.role for turn in record.turns]
         assert all(a != b for a, b in zip(roles, roles[1:], strict=False))
         # A row of the owner's that only asks once stopped the training of a whole mix.
-        assert record.status == "rejected" or templates.messages(record)
+        assert record.status == "rejected" or templates.to_messages(record)
 
 
 def test_real_rows_keep_split_and_licence(published: dict):

@@ -26,7 +26,7 @@ def chat(*roles: str) -> Record:
 
 
 def said(record: Record) -> list[tuple[str, str]]:
-    return [(message["role"], message["content"]) for message in templates.messages(record)]
+    return [(message["role"], message["content"]) for message in templates.to_messages(record)]
 
 
 def test_english_layout():
@@ -67,21 +67,24 @@ def test_the_reply_begins_as_the_ranking_does_and_names_the_key(record, key):
     """Letters are ranked after `lead`; training must have put the right letter there."""
     record = record.replace(answer_index=key)
     assert (
-        templates.reply(record)
-        == f"{templates.lead(record.lang)} {templates.labels(record.lang)[key]}."
+        templates.render_answer(record)
+        == f"{templates.answer_lead(record.lang)} {templates.option_letters(record.lang)[key]}."
     )
 
 
 def test_letters():
-    assert (templates.labels("en")[:5], templates.labels("ar")[:5]) == ("ABCDE", "أبجده")
+    assert (templates.option_letters("en")[:5], templates.option_letters("ar")[:5]) == (
+        "ABCDE",
+        "أبجده",
+    )
     assert (
-        len(templates.labels("en"))
-        == len(templates.labels("ar"))
-        == len(set(templates.labels("ar")))
+        len(templates.option_letters("en"))
+        == len(templates.option_letters("ar"))
+        == len(set(templates.option_letters("ar")))
         == 10
     )
-    assert templates.lead("ar") == "الإجابة الصحيحة هي"
-    assert templates.words("fr") == templates.words("en")
+    assert templates.answer_lead("ar") == "الإجابة الصحيحة هي"
+    assert templates.layout_words("fr") == templates.layout_words("en")
 
 
 def test_open_question():
@@ -111,7 +114,7 @@ def test_chats_begin_with_the_patient_and_end_with_the_doctor(roles, kept):
 )  # fmt: skip
 def test_chats_that_do_not_alternate_are_refused_by_name(roles):
     with pytest.raises(InputError, match="toy:1: roles .* do not alternate user, assistant"):
-        templates.messages(chat(*roles))
+        templates.to_messages(chat(*roles))
 
 
 def conversation(*pairs: tuple[str, str]) -> list[dict[str, str]]:
@@ -123,18 +126,18 @@ def test_a_system_message_is_folded_into_the_first_user_turn():
         ("system", "Be careful."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")
     )
     before = [dict(message) for message in talk]
-    assert templates.checked(talk) == conversation(
+    assert templates.checked_messages(talk) == conversation(
         ("user", "Be careful.\n\nHi"), ("assistant", "Hello"), ("user", "Bye")
     )
     assert talk == before  # the caller's history is left alone
-    assert templates.checked(conversation(("system", ""), ("user", "Hi"))) == conversation(
+    assert templates.checked_messages(conversation(("system", ""), ("user", "Hi"))) == conversation(
         ("user", "Hi")
     )
 
 
 def test_a_conversation_without_system_message_is_returned_as_it_is():
     talk = conversation(("user", "Hi"), ("assistant", "Hello"))
-    assert templates.checked(talk) == talk
+    assert templates.checked_messages(talk) == talk
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_a_conversation_without_system_message_is_returned_as_it_is():
 )
 def test_other_conversations_are_refused(roles):
     with pytest.raises(InputError, match="do not alternate user, assistant"):
-        templates.checked(conversation(*((role, "text") for role in roles)))
+        templates.checked_messages(conversation(*((role, "text") for role in roles)))
 
 
 @pytest.mark.parametrize(
@@ -159,4 +162,4 @@ def test_other_conversations_are_refused(roles):
 )
 def test_a_system_message_is_folded_into_a_user_turn_only(roles):
     with pytest.raises(InputError, match="do not alternate"):
-        templates.checked(conversation(*((role, "text") for role in roles)))
+        templates.checked_messages(conversation(*((role, "text") for role in roles)))

@@ -40,8 +40,8 @@ def learned(tokenizer, example: training.Example) -> str:
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_only_answers_carry_labels(tokenizer, lang):
     example = training.encode(mcqa(lang), tokenizer, 256)
-    letter = templates.labels(lang)[0]
-    assert learned(tokenizer, example).strip() == f"{templates.lead(lang)} {letter}.</s>"
+    letter = templates.option_letters(lang)[0]
+    assert learned(tokenizer, example).strip() == f"{templates.answer_lead(lang)} {letter}.</s>"
     assert example.cut == 0 and len(example.labels) == len(example.input_ids)
 
 
@@ -146,7 +146,9 @@ def enumerate_rows(steps):
 def test_little_is_spent_on_padding():
     rows = [
         rows
-        for step in batches.plan_batches(LENGTHS, recipe(token_budget=2048, micro_tokens=2048, epochs=1))
+        for step in batches.plan_batches(
+            LENGTHS, recipe(token_budget=2048, micro_tokens=2048, epochs=1)
+        )
         for rows in step
     ]
     padded = sum(len(part) * max(LENGTHS[i] for i in part) for part in rows)

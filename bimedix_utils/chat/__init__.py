@@ -12,17 +12,3 @@ from .local import LocalModel
 from .opening import Opening, open_model
 from .red_flags import EMERGENCY, kinds, language, red_flag
 from .render import plain
-
-__all__ = [
-    "EMERGENCY",
-    "LONGEST_MESSAGE",
-    "Conversation",
-    "LocalModel",
-    "Opening",
-    "box",
-    "kinds",
-    "language",
-    "open_model",
-    "plain",
-    "red_flag",
-]

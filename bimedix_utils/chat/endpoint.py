@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import KitError
-from ..core.templates import checked
+from ..core.templates import checked_messages
 from ..teacher.http import is_loopback, limited
 from .conversation import Ending
 
@@ -95,7 +95,7 @@ class EndpointModel:
 
         def work() -> None:
             try:
-                asyncio.run(self._until(halt, checked(turns), ending, words.put))
+                asyncio.run(self._until(halt, checked_messages(turns), ending, words.put))
             except KitError as error:
                 failure.append(error)
             except Exception as error:  # never its text, which may quote headers

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import KitError
-from ..core.templates import checked
+from ..core.templates import checked_messages
 from .conversation import Ending, turns_that_fit
 
 WAIT = 0.1  # seconds between two looks at the stop button
@@ -94,8 +94,8 @@ class LocalModel:
         message that does not fit.
         """
         room = self.model.config.max_position_embeddings - self.max_new_tokens
-        kept = turns_that_fit(checked(history), lambda turns: len(self._ids(turns)), room)
-        ending.left_out = len(checked(history)) - len(kept)
+        kept = turns_that_fit(checked_messages(history), lambda turns: len(self._ids(turns)), room)
+        ending.left_out = len(checked_messages(history)) - len(kept)
         prompt, counted = self._ids(kept), []
         while not self.lock.acquire(timeout=WAIT):
             yield ""

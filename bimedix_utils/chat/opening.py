@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import KitError
-from ..core.provenance import resolve, run_folder, shown, trained_base
+from ..core.provenance import resolve_path, run_folder, shown_path, trained_base
 from .conversation import Ending, Model
 from .endpoint import EndpointModel
 from .local import WAIT, LocalModel
@@ -23,7 +23,7 @@ def tuned(mode: str, run: str = "") -> tuple[Path | str, Path]:
     stage = run_folder(mode, run) / "06_finetune_qlora"
     if not (stage / "run.json").exists() or not (stage / "base.json").exists():
         raise KitError(
-            f"there is no tuned model in {shown(stage.parent)}: `make run MODE={mode}` makes one,"
+            f"there is no tuned model in {shown_path(stage.parent)}: `make run MODE={mode}` makes one,"
             " or name a model with MODEL="
         )
     return trained_base(stage)[1], stage / "adapter"
@@ -39,13 +39,13 @@ def adapter_base(adapter: Path) -> str | Path:
         )
         or ""
     )
-    for folder in (adapter.parent / named, resolve(named)):
+    for folder in (adapter.parent / named, resolve_path(named)):
         if named and folder.is_dir():
             return folder
     if named.count("/") == 1:
         return named
     raise KitError(
-        f"the adapter {shown(adapter)} calls its base {named or 'nothing'!r}, which is not found"
+        f"the adapter {shown_path(adapter)} calls its base {named or 'nothing'!r}, which is not found"
         " here: name it with BASE="
     )
 
@@ -63,14 +63,16 @@ def load(
 
     if precision not in PRECISIONS:
         raise KitError(f"precision {precision!r}: one of {', '.join(PRECISIONS)}")
-    folder = resolve(name)
+    folder = resolve_path(name)
     if not folder.is_dir() and (Path(name).is_absolute() or name.count("/") != 1):
         raise KitError(f"{name!r} is neither a folder nor a hub id")
     adapter = folder if (folder / "adapter_config.json").exists() else None
     whole: str | Path = folder if folder.is_dir() else name
     if adapter is not None:
         whole = (
-            (resolve(base) if resolve(base).is_dir() else base) if base else adapter_base(adapter)
+            (resolve_path(base) if resolve_path(base).is_dir() else base)
+            if base
+            else adapter_base(adapter)
         )
     if precision == "4bit":
         model, tokenizer = models.load_scored(whole, adapter)

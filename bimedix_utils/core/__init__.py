@@ -1,0 +1,50 @@
+"""The ground floor: records, text, errors, runs, parameters, provenance, files, statistics, display.
+
+Every room stands on it; a notebook imports it as `core`.
+"""
+
+from .display import (
+    COLOURS,
+    bar_chart,
+    interval_chart,
+    length_chart,
+    live_curve,
+    new_axes,
+    planned_chart,
+    show_counts,
+    show_difference,
+    show_notice,
+    show_side_by_side,
+    show_table,
+    somebody_watches,
+    training_curve,
+)
+from .errors import InputError, ParameterError
+from .files import write_json, write_json_lines
+from .parameters import parameters_from_namespace, preset_values
+from .provenance import (
+    NOTEBOOKS,
+    ROOT,
+    answers_file,
+    fingerprint,
+    hash_path,
+    portable_path,
+    resolve_path,
+    runs_folder,
+    trained_base,
+)
+from .records import (
+    Record,
+    iter_json_lines,
+    iter_jsonl,
+    iter_parquet,
+    read_jsonl,
+    read_study,
+    write_jsonl,
+    write_parquet,
+)
+from .runs import set_seed, start_run
+from .shingles import near_duplicates
+from .statistics import over_seeds, paired_bootstrap, wilson
+from .templates import checked_messages
+from .text import digest

@@ -55,7 +55,7 @@ def span(text: str, tag: str = "span") -> str:
     return f'<{tag} dir="ltr" style="text-align:left">{html.escape(text)}</{tag}>'
 
 
-def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], caption: str = "") -> Shown:
+def show_table(rows: Iterable[Sequence[Any]], columns: Sequence[str], caption: str = "") -> Shown:
     """A table; each cell takes the direction of its own text. Integers get thousands commas."""
     cells = [[_cell(value) for value in row] for row in rows]
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
@@ -75,16 +75,16 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], caption: str = 
     )
 
 
-def counts(values: dict[str, int], name: str = "status") -> Shown:
+def show_counts(values: dict[str, int], name: str = "status") -> Shown:
     """A table of counts with their sum: the shape of every stage's row accounting."""
-    return table([*values.items(), ("sum", sum(values.values()))], [name, "rows"])
+    return show_table([*values.items(), ("sum", sum(values.values()))], [name, "rows"])
 
 
-def record(row: Any, heading: str = "") -> Shown:
+def show_record(row: Any, heading: str = "") -> Shown:
     """One record as a reader sees it: question, lettered options with the key marked, or the turns
     of a chat.
     """
-    from .templates import labels
+    from .templates import option_letters
 
     lines: list[tuple[str, str]] = []
     if row.kind == "chat":
@@ -92,7 +92,9 @@ def record(row: Any, heading: str = "") -> Shown:
     else:
         lines += [("context", row.context)] if row.context else []
         lines.append(("question", row.question))
-        for index, (letter, option) in enumerate(zip(labels(row.lang), row.options, strict=False)):
+        for index, (letter, option) in enumerate(
+            zip(option_letters(row.lang), row.options, strict=False)
+        ):
             lines.append((f"{letter}{' ✓' if index == row.answer_index else ''}", option))
         lines += (
             [("answer" if row.kind == "qa" else "explanation", row.answer)] if row.answer else []
@@ -108,16 +110,21 @@ def record(row: Any, heading: str = "") -> Shown:
     )
 
 
-def side_by_side(left: Any, right: Any) -> Shown:
+def show_side_by_side(left: Any, right: Any) -> Shown:
     """Two records beside each other, such as an original and its translation."""
-    pair, text = (record(left), record(right)), f"{record(left)!r}\n\n{record(right)!r}"
+    pair, text = (
+        (show_record(left), show_record(right)),
+        f"{show_record(left)!r}\n\n{show_record(right)!r}",
+    )
     columns = "".join(
         f'<div style="flex:1;min-width:20em">{part._repr_html_()}</div>' for part in pair
     )
     return Shown(f'<div style="display:flex;gap:2em;flex-wrap:wrap">{columns}</div>', text)
 
 
-def difference(parts: Iterable[tuple[str, Sequence[tuple[str, str]]]], heading: str = "") -> Shown:
+def show_difference(
+    parts: Iterable[tuple[str, Sequence[tuple[str, str]]]], heading: str = ""
+) -> Shown:
     """What an edit changed, word by word: (part name, [(kind, words)]) with the kinds equal, delete
     and insert.
 
@@ -141,7 +148,7 @@ def difference(parts: Iterable[tuple[str, Sequence[tuple[str, str]]]], heading: 
     return Shown(f"<table>{title}<tbody>{rows}</tbody></table>", "\n".join(lines))
 
 
-def notice() -> Shown:
+def show_notice() -> Shown:
     """The research-only notice that stands beside every answer a model gives."""
     box = "border:2px solid #b00;padding:.5em 1em;margin:.5em 0"
     return Shown(
@@ -171,7 +178,7 @@ def _theme() -> None:
     seaborn.set_theme(context="notebook", style="whitegrid", font="DejaVu Sans")
 
 
-def axes(
+def new_axes(
     title: str, xlabel: str = "", ylabel: str = "", size: tuple[float, float] = (8.0, 4.0)
 ) -> "Axes":
     """A labelled seaborn axes readable on a projector in both scripts (DejaVu Sans holds Arabic and
@@ -185,11 +192,11 @@ def axes(
     return axis
 
 
-def bars(
+def bar_chart(
     values: dict[str, float], title: str, ylabel: str, colours: Sequence[str] | None = None
 ) -> "Axes":
     """Bars with their values printed on them."""
-    axis = axes(title, ylabel=ylabel)
+    axis = new_axes(title, ylabel=ylabel)
     drawn = axis.bar(list(values), list(values.values()), color=colours or COLOURS["en"])
     axis.bar_label(drawn, fmt=lambda v: f"{v:,.2f}".rstrip("0").rstrip("."))
     axis.margins(y=0.1)  # room for the values above the highest bar
@@ -198,19 +205,19 @@ def bars(
     return axis
 
 
-def lengths(
+def length_chart(
     histograms: Mapping[str, Sequence[int]], edges: Sequence[int], limit: int, title: str
 ) -> "Axes":
     """The share of rows in each bin of length, a step for each language; `edges` are the bins'
     lower ends, `limit` a dashed line.
     """
-    axis = axes(title, "tokens, logarithmic", "share of rows")
+    axis = new_axes(title, "tokens, logarithmic", "share of rows")
     axis.set_xscale("log", base=2)
-    for lang, counts in histograms.items():
-        total = sum(counts) or 1
+    for lang, show_counts in histograms.items():
+        total = sum(show_counts) or 1
         steps = [max(edge, 0.5) for edge in edges] + [2 * edges[-1]]
         axis.stairs(
-            [n / total for n in counts],
+            [n / total for n in show_counts],
             steps,
             color=COLOURS.get(lang, COLOURS["grey"]),
             linewidth=2.5,
@@ -218,14 +225,17 @@ def lengths(
         )
     axis.axvline(limit, linestyle="--", color=COLOURS["grey"], label=f"training length {limit:,}")
     filled = [
-        edge for counts in histograms.values() for edge, n in zip(edges, counts, strict=True) if n
+        edge
+        for show_counts in histograms.values()
+        for edge, n in zip(edges, show_counts, strict=True)
+        if n
     ]
     axis.set_xlim(max(1, min(filled, default=1)) / 2, 4 * max([limit, *filled]))
     axis.legend()
     return axis
 
 
-def planned_present(
+def planned_chart(
     rows: Sequence[tuple[str, str, int, int]],
     title: str,
     xlabel: str,
@@ -239,7 +249,7 @@ def planned_present(
     marked, not left blank. `stated`: for each row a number that somebody else states, drawn as a
     diamond (None: not found), explained by `stated_by`.
     """
-    axis = axes(title, xlabel, size=(9.0, 1.4 + 0.42 * len(rows)))
+    axis = new_axes(title, xlabel, size=(9.0, 1.4 + 0.42 * len(rows)))
     axis.set_xscale("log")
     for place, (_, lang, planned, present) in enumerate(rows):
         axis.barh(-place, planned, color=COLOURS[lang], alpha=0.25, height=0.8)
@@ -267,7 +277,7 @@ def planned_present(
     return axis
 
 
-def intervals(
+def interval_chart(
     rows: Sequence[tuple[str, float, float, float]],
     title: str,
     xlabel: str,
@@ -279,7 +289,7 @@ def intervals(
 
     Rows whose name begins with `pale` are drawn in grey: the ones the others are compared with.
     """
-    axis = axes(title, xlabel, size=(8.0, 0.9 + 0.38 * len(rows)))
+    axis = new_axes(title, xlabel, size=(8.0, 0.9 + 0.38 * len(rows)))
     for place, (name, value, low, high) in enumerate(rows):
         colour = COLOURS["grey" if pale and name.startswith(pale) else "en"]
         axis.errorbar(
@@ -356,7 +366,7 @@ def training_curve(log: Sequence[Mapping[str, Any]], title: str = "Loss of the a
     """The training loss of each step, its running mean over 20, and the held-out loss where it was
     measured.
     """
-    axis = axes(title, "optimiser step", "cross-entropy (natural log)")
+    axis = new_axes(title, "optimiser step", "cross-entropy (natural log)")
     steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
     held = [(entry["step"], entry["eval_loss"]) for entry in log if "eval_loss" in entry]
     if steps:

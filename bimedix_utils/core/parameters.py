@@ -105,14 +105,14 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     return result
 
 
-def unknown(name: str, legal: dict[str, Parameter], where: str) -> ParameterError:
+def unknown_parameter(name: str, legal: dict[str, Parameter], where: str) -> ParameterError:
     """The error for a name nobody declared: the nearest legal name first, then all of them."""
     near = difflib.get_close_matches(name, legal, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return ParameterError(f"{where}: unknown parameter {name}; {hint}Legal: {', '.join(legal)}")
 
 
-def from_namespace(notebook: Path, namespace: dict[str, Any]) -> dict[str, Any]:
+def parameters_from_namespace(notebook: Path, namespace: dict[str, Any]) -> dict[str, Any]:
     """The checked values of a running notebook's parameters.
 
     `namespace` is the notebook's `globals()`. Names injected by papermill are read from the
@@ -124,7 +124,7 @@ def from_namespace(notebook: Path, namespace: dict[str, Any]) -> dict[str, Any]:
         if source.startswith(_INJECTED):
             for node in ast.parse(source).body:
                 if isinstance(node, ast.Assign) and node.targets[0].id not in legal:
-                    raise unknown(node.targets[0].id, legal, notebook.name)
+                    raise unknown_parameter(node.targets[0].id, legal, notebook.name)
     missing = [name for name in legal if name not in namespace]
     if missing:
         raise ParameterError(
@@ -155,7 +155,7 @@ def preset_values(notebooks: Path, mode: str, notebook: Path) -> dict[str, Any]:
     legal, own, shared = declared(notebook), preset.get(notebook.stem) or {}, preset["all"]
     for name in own:
         if name not in legal:
-            raise unknown(name, legal, f"{path.name}, {notebook.stem}")
+            raise unknown_parameter(name, legal, f"{path.name}, {notebook.stem}")
     values = {**{name: shared[name] for name in legal if name in shared}, **own}
     missing = [name for name in legal if name not in values]
     if missing:

@@ -62,14 +62,14 @@ def run_folder(mode: str, run: str) -> Path:
     return runs_folder() / (f"{mode}-{run}" if run else mode)
 
 
-def resolve(path: str) -> Path:
+def resolve_path(path: str) -> Path:
     """A folder or file given as a parameter; a relative one counts from the project's root,
     wherever the kernel runs.
     """
     return Path(path) if os.path.isabs(path) else (ROOT / path).resolve()
 
 
-def shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """A path as outputs may show it: relative to the project or the runs folder, otherwise only its
     last two parts.
     """
@@ -79,7 +79,7 @@ def shown(path: Path) -> str:
     return ".../" + "/".join(path.parts[-2:])
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number."""
     return {name: metadata.version(name) for name in _TRACKED}
 
@@ -119,7 +119,7 @@ def fingerprint(notebook: str, values: dict[str, Any]) -> str:
             values,
             code,
             [[p.relative_to(ROOT).as_posix(), hash_path(p)] for p in modules],
-            versions(),
+            package_versions(),
         ],
         64,
     )
@@ -170,7 +170,7 @@ def imported_modules(source: str) -> list[Path]:
     return sorted(found)
 
 
-def fresh(notebook: str, values: dict[str, Any]) -> bool:
+def is_fresh(notebook: str, values: dict[str, Any]) -> bool:
     """True when the stage is complete, lacks nothing, and nothing it depends on has changed:
     fingerprint, inputs and outputs.
     """
@@ -181,12 +181,12 @@ def fresh(notebook: str, values: dict[str, Any]) -> bool:
         return False
     if manifest.get("incomplete") or manifest["fingerprint"] != fingerprint(notebook, values):
         return False
-    paths = [(restore(key, folder.parent), value) for key, value in manifest["inputs"].items()]
+    paths = [(restore_path(key, folder.parent), value) for key, value in manifest["inputs"].items()]
     paths += [(folder / name, value) for name, value in manifest["outputs"].items()]
     return all(path.exists() and hash_path(path) == value for path, value in paths)
 
 
-def portable(path: Path, run: Path) -> str:
+def portable_path(path: Path, run: Path) -> str:
     """A key that means the same in another clone: `run:` files relative to the run, `project:`
     files to the root, others absolute.
     """
@@ -196,7 +196,7 @@ def portable(path: Path, run: Path) -> str:
     return str(path)
 
 
-def restore(key: str, run: Path) -> Path:
+def restore_path(key: str, run: Path) -> Path:
     """The path a `portable` key names in this clone."""
     prefix, _, rest = key.partition(":")
     return (
@@ -210,7 +210,7 @@ def trained_base(stage: Path) -> tuple[str, Path | str]:
     A hub id stays a text: only then is it loaded at its locked commit (see `models.load`).
     """
     told = json.loads((stage / "base.json").read_text(encoding="utf-8"))
-    folder = restore(told["folder"], stage.parent)
+    folder = restore_path(told["folder"], stage.parent)
     return told["model"], folder if folder.is_dir() else told["folder"]
 
 

@@ -228,7 +228,7 @@ def read_study(folder: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(read_utf8(table).splitlines()))
 
 
-class Ids:
+class IdSet:
     """Finds ids that stand twice among millions, at 8 bytes an id: only a hash of each is kept."""
 
     def __init__(self) -> None:

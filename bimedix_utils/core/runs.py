@@ -28,11 +28,11 @@ from .provenance import (
     fingerprint,
     git_state,
     hash_path,
-    portable,
-    resolve,
+    package_versions,
+    portable_path,
+    resolve_path,
     run_folder,
-    shown,
-    versions,
+    shown_path,
 )
 
 RESULTS_MIME = "application/vnd.bimedix.results+json"
@@ -40,7 +40,7 @@ LOCK_SECONDS = 4  # how long to wait for a stage folder that another process hol
 _open_runs: dict[str, "Run"] = {}  # a kernel that runs its header twice must not fight its own lock
 
 
-def seed(value: int) -> None:
+def set_seed(value: int) -> None:
     """Seed Python, NumPy and, where it is loaded, PyTorch. Call it right before each stochastic
     step.
     """
@@ -66,7 +66,7 @@ def _locked(folder: Path) -> IO[str]:
             time.sleep(1 if attempt < LOCK_SECONDS else 0)
     lock.close()
     raise KitError(
-        f"{shown(folder)} is in use by another process: wait for it, or give this run a name"
+        f"{shown_path(folder)} is in use by another process: wait for it, or give this run a name"
         " (RUN=...)"
     )
 
@@ -99,7 +99,7 @@ class Run:
         if not (folder / "run.json").exists():
             named = f"RUN={self.params['RUN']} " if self.params["RUN"] else ""
             raise InputError(
-                f"{name} has not finished in {shown(folder.parent)}: make run"
+                f"{name} has not finished in {shown_path(folder.parent)}: make run"
                 f" MODE={self.params['MODE']} {named}NB={name[:2]}"
             )
         # The outputs, not run.json itself: that one holds times, which change without any change of
@@ -112,10 +112,10 @@ class Run:
         """Register a file or folder this stage reads; its hash goes into the manifest. Raises
         `InputError` when absent.
         """
-        path = resolve(str(path))
+        path = resolve_path(str(path))
         if not path.exists():
-            raise InputError(f"{shown(path)} does not exist")
-        self._inputs[portable(path, self.folder.parent)] = hash_path(path)
+            raise InputError(f"{shown_path(path)} does not exist")
+        self._inputs[portable_path(path, self.folder.parent)] = hash_path(path)
         return path
 
     def output(self, name: str) -> Path:
@@ -233,7 +233,7 @@ class Run:
             "outputs": outputs,
             "counts": self._counts,
             "git": git_state(),
-            "versions": {"python": platform.python_version(), **versions()},
+            "versions": {"python": platform.python_version(), **package_versions()},
             "device": device_state(),
             "machine": self._machine,
             "seconds": round(time.time() - self._begin, 1),
@@ -267,14 +267,14 @@ def learned_text(hits: int, n: int) -> str:
     return f"≈{hits / n:.3f} (n={n})" if n else "not run (n=0)"
 
 
-def start(notebook: str, namespace: dict[str, Any]) -> Run:
+def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
     """The header of every notebook: `run = runs.start("03_translate_and_refine", globals())`.
 
     Checks the parameters against the notebook's own declaration, fixes seed and threads, and opens
     the stage's folder. Raises `ParameterError` for unknown, missing or mistyped parameters and
     `KitError` when another process holds the folder.
     """
-    values = parameters.from_namespace(NOTEBOOKS / f"{notebook}.ipynb", namespace)
+    values = parameters.parameters_from_namespace(NOTEBOOKS / f"{notebook}.ipynb", namespace)
     folder = str(run_folder(values["MODE"], values["RUN"]) / notebook)
     if folder in _open_runs:
         _open_runs[folder].close()
@@ -282,7 +282,7 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic matrix products on a GPU
     if "THREADS" in values:
         os.environ["OMP_NUM_THREADS"] = str(values["THREADS"])
-    seed(values["SEED"])
+    set_seed(values["SEED"])
     _open_runs[folder] = run = Run(notebook, values)
-    print(f"{notebook}  mode {values['MODE']}  seed {values['SEED']}  ->  {shown(run.folder)}")
+    print(f"{notebook}  mode {values['MODE']}  seed {values['SEED']}  ->  {shown_path(run.folder)}")
     return run

@@ -15,7 +15,7 @@ import numpy as np
 
 from .text import match_key
 
-WORDS = 5  # words in one shingle
+SHINGLE_WORDS = 5  # words in one shingle
 PERMUTATIONS = 126
 # (bands, values in a band). The chance to share a band is 0.998 for a pair of Jaccard 0.8 (strict),
 # 0.99996 for one of 0.6 (loose).
@@ -41,7 +41,7 @@ class _WordHashes(dict):
 _hash_of = _WordHashes().__getitem__
 
 
-def words(text: str) -> list[str]:
+def comparable_words(text: str) -> list[str]:
     """The words of a text in the form used for matching."""
     return match_key(text).split()
 
@@ -51,8 +51,8 @@ def shingle_hashes(tokens: Sequence[str]) -> np.ndarray:
     Shape (n,), uint64.
     """
     values = np.frombuffer(b"".join(map(_hash_of, tokens)), "<u8")
-    length = min(WORDS, len(values))
-    runs = np.full(max(1, len(values) - WORDS + 1), length, np.uint64)
+    length = min(SHINGLE_WORDS, len(values))
+    runs = np.full(max(1, len(values) - SHINGLE_WORDS + 1), length, np.uint64)
     for place in range(length):
         # Multiply, add, fold the high half down: order counts, and no two places cancel each other.
         runs = (runs * np.uint64(0x9E3779B97F4A7C15)) ^ values[place : place + len(runs)]
@@ -76,7 +76,7 @@ def signatures(sets: Sequence[np.ndarray]) -> np.ndarray:
     return np.array(matrix.to_rows(), np.uint32)
 
 
-def band(signature: np.ndarray, number: int, width: int) -> np.ndarray:
+def signature_band(signature: np.ndarray, number: int, width: int) -> np.ndarray:
     """One 64-bit key for each signature from its `width` values of one band: equal values, equal
     keys. Shape (n,), uint64.
     """
@@ -112,7 +112,7 @@ def near_duplicates(
     seen: dict[str, np.ndarray] = {}
     index: dict[tuple[int, int], list[str]] = defaultdict(list)
     for row_id, text in texts:
-        own = shingle_hashes(words(text))
+        own = shingle_hashes(comparable_words(text))
         keys = _band_keys(own, bands, width)
         candidates = {other for key in keys for other in index.get(key, ())}
         alike = sorted(
@@ -129,4 +129,4 @@ def near_duplicates(
 
 def _band_keys(own: np.ndarray, bands: int, width: int) -> list[tuple[int, Any]]:
     signature = signatures([own])
-    return [(number, band(signature, number, width)[0]) for number in range(bands)]
+    return [(number, signature_band(signature, number, width)[0]) for number in range(bands)]

@@ -28,52 +28,56 @@ WORDS = {
 ROLES = {"patient": "user", "doctor": "assistant"}
 
 
-def labels(lang: str) -> str:
+def option_letters(lang: str) -> str:
     """The option letters of a language: A, B, C ... or أ, ب, ج ... (abjad order, as Arab exams
     print them).
     """
     return ARABIC_LABELS if lang == "ar" else LABELS
 
 
-def words(lang: str) -> dict[str, str]:
+def layout_words(lang: str) -> dict[str, str]:
     """The fixed words of the layout; English for a language without its own."""
     return WORDS.get(lang, WORDS["en"])
 
 
-def ask(record: Record, letters: str = "") -> str:
+def render_question(record: Record, letters: str = "") -> str:
     """The user's text of a question: context where there is one, the question, and for `mcqa` the
     lettered options.
 
     `letters` are those of the record's language unless others are given.
     """
-    fixed = words(record.lang)
+    fixed = layout_words(record.lang)
     if record.kind == "qa":
         return record.question
     parts = [f"{fixed['context']}: {record.context}"] if record.context else []
     parts.append(f"{fixed['question']}: {record.question}")
     lettered = " ".join(
         f"{letter}. {option}"
-        for letter, option in zip(letters or labels(record.lang), record.options, strict=False)
+        for letter, option in zip(
+            letters or option_letters(record.lang), record.options, strict=False
+        )
     )
     return "\n".join([*parts, f"{fixed['options']}: {lettered}"])
 
 
-def lead(lang: str) -> str:
+def answer_lead(lang: str) -> str:
     """The words before the letter: what the model continues when letters are ranked."""
-    return words(lang)["correct"]
+    return layout_words(lang)["correct"]
 
 
-def reply(record: Record) -> str:
+def render_answer(record: Record) -> str:
     """The assistant's text: the answer, or for `mcqa` the explanation (where there is one), then
     the correct letter.
     """
     if record.kind == "qa":
         return record.answer
-    letter = labels(record.lang)[record.answer_index]
-    return " ".join(part for part in (record.answer, f"{lead(record.lang)} {letter}.") if part)
+    letter = option_letters(record.lang)[record.answer_index]
+    return " ".join(
+        part for part in (record.answer, f"{answer_lead(record.lang)} {letter}.") if part
+    )
 
 
-def messages(record: Record) -> list[dict[str, str]]:
+def to_messages(record: Record) -> list[dict[str, str]]:
     """The record as alternating user and assistant messages, the user first, the assistant last.
 
     A chat's closing patient turn is left out: nothing answers it. Raises `InputError` when turns do
@@ -81,15 +85,19 @@ def messages(record: Record) -> list[dict[str, str]]:
     """
     if record.kind != "chat":
         return [
-            {"role": "user", "content": ask(record)},
-            {"role": "assistant", "content": reply(record)},
+            {"role": "user", "content": render_question(record)},
+            {"role": "assistant", "content": render_answer(record)},
         ]
     turns = record.turns[1:] if record.turns[0].role == "doctor" else record.turns
     turns = turns[:-1] if turns and turns[-1].role == "patient" else turns
-    return checked([{"role": ROLES[turn.role], "content": turn.text} for turn in turns], record.id)
+    return checked_messages(
+        [{"role": ROLES[turn.role], "content": turn.text} for turn in turns], record.id
+    )
 
 
-def checked(conversation: list[dict[str, str]], name: str = "conversation") -> list[dict[str, str]]:
+def checked_messages(
+    conversation: list[dict[str, str]], name: str = "conversation"
+) -> list[dict[str, str]]:
     """Fold a system message into the first user turn and assert strict alternation. Raises
     `InputError`.
     """

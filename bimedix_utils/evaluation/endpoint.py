@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import TeacherError
 from ..core.records import Record
-from ..core.templates import ask, lead
+from ..core.templates import answer_lead, render_question
 from ..core.text import match_key
 from ..sources.benchmarks import VERSION
 from ..teacher import engine
@@ -42,15 +42,15 @@ def request(teacher: Teacher, record: Record, form: Form) -> Request:
     for example in form.examples:
         letter = form.labels(example.lang)[example.answer_index]
         turns += [
-            ("user", ask(example, form.labels(example.lang))),
-            ("assistant", f"{lead(example.lang)} {letter}."),
+            ("user", render_question(example, form.labels(example.lang))),
+            ("assistant", f"{answer_lead(example.lang)} {letter}."),
         ]
     wanted = (
-        FORMS[lang].format(lead=lead(record.lang))
+        FORMS[lang].format(lead=answer_lead(record.lang))
         if form.protocol == "generation"
         else _letter_only(record, form)
     )
-    text = f"{ask(record, form.labels(record.lang))}\n{wanted}"
+    text = f"{render_question(record, form.labels(record.lang))}\n{wanted}"
     most: tuple[tuple[str, Any], ...] = (("max_tokens", teacher.max_tokens), ("temperature", 0.0))
     if form.protocol == "label":
         most = (("logprobs", True), ("max_tokens", 1), ("temperature", 0.0), ("top_logprobs", TOP))

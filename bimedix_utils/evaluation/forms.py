@@ -15,7 +15,13 @@ from typing import Any, Literal
 
 from ..core.errors import AuditError
 from ..core.records import Record
-from ..core.templates import ARABIC_LABELS, ask, labels, lead, words
+from ..core.templates import (
+    ARABIC_LABELS,
+    answer_lead,
+    layout_words,
+    option_letters,
+    render_question,
+)
 from ..core.text import digest
 from ..sources.benchmarks import VERSION, Task
 
@@ -44,7 +50,11 @@ class Form:
 
     def labels(self, lang: str) -> str:
         """The option letters shown for a language."""
-        return {"own": labels(lang), "latin": labels("en"), "arabic": ARABIC_LABELS}[self.letters]
+        return {
+            "own": option_letters(lang),
+            "latin": option_letters("en"),
+            "arabic": ARABIC_LABELS,
+        }[self.letters]
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def asked(record: Record, form: Form, tokenizer: Any = None) -> Asked:
     """
     letters = form.labels(record.lang)
     blocks = [(_shown(example, form), _answered(example, form)) for example in form.examples]
-    start = lead(record.lang) if form.protocol == "label" else ""
+    start = answer_lead(record.lang) if form.protocol == "label" else ""
     if form.chat:
         prompt = _header([*blocks, (_shown(record, form), _MARK)], tokenizer)
     else:
@@ -91,13 +101,13 @@ def asked(record: Record, form: Form, tokenizer: Any = None) -> Asked:
 
 
 def _answer_word(lang: str) -> str:
-    return f"{words(lang)['answer']}:"
+    return f"{layout_words(lang)['answer']}:"
 
 
 def _shown(record: Record, form: Form) -> str:
     if form.protocol != "option_text":
-        return ask(record, form.labels(record.lang))
-    fixed = words(record.lang)
+        return render_question(record, form.labels(record.lang))
+    fixed = layout_words(record.lang)
     context = f"{fixed['context']}: {record.context}\n" if record.context else ""
     return (
         f"{context}{record.question}"
@@ -110,7 +120,7 @@ def _answered(record: Record, form: Form) -> str:
     if form.protocol == "option_text":
         text = record.options[record.answer_index]
         return text if form.chat else f"{_answer_word(record.lang)} {text}"
-    answer = f"{lead(record.lang)} {form.labels(record.lang)[record.answer_index]}."
+    answer = f"{answer_lead(record.lang)} {form.labels(record.lang)[record.answer_index]}."
     return (
         answer if form.chat or form.protocol == "label" else f"{_answer_word(record.lang)} {answer}"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.files import write_jsonl, write_text
+from ..core.files import write_json_lines, write_text
 from ..sources.benchmarks import Task
 from .forms import Form, asked, version
 
@@ -51,7 +51,7 @@ def write(folder: Path, tasks: list[Task], form: Form, tokenizer: Any = None) ->
                 "gold": record.answer_index,
             }
             rows.append(row)
-        write_jsonl(folder / f"{name}.jsonl", rows)
+        write_json_lines(folder / f"{name}.jsonl", rows)
         write_text(folder / f"{name}.yaml", [_yaml(name, folder, space, task, form)])
         names.append(name)
     group = {

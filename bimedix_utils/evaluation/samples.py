@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.provenance import shown
+from ..core.provenance import shown_path
 from ..core.records import Record
 from ..core.text import canonical_json, digest
 from .scoring import WINDOW, Sample
@@ -57,7 +57,7 @@ def scored(folder: Path, header: dict[str, Any], records: Sequence[Record], scor
             window = records[begin : begin + WINDOW]
             samples = list(scorer(window))
             if [sample.hash for sample in samples] != [record.content_hash() for record in window]:
-                raise InputError(f"{shown(path)}: the scorer gave samples of other items")
+                raise InputError(f"{shown_path(path)}: the scorer gave samples of other items")
             file.write(
                 "".join(json.dumps(sample.row(), ensure_ascii=False) + "\n" for sample in samples)
             )

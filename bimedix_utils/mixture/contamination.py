@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.records import Record
-from ..core.shingles import WORDS, shingle_hashes, words
+from ..core.shingles import SHINGLE_WORDS, comparable_words, shingle_hashes
 
 RULES = ("question", "words", "options")
 SHORT_QUESTION = 8  # words: a shorter question of a multiple-choice row proves nothing alone
@@ -56,15 +56,15 @@ class Words(NamedTuple):
 def row_words(record: Record) -> Words:
     """The words of a row in the form used for matching."""
     if record.kind == "chat":
-        turns = [words(turn.text) for turn in record.turns]
+        turns = [comparable_words(turn.text) for turn in record.turns]
         return Words(turns[0], [], [word for turn in turns for word in turn])
-    question = words(record.question)
-    options = [words(option) for option in record.options]
+    question = comparable_words(record.question)
+    options = [comparable_words(option) for option in record.options]
     everything = [
-        *words(record.context),
+        *comparable_words(record.context),
         *question,
         *(word for option in options for word in option),
-        *words(record.answer),
+        *comparable_words(record.answer),
     ]
     return Words(question, options, everything)
 
@@ -116,10 +116,14 @@ class KnownTests:
         if len(options) >= 3:
             self._options[options].append(number)
         looked_for = (
-            [row.everything] if record.kind == "chat" else [row.question, words(record.context)]
+            [row.everything]
+            if record.kind == "chat"
+            else [row.question, comparable_words(record.context)]
         )
         return [
-            (number, len(text), shingle_hashes(text)) for text in looked_for if len(text) >= WORDS
+            (number, len(text), shingle_hashes(text))
+            for text in looked_for
+            if len(text) >= SHINGLE_WORDS
         ]
 
     def find(self, record: Record, row: Words, runs: np.ndarray) -> Leak | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core.errors import InputError
-from ..core.provenance import shown
+from ..core.provenance import shown_path
 from . import near
 from .compose import Cell
 from .contamination import RULES, KnownTests
@@ -54,7 +54,7 @@ class Rows:
         }.items():
             if not path.is_file() or stamp_of(path) != stamp:
                 raise InputError(
-                    f"{shown(path)}: the file was changed or removed after it was read. Run again"
+                    f"{shown_path(path)}: the file was changed or removed after it was read. Run again"
                     " from the first step"
                 )
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ..core.provenance import hash_path
 from ..core.records import LABELS
-from ..core.shingles import WORDS
+from ..core.shingles import SHINGLE_WORDS
 from .contamination import LONG_SHARE, LONG_TEXT, RULES, SAME_QUESTION_WORDS, KnownTests
 from .decide import LEAKED, OK, STATUSES, Decision, Rows
 from .scan import Input
@@ -30,12 +30,12 @@ def described(settings: dict[str, Any]) -> dict[str, Any]:
         ),
         "duplicates": (
             "equal content within a language; or, in normalised text, at least"
-            f" {settings['similarity']:g} of the runs of {WORDS} words in common (Jaccard), found"
+            f" {settings['similarity']:g} of the runs of {SHINGLE_WORDS} words in common (Jaccard), found"
             " by MinHash, each pair compared exactly. A translation is a copy of its original, not"
             " a duplicate."
         ),
         "leakage": (
-            f"the same question word for word; all runs of {WORDS} words of a short test text,"
+            f"the same question word for word; all runs of {SHINGLE_WORDS} words of a short test text,"
             f" {LONG_SHARE:g} of those of one of at least {LONG_TEXT} words; or the same set of"
             f" options beside a question with at least {SAME_QUESTION_WORDS:g} of the words. In"
             " both languages; a near duplicate or a translation of a leaked row is leaked."

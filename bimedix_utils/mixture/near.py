@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.shingles import PERMUTATIONS, band, bands_for, jaccard, shingle_hashes
+from ..core.shingles import PERMUTATIONS, bands_for, jaccard, shingle_hashes, signature_band
 from .contamination import row_words
 from .scan import parse
 from .work import Map
@@ -39,7 +39,7 @@ class Signatures:
     def band(self, number: int, width: int) -> np.ndarray:
         """The key of every row in one band. Shape (rows,), uint64."""
         return (
-            np.concatenate([band(part, number, width) for part in self._parts])
+            np.concatenate([signature_band(part, number, width) for part in self._parts])
             if self._parts
             else np.zeros(0, np.uint64)
         )

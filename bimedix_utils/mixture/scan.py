@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from ..core import records, shingles, text
 from ..core.errors import InputError
-from ..core.provenance import hash_path, shown
+from ..core.provenance import hash_path, shown_path
 from ..core.records import Record, explain, iter_jsonl
 from ..core.shingles import PERMUTATIONS, shingle_hashes, signatures
 from ..core.text import digest
@@ -95,7 +95,7 @@ def pieces(inputs: list[Input]) -> list[Piece]:
     found = []
     for source in inputs:
         if not source.path.is_file():
-            raise InputError(f"{shown(source.path)}: the input file does not exist")
+            raise InputError(f"{shown_path(source.path)}: the input file does not exist")
         size, time = stamp_of(source.path)
         found += [
             Piece(source, start, min(start + PIECE_BYTES, size), (size, time))
@@ -214,7 +214,7 @@ def read_piece(piece: Piece) -> tuple[bytes, int]:
 def _where(path: Path, offset: int) -> str:
     """File and line of a place. With its folder: the shards of many sources bear the same names."""
     with open(path, "rb") as handle:
-        return f"{shown(path)}, line {handle.read(offset).count(10) + 1}"
+        return f"{shown_path(path)}, line {handle.read(offset).count(10) + 1}"
 
 
 def parse(line: bytes, path: Path, offset: int) -> Record:

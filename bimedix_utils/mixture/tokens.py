@@ -23,7 +23,7 @@ from ..core.errors import InputError
 from ..core.files import write_json
 from ..core.provenance import hash_path
 from ..core.records import Record, explain
-from ..core.templates import messages
+from ..core.templates import to_messages
 from ..core.text import digest
 from .work import Map
 
@@ -73,7 +73,7 @@ def _encoded(text: str) -> int:
 
 def tokens_of(record: Record) -> int:
     """Tokens of a record's text with the real Mixtral tokenizer, which `mistral-common` ships."""
-    return _encoded("\n".join(message["content"] for message in messages(record)))
+    return _encoded("\n".join(message["content"] for message in to_messages(record)))
 
 
 # One shard
@@ -150,7 +150,7 @@ def measure_shard(path: Path, rows: Sequence[int] | None = None) -> "pyarrow.Tab
             raise InputError(
                 f"{Path(path).name}, row {row['id']}: not a record: {explain(error)}"
             ) from None
-        texts = [message["content"] for message in messages(record)]
+        texts = [message["content"] for message in to_messages(record)]
         tokens = _encoded("\n".join(texts))
         values = (
             record.lang,

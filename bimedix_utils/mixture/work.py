@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 from ..core.errors import KitError
-from ..core.provenance import shown
+from ..core.provenance import shown_path
 from ..teacher.cluster import joined
 
 BACKENDS = ("processes", "ray")
@@ -47,7 +47,7 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         reason = os.strerror(error.errno).lower()
         raise KitError(
-            f"{shown(folder)}: cannot be written ({reason}). Make room there or take another"
+            f"{shown_path(folder)}: cannot be written ({reason}). Make room there or take another"
             " folder, and run again"
         ) from None
 

@@ -235,4 +235,4 @@ class ReviewForm:
         ]
         lines += [("found", finding) for finding in findings(row)]
         lines += [("decided before", earlier.verdict)] if earlier else []
-        return display.table(lines, ["", ""])._repr_html_()
+        return display.show_table(lines, ["", ""])._repr_html_()

@@ -19,7 +19,14 @@ from typing import Any
 from .. import mixture, training
 from ..core import parameters, runs
 from ..core.errors import command
-from ..core.provenance import NOTEBOOKS, device_state, git_state, resolve, shown, versions
+from ..core.provenance import (
+    NOTEBOOKS,
+    device_state,
+    git_state,
+    package_versions,
+    resolve_path,
+    shown_path,
+)
 from ..evaluation import scoring
 from ..evaluation.forms import Form
 from ..sources import knowledge
@@ -81,7 +88,7 @@ def run() -> Path:
             (folder / "05_build_bilingual_mix" / "run.json").read_text(encoding="utf-8")
         )["fingerprint"],
         "git": git_state(),
-        "versions": versions(),
+        "versions": package_versions(),
         "device": device_state(),
         "seconds": round(time.time() - begin),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -94,7 +101,7 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
     is made with that seed as well.
     """
     models.setup_torch(values["THREADS"])
-    world = knowledge.chosen(knowledge.load(resolve("data/knowledge")), values["RELATIONS"])
+    world = knowledge.chosen(knowledge.load(resolve_path("data/knowledge")), values["RELATIONS"])
     base, _ = models.tiny_base(*knowledge.reading(world), models.TinySpec.of(values), scratch)
     tests = {
         (part, lang): knowledge.test_rows(world, lang, part, 320, values["SEED"])
@@ -119,7 +126,7 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
     for name, arm in ARMS.items():
         begin = time.time()
         model, _ = models.load_base(base)
-        runs.seed(values["SEED"])
+        runs.set_seed(values["SEED"])
         rank = arm.rank or values["LORA_RANK"]
         adapted = models.add_adapters(
             model, rank, rank * values["LORA_ALPHA"] // values["LORA_RANK"], arm.parts
@@ -168,7 +175,7 @@ def measured(
 @command
 def main() -> None:
     """The command line."""
-    print(f"table: {shown(run())}")
+    print(f"table: {shown_path(run())}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 from ..core import parameters, provenance
 from ..core.errors import KitError, ParameterError
 from ..core.files import write_json
-from ..core.provenance import NOTEBOOKS, run_folder, shown
+from ..core.provenance import NOTEBOOKS, run_folder, shown_path
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -69,7 +69,7 @@ def resolved(
     }
     for name in overrides:
         if name not in every:
-            raise parameters.unknown(name, every, "command line")
+            raise parameters.unknown_parameter(name, every, "command line")
     table = {}
     for path in chosen:
         legal = parameters.declared(path)
@@ -95,7 +95,7 @@ def run(mode: str, numbers: str, overrides: dict[str, str]) -> Path:
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     done = 0
     for path, values in table.items():
-        if provenance.fresh(path.stem, values):
+        if provenance.is_fresh(path.stem, values):
             print(f"{path.stem:<26} unchanged")
             continue
         execute(path, values, folder)
@@ -104,7 +104,7 @@ def run(mode: str, numbers: str, overrides: dict[str, str]) -> Path:
     print(summary(folder))
     print(
         f"{done} of {len(chosen)} notebooks run, {len(chosen) - done} unchanged, results in"
-        f" {shown(folder)}/results.json"
+        f" {shown_path(folder)}/results.json"
     )
     return folder
 
@@ -146,7 +146,7 @@ def execute(path: Path, values: dict[str, Any], folder: Path) -> None:
         log.write_text(log.read_text(encoding="utf-8") + "\n".join(trace) + "\n", encoding="utf-8")
         print("FAILED")
         raise KitError(
-            f"{path.stem}: {error.ename}: {error.evalue}\nwhole trace in {shown(log)}; the same"
+            f"{path.stem}: {error.ename}: {error.evalue}\nwhole trace in {shown_path(log)}; the same"
             " command goes on from here"
         ) from None
     finally:
@@ -222,7 +222,7 @@ def main() -> int:
             folder = run(arguments.mode, arguments.nb, overrides)
         else:
             folder = run_folder(arguments.mode, overrides.get("RUN", ""))
-        print(f"report: {shown(report.build(folder))}")
+        print(f"report: {shown_path(report.build(folder))}")
     except KitError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         return 1

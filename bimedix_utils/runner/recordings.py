@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from .. import sources, synthesis, translation
 from ..core import parameters
 from ..core.errors import command
-from ..core.files import write_jsonl
+from ..core.files import write_json_lines
 from ..core.provenance import NOTEBOOKS, ROOT, run_folder
 from ..core.records import Record, iter_json_lines, iter_jsonl
 from ..core.text import digest
@@ -147,7 +147,7 @@ def rekey(folder: Path = FOLDER) -> tuple[int, list[tuple[Place, str]]]:
             adopted += 1
     if not broken:
         for path, rows in files.items():
-            write_jsonl(path, rows)
+            write_json_lines(path, rows)
     return (0 if broken else adopted), broken
 
 

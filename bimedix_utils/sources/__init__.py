@@ -21,32 +21,12 @@ from itertools import islice
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..core.records import LABELS, Ids, Record, hash64
+from ..core.records import LABELS, IdSet, Record, hash64
 from . import answers, arabic, exams
 from .answers import SPEAKERS, split_speakers
 from .catalogue import KIT_LICENCE
 from .census import Census, examples
 from .exams import MMLU_SUBJECTS, OFFICIAL_TEST, PUBMEDQA_OPTIONS
-
-__all__ = ["KIT_LICENCE", "MMLU_SUBJECTS", "OFFICIAL_TEST", "PUBMEDQA_OPTIONS", "SOURCES", "SPEAKERS", "Census", "InputError", "Source",
-           "examples", "find_files", "iter_file", "read_file", "recognise", "split_speakers"]  # fmt: skip
-# A file this long with a key that is nearly always the same letter was read with the wrong rule, or
-# is not the owner's.
-BALANCE_ROWS, BALANCE_SHARE = 200, 0.6
-
-
-@dataclass(frozen=True)
-class Source:
-    """How a published set is read. `pattern` knows its file names, first match wins: names are
-    matched, not contents, so that a wrong file is an error and not another source.
-
-    `split` is what every row of it is, whatever the file's name says. `twins`: a file in another
-    language holds the same items under the same ids. `balanced`: its keys are spread over all
-    options.
-    """
-
-    name: str
-    read: Callable[[Path, str, str], Iterator[Record]]
     pattern: str
     split: str = ""
     twins: bool = True
@@ -171,7 +151,7 @@ def iter_file(path: Path, rows: int | None = None, kit: bool = False) -> Iterato
     over all options.
     """
     source, records = _read(path, rows)
-    ids, keys, widest = Ids(), Counter(), 0
+    ids, keys, widest = IdSet(), Counter(), 0
     for record in records:
         ids.add(record.id)
         if record.kind == "mcqa":

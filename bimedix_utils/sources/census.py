@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.records import LABELS, Ids, Record, hash64, iter_jsonl
+from ..core.records import LABELS, IdSet, Record, hash64, iter_jsonl
 from . import catalogue
 
 
@@ -34,7 +34,7 @@ class Census:
         self.components: Counter[tuple[str, str]] = (
             Counter()
         )  # (component of the paper, language) of training rows
-        self.ids = Ids()
+        self.ids = IdSet()
         self._english, self._english_keys = array("Q"), array("b")
         self._parents, self._parent_keys = array("Q"), array("b")
 

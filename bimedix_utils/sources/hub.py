@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core.errors import InputError, KitError
 from ..core.files import write_json, write_text
-from ..core.provenance import hash_path, resolve, shown
+from ..core.provenance import hash_path, resolve_path, shown_path
 from ..core.records import read_utf8
 from . import recognise
 from .catalogue import NOT_FOUND, Entry, Part, chosen, load
@@ -231,8 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        folder = resolve(given.folder)
-        print(f"into {shown(folder)}")
+        folder = resolve_path(given.folder)
+        print(f"into {shown_path(folder)}")
         return 1 if fetch(given.sources, folder, given.role, given.renew) else 0
     except KitError as error:
         print(error, file=sys.stderr)

@@ -236,8 +236,8 @@ def layout_lines() -> list[str]:
     """
     lines = []
     for lang in LANGS:
-        fixed = templates.words(lang)
-        for letter in templates.labels(lang)[:5]:
+        fixed = templates.layout_words(lang)
+        for letter in templates.option_letters(lang)[:5]:
             lines.append(
                 f"[INST] {fixed['context']}: {fixed['question']}: {fixed['options']}: {letter}."
                 f" [/INST] {fixed['correct']} {letter}."

@@ -23,7 +23,9 @@ def ratios_figure(predictions: Sequence[Prediction], title: str) -> "Axes":
     """Measured ratios as dots with intervals, predicted ones as lines, by batch; above 1 the sparse
     model is faster.
     """
-    axis = display.axes(title, "rows at once (batch)", "times faster than dense", size=(9.0, 4.6))
+    axis = display.new_axes(
+        title, "rows at once (batch)", "times faster than dense", size=(9.0, 4.6)
+    )
     for name, colour in STYLE.items():
         found = [one for one in predictions if one.against == name]
         batches, medians = [one.batch for one in found], [one.measured.median for one in found]
@@ -60,7 +62,7 @@ def parts_figure(parts: Mapping[str, Mapping[str, float]], title: str, unit: str
     """One bar for each case, stacked by part: {case: {part: amount}}, at most five parts, in the
     order of the first case.
     """
-    axis = display.axes(title, unit, size=(9.0, 1.8 + 0.5 * len(parts)))
+    axis = display.new_axes(title, unit, size=(9.0, 1.8 + 0.5 * len(parts)))
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
     names = list(next(iter(parts.values())))
     for colour, name in zip(colours[: len(names)], names, strict=True):
@@ -90,7 +92,7 @@ def claim_figure(lines: Mapping[str, Mapping[int, float]], claim: float, title: 
     """{case: {batch: ratio}} as lines on a logarithmic scale, the claim as a dashed one: the gap to
     it is what must come from elsewhere.
     """
-    axis = display.axes(
+    axis = display.new_axes(
         title, "rows at once (batch)", "times faster than 70B dense", size=(9.0, 4.6)
     )
     colours = [display.COLOURS["en"], display.COLOURS["ar"], display.COLOURS["both"]]
@@ -109,7 +111,7 @@ def claim_figure(lines: Mapping[str, Mapping[int, float]], claim: float, title: 
 
 def sentences_figure(costs: Sequence[Cost], title: str) -> "Axes":
     """Tokens a sentence in both languages, one group of bars for each tokenizer."""
-    axis = display.axes(title, ylabel="tokens a sentence", size=(8.0, 4.2))
+    axis = display.new_axes(title, ylabel="tokens a sentence", size=(8.0, 4.2))
     names = list(dict.fromkeys(cost.tokenizer for cost in costs))
     for shift, (lang, label) in zip(
         (-0.2, 0.2), (("en", "English"), ("ar", "Arabic · العربية")), strict=True

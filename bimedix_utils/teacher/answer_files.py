@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import KitError, TeacherError, command
-from ..core.provenance import answers_file, shown
+from ..core.provenance import answers_file, shown_path
 from .http import is_loopback
 
 _OPENER = urllib.request.build_opener(
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise KitError("no request files: a notebook with TEACHER=batch writes them")
     for folder in folders:
         print(
-            f"{shown(folder)}: {answer(folder, given.url)} requests answered; run the notebook's"
+            f"{shown_path(folder)}: {answer(folder, given.url)} requests answered; run the notebook's"
             " command again"
         )
 

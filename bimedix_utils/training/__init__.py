@@ -10,21 +10,3 @@ from .loop import Outcome, train
 from .measure import answer_loss
 from .recipe import Recipe
 from .watch import TrainingError
-
-__all__ = [
-    "IGNORED",
-    "CheckpointError",
-    "Example",
-    "Outcome",
-    "Recipe",
-    "TrainingError",
-    "adapter_hash",
-    "answer_loss",
-    "encode",
-    "learned",
-    "model_card",
-    "plan_batches",
-    "token_table",
-    "train",
-    "usable",
-]

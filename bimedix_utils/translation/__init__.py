@@ -24,28 +24,3 @@ from .rounds import (
     text_hash,
     wanted,
 )
-
-__all__ = [
-    "Asker",
-    "ErrorSpan",
-    "PROMPTS",
-    "Score",
-    "State",
-    "Version",
-    "answer_schema",
-    "apply",
-    "compact",
-    "fields",
-    "first_requests",
-    "named",
-    "pair",
-    "parts",
-    "reason",
-    "recorded_as",
-    "run_rounds",
-    "same_roles",
-    "schema",
-    "score_request",
-    "text_hash",
-    "wanted",
-]

@@ -129,7 +129,7 @@ def measure(
         run = {
             "ours": lambda: list(kit.score(part, form)),
             "theirs": lambda: harness.score(part, form, batch),
-        }  # noqa: B023
+        }
         for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
             taken, result = timed(run[who])
             seconds[who].append(taken)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bimedix_utils.core.provenance import git_state, versions
+from bimedix_utils.core.provenance import git_state, package_versions
 from bimedix_utils.runner import studies
 from bimedix_utils.training.plan import Batch, Setup, Shape, peak
 
@@ -250,7 +250,7 @@ def main() -> None:
             )
     threads = int(ENVIRONMENT["OMP_NUM_THREADS"])
     kept = {
-        "versions": versions(),
+        "versions": package_versions(),
         "threads": threads,
         "python": platform.python_version(),
         "system": platform.platform(terse=True),

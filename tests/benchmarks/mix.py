@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import synthetic
 
 from bimedix_utils.core.files import write_json
-from bimedix_utils.core.provenance import ROOT, git_state, hash_path, runs_folder, shown
+from bimedix_utils.core.provenance import ROOT, git_state, hash_path, runs_folder, shown_path
 from bimedix_utils.core.text import canonical_json
 
 SEED, WORKERS = 42, 2
@@ -323,7 +323,7 @@ def main() -> None:
     write_json(runs_folder() / "bench" / "mix.json", rounded)
     print(json.dumps(rounded, indent=1, sort_keys=True))
     print(table(result))
-    print(f"the made rows stay in {shown(home)} for the next run; delete them when done")
+    print(f"the made rows stay in {shown_path(home)} for the next run; delete them when done")
     missed = [name for name, (least, most) in TARGETS.items() if not least <= result[name] <= most]
     if missed:
         sys.exit(f"missed: {', '.join(missed)}")

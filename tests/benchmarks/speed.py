@@ -21,7 +21,7 @@ from typing import Any
 from bimedix_utils import speed
 from bimedix_utils.core.errors import command
 from bimedix_utils.core.files import write_json
-from bimedix_utils.core.provenance import ROOT, git_state, versions
+from bimedix_utils.core.provenance import ROOT, git_state, package_versions
 from bimedix_utils.runner import studies
 from bimedix_utils.training import models
 
@@ -171,7 +171,7 @@ def main() -> None:
         if abs(row["error"]) > LIMIT
     ]
     kept = {
-        "versions": versions(),
+        "versions": package_versions(),
         "threads": given.threads,
         "rounds": given.rounds,
         "python": platform.python_version(),

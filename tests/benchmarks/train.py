@@ -39,7 +39,7 @@ from support.peak import Peak
 from bimedix_utils import sources, training
 from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import ROOT, git_state, runs_folder
-from bimedix_utils.core.templates import messages
+from bimedix_utils.core.templates import to_messages
 from bimedix_utils.mixture import tokens
 from bimedix_utils.sources import knowledge
 from bimedix_utils.training import batches, launch, models
@@ -58,7 +58,7 @@ SEEDS = (1, 2, 3)
 def coded(record: Any, encode: Any, bos: int, eos: int) -> training.Example:
     """One row in Mixtral's layout, by its own tokenizer."""
     ids, labels = [bos], [training.IGNORED]
-    for message in messages(record):
+    for message in to_messages(record):
         answer = message["role"] == "assistant"
         piece = (
             [*encode(message["content"]), eos]

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import mutator
 
-from bimedix_utils.core.files import write_jsonl
+from bimedix_utils.core.files import write_json_lines
 from bimedix_utils.core.provenance import ROOT
 
 SEED = 20261124
@@ -60,7 +60,7 @@ def main() -> None:
     ]
     folder = ROOT / "data" / "calibration"
     folder.mkdir(exist_ok=True)
-    write_jsonl(folder / "items.jsonl", items)
+    write_json_lines(folder / "items.jsonl", items)
     print(f"{len(items)} items")
 
 

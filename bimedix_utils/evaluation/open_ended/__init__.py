@@ -10,7 +10,7 @@ score here says that an answer is medical advice.
 from collections.abc import Callable, Sequence
 
 from ...core.errors import InputError
-from ...core.templates import checked
+from ...core.templates import checked_messages
 
 Conversation = list[dict[str, str]]
 Responder = Callable[[list[Conversation]], list[str]]
@@ -25,7 +25,7 @@ def answer(respond: Responder, conversations: Sequence[Conversation]) -> list[st
     number of answers or no texts.
     """
     folded = [
-        checked(list(conversation), f"conversation {place}")
+        checked_messages(list(conversation), f"conversation {place}")
         for place, conversation in enumerate(conversations)
     ]
     for place, conversation in enumerate(folded):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ... import sources
 from ...core.errors import command
-from ...core.files import write_jsonl
+from ...core.files import write_json_lines
 from ...core.provenance import ROOT
 from ...sources import knowledge
 from ...teacher import replay
@@ -130,7 +130,7 @@ def write(folder: Path = FOLDER) -> int:
     """Write the recordings anew; returns their number."""
     rows = list(recordings(pairs()))
     folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(folder / FILE, rows)
+    write_json_lines(folder / FILE, rows)
     return len(rows)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.errors import InputError, KitError
 from ...core.files import write_text
-from ...core.provenance import ROOT, hash_path, runs_folder, shown
+from ...core.provenance import ROOT, hash_path, runs_folder, shown_path
 from ...core.records import Record
 from ...sources import catalogue
 from . import cards
@@ -74,7 +74,7 @@ class Upload:
         size = sum(file.size for file in self.files)
         lines = [
             f"{self.what}  ->  {self.kind} {self.repo} (private)",
-            f"{len(self.files)} files, {size:,} bytes, staged in {shown(self.folder)}",
+            f"{len(self.files)} files, {size:,} bytes, staged in {shown_path(self.folder)}",
         ]
         lines += [f"  {file.size:>13,}  {file.sha256}  {file.name}" for file in self.files]
         lines += [f"  left out: {', '.join(self.left_out)}"] if self.left_out else []
@@ -97,7 +97,7 @@ def plan(run: Path, what: str, repo: str) -> Upload:
     kind, place = KINDS[what]
     source, staged = run / place, run / "publish" / what
     if not source.is_dir():
-        raise InputError(f"{shown(source)} is not there: run notebook {place[:2]} first")
+        raise InputError(f"{shown_path(source)} is not there: run notebook {place[:2]} first")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     left_out = []

@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from ...core.errors import KitError, ParameterError, command
-from ...core.provenance import run_folder, shown
+from ...core.provenance import run_folder, shown_path
 from . import KINDS, plan, upload
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         what for what, (_, place) in KINDS.items() if (folder / place).is_dir()
     ]
     if not parts:
-        raise KitError(f"nothing to publish in {shown(folder)}: run  make run  first")
+        raise KitError(f"nothing to publish in {shown_path(folder)}: run  make run  first")
     planned = [
         plan(folder, what, given.repo if len(parts) == 1 else f"{given.repo}-{what}")
         for what in parts

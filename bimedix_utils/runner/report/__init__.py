@@ -9,12 +9,10 @@ import json
 from pathlib import Path
 
 from ...core.errors import InputError
-from ...core.provenance import hash_path, shown
+from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
 from . import glossary, site
 from .notebook import read
-
-__all__ = ["build"]
 
 
 def build(folder: Path) -> Path:
@@ -25,7 +23,7 @@ def build(folder: Path) -> Path:
     """
     executed = sorted((folder / "notebooks").glob("*.ipynb"))
     if not executed or not (folder / "results.json").exists():
-        raise InputError(f"nothing to report in {shown(folder)}: run  make run  first")
+        raise InputError(f"nothing to report in {shown_path(folder)}: run  make run  first")
     target = folder / "report"
     index, stamp = target / "index.html", target / ".made-from"
     cards = site.cards(folder)

@@ -9,5 +9,3 @@ or leaves it to a cluster's scheduler with the files of `files`. Every way start
 from .job import Job, Launched, outcome, prepare
 from .scripts import Layout, files
 from .start import run, train
-
-__all__ = ["Job", "Launched", "Layout", "files", "outcome", "prepare", "run", "train"]

@@ -5,7 +5,7 @@ import sys
 
 from ...core.errors import command
 from ...core.parameters import preset_values
-from ...core.provenance import NOTEBOOKS, run_folder, shown
+from ...core.provenance import NOTEBOOKS, run_folder, shown_path
 from .scripts import files
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     given = parser.parse_args()
     values = preset_values(NOTEBOOKS, given.mode, NOTEBOOKS / "06_finetune_qlora.ipynb")
     for path in files(values, run_folder(given.mode, given.run) / "launch"):
-        print(shown(path))
+        print(shown_path(path))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import KitError
-from ...core.files import write_json, write_jsonl
-from ...core.provenance import hash_path, shown
+from ...core.files import write_json, write_json_lines
+from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
 from .. import Example, Outcome, Recipe, adapter_hash
 from ..models import TARGETS
@@ -61,13 +61,13 @@ class Job:
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise KitError(
-                f"{shown(folder)} holds no training job ({error}): write it with launch.prepare"
+                f"{shown_path(folder)} holds no training job ({error}): write it with launch.prepare"
             ) from None
         for name, wanted in job.rows.items():
             path = folder / name
             if not path.exists() or hash_path(path) != wanted:
                 raise KitError(
-                    f"{shown(path)} is not the file the job was written with: write the job anew"
+                    f"{shown_path(path)} is not the file the job was written with: write the job anew"
                     " with launch.prepare"
                 )
         return job
@@ -119,7 +119,7 @@ def prepare(
             {**vars(row), "input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()}
             for row in rows
         )
-        write_jsonl(folder / (name + ".new"), lines)
+        write_json_lines(folder / (name + ".new"), lines)
     written = {name: hash_path(folder / (name + ".new")) for name in (ROWS, HELD)}
     place = str(base.resolve()) if isinstance(base, Path) else base
     job = Job(place, recipe, rank, alpha, tuple(parts), parallel, processes, threads, written)
@@ -132,7 +132,7 @@ def prepare(
             if name not in MEETS and value != vars(found)[name]
         ]
         raise KitError(
-            f"{shown(folder)} holds another job ({', '.join(changed)} differ): take another folder,"
+            f"{shown_path(folder)} holds another job ({', '.join(changed)} differ): take another folder,"
             " or remove this one"
         )
     for name in (ROWS, HELD):

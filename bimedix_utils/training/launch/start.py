@@ -15,7 +15,7 @@ from typing import Any
 from ... import training
 from ...core import errors
 from ...core.errors import KitError
-from ...core.provenance import ROOT, shown
+from ...core.provenance import ROOT, shown_path
 from ..models import TARGETS
 from .job import OUTCOME, Job, Launched, outcome, prepare
 from .worker import CHECKPOINTS, FAILURES
@@ -115,7 +115,7 @@ def run(
         raise _failure(folder, job, started.returncode)
     found = outcome(folder)
     if found is None:
-        raise KitError(f"the processes ended without an outcome: see {shown(folder / LOG)}")
+        raise KitError(f"the processes ended without an outcome: see {shown_path(folder / LOG)}")
     return found
 
 
@@ -232,5 +232,5 @@ def _failure(folder: Path, job: Job, code: int) -> KitError:
     end = "\n".join(lines) or "(it said nothing)"
     return KitError(
         f"process {rank} of {job.processes} {how}; the same call goes on from the last checkpoint."
-        f" All of it is in {shown(folder / LOG)}; its last lines:\n{end}"
+        f" All of it is in {shown_path(folder / LOG)}; its last lines:\n{end}"
     )

@@ -110,7 +110,7 @@ def _work(folder: Path, job: Job, rank: int) -> None:
     model, tokenizer = models.load_base(
         Path(job.base) if Path(job.base).is_dir() else job.base, sharded=fsdp
     )
-    runs.seed(job.recipe.seed)  # the same numbers in every process
+    runs.set_seed(job.recipe.seed)  # the same numbers in every process
     adapted = models.add_adapters(model, job.rank, job.alpha, job.parts)
     audit = models.audit(adapted, job.parts)
     # Sharded, only rank 0 of a machine holds weights yet; the others receive theirs when training

@@ -21,29 +21,3 @@ from .load import (
 )
 from .tiny import TinySpec, build_tokenizer, tiny_base
 from .upcycle import upcycle
-
-__all__ = [
-    "TARGETS",
-    "AuditError",
-    "AuditRow",
-    "PartRow",
-    "TinySpec",
-    "adapters_by_part",
-    "add_adapters",
-    "audit",
-    "build_tokenizer",
-    "count",
-    "for_inference",
-    "group_of",
-    "load_base",
-    "load_plain",
-    "load_scored",
-    "load_tuned",
-    "merge",
-    "release_memory",
-    "save_adapter",
-    "setup_torch",
-    "tiny_base",
-    "trainable_share",
-    "upcycle",
-]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import AuditError, InputError, KitError
-from ...core.files import whole, write_json
-from ...core.provenance import hash_path, shown
+from ...core.files import atomic_directory, write_json
+from ...core.provenance import hash_path, shown_path
 from .adapters import base_name
 from .load import for_inference, load_base, release_memory
 
@@ -57,7 +57,9 @@ def merge(
     if dtype not in DTYPES:
         raise KitError(f"dtype = {dtype!r}; legal: {', '.join(DTYPES)}")
     if target.exists() and "merged_from" not in _read(target / "origin.json"):
-        raise KitError(f"{shown(target)} is in the way and no earlier merge: name another folder")
+        raise KitError(
+            f"{shown_path(target)} is in the way and no earlier merge: name another folder"
+        )
     tuned, tokenizer = _tuned(base, adapter)
     ids = (
         [torch.tensor([tokens]) for tokens in tokenizer(list(prompts)).input_ids if tokens]
@@ -72,7 +74,7 @@ def merge(
     wanted = _logits(tuned, ids)
     if not all(logits.isfinite().all() for logits in wanted):
         raise AuditError(
-            f"4-bit base + {shown(adapter)} gives logits that are not numbers: the training went"
+            f"4-bit base + {shown_path(adapter)} gives logits that are not numbers: the training went"
             " wrong before the merge"
         )
     merged = _merged(tuned, adapter)
@@ -82,7 +84,7 @@ def merge(
             f"the merged model differs from 4-bit base + adapter by {difference:.1e} of the largest"
             f" logit, over {TOLERANCE:g}"
         )
-    with whole(target, renew=True) as partial:
+    with atomic_directory(target, renew=True) as partial:
         for_inference(merged).to(getattr(torch, dtype)).save_pretrained(
             partial, max_shard_size=max_shard_size
         )
@@ -127,7 +129,7 @@ def _tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", Any]:
     weights = adapter / "adapter_model.safetensors"
     if not weights.exists() or not (adapter / "adapter_config.json").exists():
         raise InputError(
-            f"{shown(adapter)} holds no adapter: adapter_config.json and adapter_model.safetensors"
+            f"{shown_path(adapter)} holds no adapter: adapter_config.json and adapter_model.safetensors"
             " are needed"
         )
     model, tokenizer = load_base(base, torch.float32)
@@ -138,7 +140,7 @@ def _tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", Any]:
         ValueError,
     ) as error:  # tensors of another size, modules the base does not have
         raise AuditError(
-            f"{shown(adapter)} does not fit the base: {' '.join(str(error).split())[:200]}"
+            f"{shown_path(adapter)} does not fit the base: {' '.join(str(error).split())[:200]}"
         ) from None
     with safe_open(weights, "pt") as tensors:
         stored = set(tensors.keys())
@@ -147,7 +149,7 @@ def _tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", Any]:
     unmet = stored ^ set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
     if unmet:
         raise AuditError(
-            f"{shown(adapter)} does not fit the base: {len(unmet)} tensors without a counterpart,"
+            f"{shown_path(adapter)} does not fit the base: {len(unmet)} tensors without a counterpart,"
             f" first {min(unmet)}"
         )
     return for_inference(tuned), tokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import KitError
-from ...core.provenance import shown
+from ...core.provenance import shown_path
 from .. import weights
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def load_base(
 
 
 def _not_found(name: str | Path, error: Exception) -> KitError:
-    where = shown(name) if isinstance(name, Path) else name
+    where = shown_path(name) if isinstance(name, Path) else name
     return KitError(f"the model {where!r} cannot be loaded: {str(error).splitlines()[0]}")
 
 
@@ -156,7 +156,7 @@ def load_plain(
         )
     except (OSError, ValueError) as error:
         raise KitError(
-            f"the model {shown(name) if isinstance(name, Path) else name!r} cannot be loaded:"
+            f"the model {shown_path(name) if isinstance(name, Path) else name!r} cannot be loaded:"
             f" {str(error).splitlines()[0]}"
         ) from None
     if adapter is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import KitError
-from ...core.runs import seed
+from ...core.runs import set_seed
 from ...core.text import digest
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TinySpec:
     batch: int = 8  # sequences a step
     length: int = 128  # tokens a sequence
     learning_rate: float = 8e-3
-    seed: int = 42
+    set_seed: int = 42
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TinySpec":
@@ -134,7 +134,7 @@ def _pretrain(
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    seed(spec.seed)
+    set_seed(spec.seed)
     torch.manual_seed(spec.seed)
     model = MixtralForCausalLM(config).train()
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids

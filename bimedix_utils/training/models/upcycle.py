@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import InputError, KitError
-from ...core.files import whole, write_json
-from ...core.provenance import hash_path, shown
+from ...core.files import atomic_directory, write_json
+from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ def upcycle(source: Path, experts: int, noise: float, seed: int, cache: Path) ->
         (source / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
         raise InputError(
-            f"{shown(source)} has no tokenizer: save the model's tokenizer into the same folder"
+            f"{shown_path(source)} has no tokenizer: save the model's tokenizer into the same folder"
         )
     content = hash_path(source)
     folder = cache / f"upcycled-{experts}x-{digest([_LAYOUT, content, experts, noise, seed])}"
-    with whole(folder) as partial:
+    with atomic_directory(folder) as partial:
         if partial:
             config = _mixtral_config(source, raw, experts)
             plan = list(_plan(config, files))
@@ -134,14 +134,14 @@ def _config(source: Path) -> dict[str, Any]:
         raw = json.loads((source / "config.json").read_text(encoding="utf-8"))
     except OSError:
         raise InputError(
-            f"{shown(source)} holds no config.json: give the folder of a saved model"
+            f"{shown_path(source)} holds no config.json: give the folder of a saved model"
         ) from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{shown(source / 'config.json')} is not JSON: {error}") from None
+        raise InputError(f"{shown_path(source / 'config.json')} is not JSON: {error}") from None
     kind = raw.get("model_type")
     if kind != "llama":
         raise KitError(
-            f"{shown(source)} holds a {kind!r} model: only the Llama architecture (model_type"
+            f"{shown_path(source)} holds a {kind!r} model: only the Llama architecture (model_type"
             " 'llama') can be upcycled"
         )
     architectures = raw.get("architectures") or ["LlamaForCausalLM"]
@@ -162,7 +162,7 @@ def _config(source: Path) -> dict[str, Any]:
     )
     wrong += ["quantization_config is set"] if raw.get("quantization_config") else []
     if wrong:
-        raise KitError(f"{shown(source)} cannot become a Mixtral: {'; '.join(wrong)}")
+        raise KitError(f"{shown_path(source)} cannot become a Mixtral: {'; '.join(wrong)}")
     return raw
 
 
@@ -207,7 +207,7 @@ def _weight_files(source: Path) -> list[Path]:
     missing = [name for name in names if not (source / name).exists()]
     if missing:
         raise InputError(
-            f"{shown(source)} lacks {', '.join(missing)}: fetch all files, or save the model again"
+            f"{shown_path(source)} lacks {', '.join(missing)}: fetch all files, or save the model again"
             " with safetensors"
         )
     return [source / name for name in names]
@@ -270,13 +270,13 @@ def _check(source: Path, config: "MixtralConfig", plan: list[_Tensor]) -> None:
     ):
         if names:
             raise KitError(
-                f"{shown(source)} {word} {len(names)} tensors of the architecture its config.json"
+                f"{shown_path(source)} {word} {len(names)} tensors of the architecture its config.json"
                 f" says, first {min(names)}"
             )
     other = [tensor for tensor in plan if tensor.dtype not in _dtypes()]
     if other:
         raise KitError(
-            f"{shown(source)} stores {other[0].origin} as {other[0].dtype}: give a checkpoint in"
+            f"{shown_path(source)} stores {other[0].origin} as {other[0].dtype}: give a checkpoint in"
             " float32, bfloat16 or float16"
         )
 

@@ -14,32 +14,3 @@ from .shape import Proof, Shape, find_config, prove, shape_of
 from .show import figure
 from .whole import Plan, make
 from .work import Rows, cost, flops_per_token, hours, rows_of, steps
-
-__all__ = [
-    "Batch",
-    "Gpu",
-    "Peak",
-    "Plan",
-    "Proof",
-    "Rows",
-    "Setup",
-    "Shape",
-    "Verdict",
-    "cost",
-    "figure",
-    "find_config",
-    "flops_per_token",
-    "gpu",
-    "gpus",
-    "hours",
-    "largest_micro",
-    "make",
-    "peak",
-    "prove",
-    "remedies",
-    "rows_of",
-    "setup_of",
-    "shape_of",
-    "steps",
-    "verdict",
-]

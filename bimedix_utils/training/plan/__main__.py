@@ -13,7 +13,7 @@ import sys
 from ...core.errors import command
 from ...core.files import write_json
 from ...core.parameters import MODES, preset_values
-from ...core.provenance import NOTEBOOKS, git_state, run_folder, shown, versions
+from ...core.provenance import NOTEBOOKS, git_state, package_versions, run_folder, shown_path
 from . import show
 from .setup import OPTIMISERS, PARALLEL, Setup, setup_of
 from .whole import Plan, make
@@ -88,7 +88,7 @@ def write(made: Plan, mode: str, run: str) -> None:
     folder, setup = run_folder(mode, run), made.setup
     write_json(
         folder / "plan.json",
-        {"mode": mode, **made.as_json(), "versions": versions(), "git": git_state()},
+        {"mode": mode, **made.as_json(), "versions": package_versions(), "git": git_state()},
     )
     if setup.gpu:
         processes = f"one of {setup.gpus} GPUs ({setup.parallel})" if setup.gpus > 1 else "one GPU"
@@ -103,7 +103,7 @@ def write(made: Plan, mode: str, run: str) -> None:
             f"Memory on a CPU, {setup.micro_tokens:,} tokens a pass",
         )
     drawing.figure.savefig(folder / "plan.png", dpi=150)
-    print(f"\nwritten: {shown(folder / 'plan.json')}, {shown(folder / 'plan.png')}")
+    print(f"\nwritten: {shown_path(folder / 'plan.json')}, {shown_path(folder / 'plan.png')}")
 
 
 @command

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
-from ...core.provenance import ROOT, shown
+from ...core.provenance import ROOT, shown_path
 
 TABLE = ROOT / "data" / "gpus.csv"
 COLUMNS = (
@@ -50,7 +50,7 @@ def gpus(table: Path = TABLE) -> list[Gpu]:
     with open(table, encoding="utf-8", newline="") as handle:
         reader = csv.DictReader(handle)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(f"{shown(table)}: the columns must be {', '.join(COLUMNS)}")
+            raise InputError(f"{shown_path(table)}: the columns must be {', '.join(COLUMNS)}")
         rows = list(reader)
 
     def number(row: dict[str, str], column: str) -> float | None:
@@ -63,7 +63,7 @@ def gpus(table: Path = TABLE) -> list[Gpu]:
             value = -1.0
         if not 0 <= value < float("inf"):
             raise InputError(
-                f"{shown(table)}: {row['name']}, {column}: {text!r} is no number; write {UNKNOWN!r}"
+                f"{shown_path(table)}: {row['name']}, {column}: {text!r} is no number; write {UNKNOWN!r}"
                 " for an unknown one"
             )
         return value
@@ -73,7 +73,7 @@ def gpus(table: Path = TABLE) -> list[Gpu]:
         memory, tflops, bandwidth, price = (number(row, column) for column in COLUMNS[1:5])
         if not memory:
             raise InputError(
-                f"{shown(table)}: {row['name']}: a GPU without memory_gb cannot be planned with"
+                f"{shown_path(table)}: {row['name']}: a GPU without memory_gb cannot be planned with"
             )
         found.append(Gpu(row["name"], memory, tflops, bandwidth, price, row["source"]))
     return sorted(found, key=lambda gpu: gpu.memory_gb)
@@ -86,7 +86,7 @@ def gpu(name: str, table: Path = TABLE) -> Gpu:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(
-            f"no GPU {name!r} in {shown(table)}; {hint}known: {', '.join(known)}; or add a line"
+            f"no GPU {name!r} in {shown_path(table)}; {hint}known: {', '.join(known)}; or add a line"
             " with its data sheet's numbers"
         )
     return known[name]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import AuditError, InputError
-from ...core.provenance import ROOT, resolve
+from ...core.provenance import ROOT, resolve_path
 from ..models import TARGETS, TinySpec, add_adapters, group_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def find_config(name: str) -> "MixtralConfig":
 def _config_file(name: str) -> Path:
     if name in KNOWN:
         return CONFIGS / KNOWN[name]
-    here = resolve(name)
+    here = resolve_path(name)
     found = [
         path for path in (here, here / "config.json", CONFIGS / f"{name}.json") if path.is_file()
     ]

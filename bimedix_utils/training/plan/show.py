@@ -40,7 +40,7 @@ def by_part(found: Peak) -> display.Shown:
         for part, size in found.parts.items()
         if size
     ]
-    return display.table(
+    return display.show_table(
         [*rows, ("sum", gigabytes(found.total), "")], ["part", "memory", "share"], found.moment
     )
 
@@ -56,7 +56,7 @@ def by_device(made: Plan) -> display.Shown:
         ]
         rows.append((found.device.name, f"{found.device.memory_gb:.0f} GB", gigabytes(found.peak.total), "yes" if found.fits else "no",
                      found.micro_tokens or "none fits", span[0], answer.missing() if day is None else day, span[1]))  # fmt: skip
-    return display.table(
+    return display.show_table(
         rows,
         [
             "device",
@@ -151,7 +151,7 @@ def figure(
     """A stacked bar for each (label, peak), with the memory of the GPUs as dashed lines. `devices`:
     default, those of data/gpus.csv.
     """
-    axis = display.axes(title, ylabel="GB", size=(10.0, 5.5))
+    axis = display.new_axes(title, ylabel="GB", size=(10.0, 5.5))
     labels, floor = [label for label, _ in plan_rows], [0.0] * len(plan_rows)
     for block, (parts, colour) in BLOCKS.items():
         heights = [sum(found.parts[part] for part in parts) / GB for _, found in plan_rows]

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from ...core.errors import InputError
-from ...core.provenance import ROOT, run_folder, shown
+from ...core.provenance import ROOT, run_folder, shown_path
 from .hardware import Gpu
 from .setup import Setup
 from .shape import Shape
@@ -51,7 +51,7 @@ def rows_of(mode: str, run: str = "", tokens_per_row: float | None = None) -> Ro
         rows, tokens, source = (
             facts["splits"]["train"],
             round(sum(part["tokens"] or 0 for part in facts["tokens"]["languages"])),
-            shown(manifest),
+            shown_path(manifest),
         )
     elif mode in SMALL and tokens_per_row is None:
         return None
@@ -77,7 +77,7 @@ def _paper() -> tuple[int, int, str]:
         match = re.fullmatch(r"~?([\d.]+)M", row[3])
         if not match:
             raise InputError(
-                f"{shown(COMPOSITION)}: {part} is {row[3]!r}, not a number of millions"
+                f"{shown_path(COMPOSITION)}: {part} is {row[3]!r}, not a number of millions"
             )
         return round(float(match[1]) * 1e6)
 

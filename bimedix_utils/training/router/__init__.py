@@ -20,26 +20,3 @@ from .compare import Estimate, Gap, Shift, difference, divergence, shift, variat
 from .figures import gap_figure, load_figure, shift_figure
 from .loads import Load, dead, entropy, members, table
 from .passes import Change, View, adapters_off_on, load, tag_places
-
-__all__ = [
-    "Change",
-    "Estimate",
-    "Gap",
-    "Load",
-    "Shift",
-    "View",
-    "adapters_off_on",
-    "dead",
-    "difference",
-    "divergence",
-    "entropy",
-    "gap_figure",
-    "load",
-    "load_figure",
-    "members",
-    "shift",
-    "shift_figure",
-    "table",
-    "tag_places",
-    "variation",
-]

@@ -45,7 +45,7 @@ def gap_figure(gaps: Sequence[Gap], title: str) -> "Axes":
         )
         for gap in gaps
     ]
-    axis = display.intervals(
+    axis = display.interval_chart(
         rows, title, "Jensen-Shannon divergence, bits (0 = same experts, 1 = none in common)"
     )
     axis.set_xlim(left=0)  # a divergence is read against 0

@@ -35,16 +35,3 @@ def run_all(
                 Flag(check.__name__, "human", f"the check itself failed: {type(error).__name__}")
             )
     return flags
-
-
-__all__ = [
-    "CHECKS",
-    "SEVERITIES",
-    "Check",
-    "Flag",
-    "Language",
-    "Pair",
-    "load",
-    "numbers_of",
-    "run_all",
-]
