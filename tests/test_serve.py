@@ -100,7 +100,7 @@ def running(*command: str):
     port = free_port()
     # A shell that starts the tests in the background makes them, and whatever they start, deaf to
     # Ctrl-C.
-    hearing = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    hearing = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, *command, "--port", str(port)],
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..core.files import write_json, write_text
-from ..core.provenance import hash_path, resolve_path
+from ..core.provenance import hash_path, resolve
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
 from .compose import COMPONENTS, Cell, paper_composition
@@ -23,6 +23,86 @@ from .scan import TASKS, Input, family, load_tests, task_of
 from .shards import read
 from .tokens import tokens_of
 from .work import BACKENDS, Map, mapper, writing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a mix depends on besides its inputs.
+
+    `similarity`: Jaccard over runs of five words; `tolerance`: relative to the ratio; `token_rows`:
+    rows whose tokens are counted, 0 for all (exact, resumable, slow); `purpose` "publish" holds
+    back every row whose licence is not known to allow redistribution.
+    """
+
+    seed: int = 42
+    arabic: int = 1
+    english: int = 2
+    tolerance: float = 0.02
+    composition: Literal["ratio", "paper"] = "ratio"
+    similarity: float = 0.8
+    shard_rows: int = 20_000
+    validation_share: float = 0.01
+    token_rows: int = 20_000
+    max_tokens: int = 2_048
+    damaged_input: Literal["stop", "skip"] = "stop"
+    purpose: Literal["research", "publish"] = "research"
+
+
+def look(
+    inputs: list[Input], tests: Path, work: Path, settings: Settings, run_map: Map = map
+) -> Rows:
+    """Read every candidate once; what decides its fate is kept in `work`.
+
+    Raises `InputError` naming the damaged inputs, unless `settings` says to leave them out.
+    """
+    with writing(work):
+        parts = scan.scan(inputs, tests, work / "features", settings.seed, run_map)
+    return decide.load(parts, skip_damaged=settings.damaged_input == "skip")
+
+
+def choose(rows: Rows, settings: Settings, composition: Path, run_map: Map = map) -> Decision:
+    """One status for each row; `composition` is the paper's table, the target when
+    `settings.composition` is "paper".
+    """
+
+    rows.unchanged()
+
+    def by_rule(available: Mapping[tuple[str, str], int]) -> list[Cell]:
+        if settings.composition == "paper":
+            return compose.by_target(available, paper_composition(composition))
+        return compose.by_ratio(available, settings.arabic, settings.english, settings.tolerance)
+
+    return decide.decide(rows, settings.similarity, by_rule, settings.purpose == "publish", run_map)
+
+
+def write(
+    rows: Rows, found: Decision, folder: Path, settings: Settings, run_map: Map = map
+) -> list[dict[str, Any]]:
+    """The Parquet shards of both splits; see `shards.write`."""
+    rows.unchanged()
+    with writing(folder):
+        return shards.write(
+            rows, found, folder, settings.validation_share, settings.shard_rows, run_map
+        )
+
+
+def finish(
+    rows: Rows, found: Decision, written: list[dict[str, Any]], inputs: list[Input], tests: Path, folder: Path, composition: Path,
+    settings: Settings, mode: str, revisions: Mapping[str, str], run_map: Map = map,
+) -> dict[str, Any]:  # fmt: skip
+    """Count tokens, list the removed rows, write the card and, last, the manifest, which is
+    returned. Its existence means complete.
+    """
+    with writing(folder):
+        rows.unchanged()
+        tests_hash = hash_path(tests)
+        known = load_tests(tests, tests_hash)
+        manifest.write_removed(
+            folder / "removed.parquet",
+            decide.removed(rows, found, known),
+            pa.schema([(name, pa.string()) for name in REMOVED]),
+        )
+        train = [folder / shard["file"] for shard in written if shard["split"] == "train"]
         counted = (
             tokens.sample(
                 train,
@@ -75,7 +155,7 @@ def build(
     `tests`: JSON Lines of the test rows. `composition`: the paper's table, by default the one in
     data/paper.
     """
-    composition = composition or resolve_path("data/paper/composition.csv")
+    composition = composition or resolve("data/paper/composition.csv")
     sources = [source if isinstance(source, Input) else Input(source) for source in inputs]
     run_map = mapper(workers, backend)
     (folder / "manifest.json").unlink(missing_ok=True)

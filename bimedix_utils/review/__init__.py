@@ -26,7 +26,8 @@ from .decisions import (
     write_decisions,
 )
 
-# The file of decisions is part of the gate: whoever reviews needs one import only.POLICIES = ("hold", "accept_high_scores")
+# The file of decisions is part of the gate: whoever reviews needs one import only.
+POLICIES = ("hold", "accept_high_scores")
 BANDS = (0, 50, 70, 80, 85, 90, 95)  # the lowest score of each band; the last one ends at 100
 
 

@@ -27,6 +27,24 @@ from .answers import SPEAKERS, split_speakers
 from .catalogue import KIT_LICENCE
 from .census import Census, examples
 from .exams import MMLU_SUBJECTS, OFFICIAL_TEST, PUBMEDQA_OPTIONS
+
+# A file this long with a key that is nearly always the same letter was read with the wrong rule, or
+# is not the owner's.
+BALANCE_ROWS, BALANCE_SHARE = 200, 0.6
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a published set is read. `pattern` knows its file names, first match wins: names are
+    matched, not contents, so that a wrong file is an error and not another source.
+
+    `split` is what every row of it is, whatever the file's name says. `twins`: a file in another
+    language holds the same items under the same ids. `balanced`: its keys are spread over all
+    options.
+    """
+
+    name: str
+    read: Callable[[Path, str, str], Iterator[Record]]
     pattern: str
     split: str = ""
     twins: bool = True
