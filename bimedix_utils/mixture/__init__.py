@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..core.files import write_json, write_text
-from ..core.provenance import hash_path, resolve
+from ..core.provenance import hash_path, resolve_path
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
 from .compose import COMPONENTS, Cell, paper_composition
@@ -155,7 +155,7 @@ def build(
     `tests`: JSON Lines of the test rows. `composition`: the paper's table, by default the one in
     data/paper.
     """
-    composition = composition or resolve("data/paper/composition.csv")
+    composition = composition or resolve_path("data/paper/composition.csv")
     sources = [source if isinstance(source, Input) else Input(source) for source in inputs]
     run_map = mapper(workers, backend)
     (folder / "manifest.json").unlink(missing_ok=True)
