@@ -38,7 +38,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve chat answer-batch bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory bench-speed plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve chat answer-batch bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory bench-rules bench-speed plan launch-files stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -116,6 +116,9 @@ bench-eval: setup ## hold the scorer against lm-evaluation-harness, over an hour
 
 bench-memory: setup ## hold the plan's memory model against measured peaks, about 10 minutes; renews data/studies/memory.csv
 	@$(BIN)/python tests/benchmarks/memory.py
+
+bench-rules: setup ## count what the form rules object to in published dialogues of RAW_DIR; renews data/studies/rules.csv
+	@$(BIN)/python tests/benchmarks/rules.py "$(RAW_DIR)"
 
 bench-speed: setup ## sparse against dense, measured and predicted, about 10 minutes; writes runs/bench/speed.json (STUDY=1 renews data/studies too)
 	@$(BIN)/python tests/benchmarks/speed.py $(if $(STUDY),--study)

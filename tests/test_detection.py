@@ -9,8 +9,7 @@ import pytest
 from benchmarks import checks as bench
 from support import mutator
 
-from bimedix_utils.core.provenance import ROOT
-from bimedix_utils.core.records import read_study
+from bimedix_utils.core.studies import STUDIES, read_study
 from bimedix_utils.translation import checks
 from bimedix_utils.translation.checks import whole
 from bimedix_utils.translation.rounds import pair
@@ -107,7 +106,7 @@ def test_the_study_is_of_todays_checks_and_counts_right():
     """The committed table names each check that ever stopped something; its manifest holds the
     shares the notebook's text speaks of.
     """
-    rows = read_study(ROOT / "data" / "studies", "checks")
+    rows = read_study(STUDIES, "checks")
     assert len(rows) >= 14 and all(
         int(row["of_these_stopped"]) <= int(row["of_these"]) for row in rows
     )

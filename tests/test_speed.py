@@ -14,8 +14,7 @@ import pytest
 from bimedix_utils import speed
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.core.provenance import ROOT
-from bimedix_utils.core.records import read_study
-from bimedix_utils.runner.studies import FOLDER as STUDIES
+from bimedix_utils.core.studies import STUDIES, read_study
 from bimedix_utils.speed import explain, figures, languages, vllm
 from bimedix_utils.speed.roofline import BYTES
 from bimedix_utils.training import plan

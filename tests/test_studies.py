@@ -7,16 +7,16 @@ import json
 import pytest
 
 from bimedix_utils import sources, synthesis
-from bimedix_utils.core import parameters
+from bimedix_utils.core import parameters, studies
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.core.provenance import NOTEBOOKS, ROOT, hash_path
-from bimedix_utils.core.records import read_study
+from bimedix_utils.core.studies import STUDIES, read_study
 from bimedix_utils.evaluation import compare
-from bimedix_utils.runner import ablations, studies
+from bimedix_utils.runner import ablations
 
 pytestmark = pytest.mark.unit
-TABLE = compare.arms(studies.FOLDER)
-MANIFEST = json.loads((studies.FOLDER / "ablations.json").read_text(encoding="utf-8"))
+TABLE = compare.arms(STUDIES)
+MANIFEST = json.loads((STUDIES / "ablations.json").read_text(encoding="utf-8"))
 
 
 def test_every_arm_and_seed_with_the_parameters_of_todays_preset():
@@ -70,7 +70,7 @@ def test_held_out_phrasings_are_answered_far_above_the_base_in_both_languages():
 
 def test_an_altered_table_is_refused(tmp_path):
     for name in ("ablations.csv", "ablations.json"):
-        (tmp_path / name).write_bytes((studies.FOLDER / name).read_bytes())
+        (tmp_path / name).write_bytes((STUDIES / name).read_bytes())
     assert compare.arms(tmp_path) == TABLE
     (tmp_path / "ablations.csv").write_bytes(
         (tmp_path / "ablations.csv").read_bytes().replace(b"rank 4", b"rank 8")
@@ -86,23 +86,19 @@ def test_the_rules_objections_to_the_kits_dialogues_are_the_committed_ones():
 
 def test_the_rules_objections_to_published_dialogues_are_the_committed_ones(raw_dir):
     path = next(iter(raw_dir.glob("mts_dialog_validation*.jsonl")))
-    assert json.loads((studies.FOLDER / "rules.json").read_text())["inputs"][
-        path.name
-    ] == hash_path(path)
+    assert json.loads((STUDIES / "rules.json").read_text())["inputs"][path.name] == hash_path(path)
     assert_objections("published", sources.read_file(path))
 
 
 def assert_objections(name: str, rows: list) -> None:
     usable = [r for r in rows if r.status == "ok"]
-    rows_of_study = [row for row in read_study(studies.FOLDER, "rules") if row["dialogues"] == name]
+    rows_of_study = [row for row in read_study(STUDIES, "rules") if row["dialogues"] == name]
     committed = {row["rule"]: (int(row["objections"]), int(row["n"])) for row in rows_of_study}
     found = {
         rule: (sum(not kept(r.turns) for r in usable), len(usable))
         for rule, kept in synthesis.FORM_RULES.items()
     }
-    assert committed == found, (
-        "renew the study: python -m bimedix_utils.runner.studies rules RAW_DIR"
-    )
+    assert committed == found, "renew the study: make bench-rules RAW_DIR=folder"
 
 
 @pytest.mark.parametrize("dirty", [False, True, "not found"])
@@ -110,7 +106,7 @@ def test_a_study_is_made_on_a_clean_checkout_only(monkeypatch, dirty):
     state = {"commit": "a", "dirty": dirty}
     monkeypatch.setattr(studies, "git_state", lambda: state)
     if not dirty:
-        assert studies.clean_state() == state
+        assert studies.clean_git_state() == state
         return
     with pytest.raises(KitError, match="commit first"):
-        studies.clean_state()
+        studies.clean_git_state()

@@ -39,12 +39,12 @@ from .records import (
     iter_jsonl,
     iter_parquet,
     read_jsonl,
-    read_study,
     write_jsonl,
     write_parquet,
 )
 from .runs import set_seed, start_run
 from .shingles import near_duplicates
 from .statistics import over_seeds, paired_bootstrap, wilson
+from .studies import read_study
 from .templates import checked_messages
 from .text import digest

@@ -4,7 +4,6 @@ Records are the only thing that flows between stages. They are immutable; a stag
 with `replace`.
 """
 
-import csv
 import hashlib
 import itertools
 import json
@@ -18,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import InputError
 from .files import write_text
-from .provenance import hash_path
 from .text import digest
 
 if TYPE_CHECKING:
@@ -216,16 +214,6 @@ def _object(path: Path, number: int, line: str) -> dict:
             f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}"
         )
     return value
-
-
-def read_study(folder: Path, name: str) -> list[dict[str, str]]:
-    """The rows of a committed study, such as `data/studies/seeds.csv`. Raises `InputError` when its
-    manifest describes another table.
-    """
-    table, manifest = folder / f"{name}.csv", folder / f"{name}.json"
-    if hash_path(table) != json.loads(read_utf8(manifest))["sha256"]:
-        raise InputError(f"{name}.csv is not the table that {name}.json describes: renew the study")
-    return list(csv.DictReader(read_utf8(table).splitlines()))
 
 
 class IdSet:

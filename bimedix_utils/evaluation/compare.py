@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.records import read_study
 from ..core.statistics import holm, mcnemar, over_seeds, paired_bootstrap, wilson
+from ..core.studies import read_study
 from ..sources.benchmarks import NINE, Task
 from .forms import Form, version
 from .paper import PaperRow
@@ -162,7 +162,7 @@ Arms = dict[tuple[str, str, str], dict[str, list[bool]]]
 
 def arms(folder: Path) -> Arms:
     """The committed ablations: (arm, part, language) -> seed -> right or wrong, question by
-    question; see `records.read_study`.
+    question; see `read_study`.
 
     Within a part, language and seed every arm answered the same questions in the same order.
     """

@@ -27,11 +27,12 @@ from ..core.provenance import (
     resolve_path,
     shown_path,
 )
+from ..core.studies import write_study
 from ..evaluation import scoring
 from ..evaluation.forms import Form
 from ..sources import knowledge
 from ..training import models
-from . import pipeline, studies
+from . import pipeline
 
 SEEDS = (42, 43, 44)
 FORM = Form("option_text")
@@ -93,7 +94,7 @@ def run() -> Path:
         "seconds": round(time.time() - begin),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    return studies.write("ablations", COLUMNS, table, manifest)
+    return write_study("ablations", COLUMNS, table, manifest)
 
 
 def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:

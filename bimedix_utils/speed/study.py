@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.records import read_study
+from ..core.studies import read_study
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import ROOT, git_state, runs_folder
 from bimedix_utils.core.records import read_utf8
 from bimedix_utils.core.statistics import wilson
-from bimedix_utils.runner import studies
+from bimedix_utils.core.studies import write_study
 from bimedix_utils.translation import checks
 from bimedix_utils.translation.checks import Flag, whole
 from bimedix_utils.translation.checks.stream import Row, stream
@@ -259,7 +259,7 @@ def main() -> None:
                 "git",
             )
         }
-        studies.write("checks", columns, study, {**kept, "detection_95": intervals})
+        write_study("checks", columns, study, {**kept, "detection_95": intervals})
     low = [kind for kind in WANTED if result["detection"][kind] < 0.95]
     missed = [f"detection of {', '.join(low)}"] if low else []
     missed += [name for name in ("false_alarm_gold", "false_alarm_harmless") if result[name] > 0.02]

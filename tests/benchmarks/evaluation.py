@@ -40,10 +40,10 @@ from bimedix_utils.core.errors import InputError, command
 from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import ROOT, git_state, hash_path, runs_folder
 from bimedix_utils.core.records import Record
+from bimedix_utils.core.studies import clean_git_state, write_study
 from bimedix_utils.core.text import digest
 from bimedix_utils.evaluation import scoring
 from bimedix_utils.evaluation.forms import Form, asked
-from bimedix_utils.runner import studies
 from bimedix_utils.sources import benchmarks
 from bimedix_utils.training import models, weights
 
@@ -210,7 +210,7 @@ def main() -> int | str:
     options = parser.parse_args()
     if options.rows and options.study:
         raise InputError("a study is of all rows: leave out ROWS or STUDY")
-    git = studies.clean_state() if options.study else git_state()
+    git = clean_git_state() if options.study else git_state()
     models.setup_torch(options.threads)
     folder = weights.fetch()
     loaded = models.load_plain(folder, None, "float32")
@@ -268,7 +268,7 @@ def main() -> int | str:
         kept = {
             key: value for key, value in result.items() if key not in ("sets", "accuracy_equal")
         }
-        studies.write("evaluation", list(rows[0]), [tuple(row.values()) for row in rows], kept)
+        write_study("evaluation", list(rows[0]), [tuple(row.values()) for row in rows], kept)
     for name in (
         "speedup_option_text",
         "speedup_pubmedqa",

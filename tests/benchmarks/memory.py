@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bimedix_utils.core.provenance import git_state, package_versions
-from bimedix_utils.runner import studies
+from bimedix_utils.core.studies import write_study
 from bimedix_utils.training.plan import Batch, Setup, Shape, peak
 
 LIMIT = 0.15  # relative error of the plan
@@ -255,7 +255,7 @@ def main() -> None:
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
     }
-    studies.write(
+    write_study(
         "memory",
         COLUMNS,
         table,

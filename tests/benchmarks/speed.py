@@ -22,7 +22,7 @@ from bimedix_utils import speed
 from bimedix_utils.core.errors import command
 from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import ROOT, git_state, package_versions
-from bimedix_utils.runner import studies
+from bimedix_utils.core.studies import clean_git_state, write_study
 from bimedix_utils.training import models
 
 LIMIT, TIMES_CACHE = 0.20, 8
@@ -118,7 +118,7 @@ def main() -> None:
     if given.child:
         return child(given.child[0], int(given.child[1]), given.threads, given.rounds)
     models.setup_torch(given.threads)  # quiet libraries; this process measures nothing
-    git, cache = studies.clean_state() if given.study else git_state(), speed.cache_bytes()
+    git, cache = clean_git_state() if given.study else git_state(), speed.cache_bytes()
     shape = shape_for(cache or 32 * 1024**2)
     print(
         "last-level cache"
@@ -191,7 +191,7 @@ def main() -> None:
     kept |= {"load_averages": [round(one["load_average_before"], 2) for one in trials]}
     write_json(ROOT / "runs" / "bench" / "speed.json", {**kept, "trials": trials})
     if given.study:
-        studies.write("speed", COLUMNS, table, kept)
+        write_study("speed", COLUMNS, table, kept)
     compared = sum(len(one["rows"]) for one in trials if one["precision"] == "fp32")
     print(
         f"float32: {compared - len(missed)} of {compared} ratios predicted within {LIMIT:.0%};"
