@@ -94,6 +94,7 @@ def test_readers_take_their_licence_from_the_catalogue(source: str):
     code = "".join(
         path.read_text(encoding="utf-8")
         for path in (ROOT / "bimedix_utils" / "sources").glob("*.py")
+        if path.name != "catalogue.py"  # which names the kit's own licence
     )
     assert not re.search(r"\"MIT\"|Apache|\"CC-BY", code)
 
@@ -145,40 +146,6 @@ def test_a_row_is_published_by_its_own_licence_and_never_against_its_source(
     changes: dict, may: bool
 ):
     assert catalogue.may_publish_record(record(**changes)) is may
-
-
-def test_the_plan_is_the_papers_table():
-    plan = catalogue.planned()
-    assert [(p.component, p.lang) for p in plan] == [
-        (name, lang) for name in catalogue.COMPONENTS for lang in ("en", "ar")
-    ]
-    assert (
-        sum(p.rows for p in plan if p.lang == "en") == 666_585
-        and sum(p.rows for p in plan if p.lang == "ar") == 444_995
-    )
-    assert {p.status for p in plan} == {"stated"}
-
-
-def test_planned_present_and_missing_stand_side_by_side():
-    compared = {
-        row[:2]: row[2:]
-        for row in catalogue.compare({("MedQA", "en"): 10_178, ("MedQA", "ar"): 99_999})
-    }
-    assert compared["MedQA", "en"] == (20_691, 10_178, 10_513)
-    assert compared["MedQA", "ar"] == (11_210, 99_999, 0)  # more than planned: nothing is missing
-    assert compared["PubMedQA", "en"] == (210_169, 0, 210_169)
-
-
-@pytest.mark.parametrize(
-    ("source", "kind", "part"),
-    [
-        ("pubmedqa", "mcqa", "PubMedQA"), ("medmcqa", "mcqa", "MedMCQA"), ("chat", "chat", "Multi-turn conversation"),
-        ("icliniq", "qa", "Single-turn QA"), ("open_qa", "qa", "Single-turn QA"), ("bimed_v", "chat", "Multi-turn conversation"),
-        ("dialogue", "chat", None), ("mmlu_anatomy", "mcqa", None), ("medquad", "qa", None), ("knowledge_x", "qa", None),
-    ],
-)  # fmt: skip
-def test_a_row_counts_for_the_papers_part_it_belongs_to(source: str, kind: str, part: str | None):
-    assert catalogue.component(source, kind) == part
 
 
 def test_the_overview_has_a_row_for_each_role_and_counts_present_rows_once():
@@ -298,4 +265,4 @@ def test_the_stage_that_reads_sources_depends_on_readers_and_catalogue():
         f"sources/{name}.py"
         for name in ("__init__", "answers", "arabic", "census", "exams", "fields", "files")
     }
-    assert {*parts, "catalogue.py", "records.py"} <= modules
+    assert {*parts, "sources/catalogue.py", "core/records.py"} <= modules

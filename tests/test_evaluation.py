@@ -2,7 +2,6 @@
 paper.
 """
 
-import csv
 import math
 from pathlib import Path
 
@@ -163,56 +162,3 @@ def test_committed_paper_tables_parse_with_all_nine_columns():
                 set(row.cells) == {column for column, _ in benchmarks.NINE.values()}
                 and 0 < row.mean < 100
             )
-
-
-# The composition of the paper's instruction set
-
-
-@pytest.fixture(scope="module")
-def printed() -> list[dict[str, str]]:
-    with open(PAPER / "composition.csv", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
-def test_the_composition_holds_every_plain_count_and_nothing_else(printed):
-    counts = paper.composition(PAPER)
-    plain = {row["component"]: row["samples"] for row in printed if row["samples"].isdigit()}
-    assert {name: str(number) for name, number in counts.items()} == plain
-    assert counts["Multi-turn conversation"] == 133134 and counts["MedMCQA (Ara)"] == 97523
-
-
-@pytest.mark.parametrize("words", ["~1.311M", "249.7k (arXiv) / 200k (EMNLP)", "632.3M", "1:2"])
-def test_a_rough_figure_is_never_taken_for_a_count(words, printed):
-    (component,) = [row["component"] for row in printed if row["samples"] == words]
-    assert component not in paper.composition(PAPER)
-
-
-def test_the_compositions_parts_add_up_to_its_sums(printed):
-    counts = paper.composition(PAPER)
-    text = [
-        row
-        for row in printed
-        if row["status"] == "stated"
-        and row["task"] in ("MCQA", "QA", "Chat")
-        and row["component"] in counts
-    ]
-    sums = {
-        lang: sum(counts[row["component"]] for row in text if row["lang"] == lang)
-        for lang in ("EN", "AR")
-    }
-    assert sums == {"EN": counts["EN text subtotal"], "AR": counts["AR text subtotal"]}
-    assert (
-        counts["multi-turn EN+AR in BiMed-V"]
-        == counts["Multi-turn conversation"] + counts["Multi-turn conversation (Ara)"]
-    )
-    stated = sum(
-        counts[row["component"]]
-        for row in printed
-        if row["status"] == "stated" and row["component"] in counts
-    )
-    assert stated == 2 * counts["BiMed-V total"]  # all parts and their total
-
-
-def test_components_are_named_once(printed):
-    names = [row["component"] for row in printed]
-    assert len(names) == len(set(names))

@@ -285,7 +285,7 @@ def test_what_a_ratio_could_not_meet_is_told():
 
 
 def test_the_papers_composition_is_the_target():
-    wanted = mixture.paper_composition(COMPOSITION)
+    wanted = mixture.paper_targets(COMPOSITION)
     with open(COMPOSITION, encoding="utf-8", newline="") as handle:
         stated = {row["component"]: row["samples"] for row in csv.DictReader(handle)}
     assert sum(n for (_, lang), n in wanted.items() if lang == "en") == int(

@@ -75,13 +75,3 @@ def implied_english(arabic: PaperRow, both: PaperRow) -> PaperRow:
         2 * both.printed_mean - arabic.printed_mean,
         "computed from the two tables",
     )
-
-
-def composition(folder: Path) -> dict[str, int]:
-    """Rows of each component of the paper's instruction set, where a plain count is stated."""
-    with open(folder / "composition.csv", encoding="utf-8") as handle:
-        return {
-            row["component"]: int(row["samples"])
-            for row in csv.DictReader(handle)
-            if row["samples"].isdigit()
-        }

@@ -16,7 +16,7 @@ from ..core.files import write_json, write_text
 from ..core.provenance import hash_path, resolve_path
 from . import compose, decide, manifest, scan, shards, tokens
 from .card import card
-from .compose import COMPONENTS, Cell, paper_composition
+from .compose import COMPONENTS, Cell, paper_targets
 from .decide import REMOVED, STATUSES, Decision, Rows
 from .manifest import caught, counts
 from .scan import TASKS, Input, family, load_tests, task_of
@@ -69,7 +69,7 @@ def choose(rows: Rows, settings: Settings, composition: Path, run_map: Map = map
 
     def by_rule(available: Mapping[tuple[str, str], int]) -> list[Cell]:
         if settings.composition == "paper":
-            return compose.by_target(available, paper_composition(composition))
+            return compose.by_target(available, paper_targets(composition))
         return compose.by_ratio(available, settings.arabic, settings.english, settings.tolerance)
 
     return decide.decide(rows, settings.similarity, by_rule, settings.purpose == "publish", run_map)

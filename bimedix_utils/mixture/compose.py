@@ -8,11 +8,12 @@ from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple
 
-from ..sources import catalogue
+from ..sources.catalogue import COMPONENTS as PAPER_COMPONENTS
+from ..sources.composition import paper_composition
 from .scan import PAPER_MCQA, TASKS
 
-# The paper's names of its parts, as `catalogue` lists them, and the task each of them is here.
-COMPONENTS = dict(zip(catalogue.COMPONENTS, (*PAPER_MCQA, "qa", "chat"), strict=True))
+# The paper's names of its parts, as `sources` lists them, and the task each of them is here.
+COMPONENTS = dict(zip(PAPER_COMPONENTS, (*PAPER_MCQA, "qa", "chat"), strict=True))
 
 
 class Cell(NamedTuple):
@@ -35,12 +36,14 @@ class Cell(NamedTuple):
         return max(0, self.target - self.taken)
 
 
-def paper_composition(path: Path) -> dict[tuple[str, str], int]:
+def paper_targets(path: Path) -> dict[tuple[str, str], int]:
     """{(task, language): rows} of the text part of BiMed-V, the best composition that could be
     found (see data/paper).
     """
     return {
-        (COMPONENTS[part.component], part.lang): part.rows for part in catalogue.composition(path)
+        (COMPONENTS[part.name], part.lang): part.rows
+        for part in paper_composition(path)
+        if part.is_text
     }
 
 

@@ -2,7 +2,6 @@
 from it and from nothing else.
 """
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from ..core.provenance import hash_path
 from ..core.records import LABELS
 from ..core.shingles import SHINGLE_WORDS
+from ..sources.composition import paper_composition
 from .contamination import LONG_SHARE, LONG_TEXT, RULES, SAME_QUESTION_WORDS, KnownTests
 from .decide import LEAKED, OK, STATUSES, Decision, Rows
 from .scan import Input
@@ -167,18 +167,16 @@ def paper_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of the paper's composition table that concern text, with their status as the table
     gives it.
     """
-    with open(path, encoding="utf-8", newline="") as handle:
-        rows = [
-            row
-            for row in csv.DictReader(handle)
-            if row["task"] in ("MCQA", "QA", "Chat") and row["lang"] in ("EN", "AR")
-        ]
-    names = ("component", "task", "status")
     return [
-        {name: r[name] for name in names}
-        | {"lang": r["lang"].lower(), "samples": int(r["samples"])}
-        for r in rows
-        if r["samples"].isdigit()
+        {
+            "component": part.component,
+            "task": part.task,
+            "status": part.status,
+            "lang": part.lang,
+            "samples": part.rows,
+        }
+        for part in paper_composition(path)
+        if part.rows and part.task in ("MCQA", "QA", "Chat") and part.lang in ("en", "ar")
     ]
 
 

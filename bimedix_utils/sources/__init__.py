@@ -26,6 +26,14 @@ from . import answers, arabic, exams
 from .answers import SPEAKERS, split_speakers
 from .catalogue import KIT_LICENCE
 from .census import Census, examples
+from .composition import (
+    COMPOSITION,
+    PaperPart,
+    paper_composition,
+    planned_and_present,
+    planned_parts,
+    stated_rows,
+)
 from .exams import MMLU_SUBJECTS, OFFICIAL_TEST, PUBMEDQA_OPTIONS
 
 # A file this long with a key that is nearly always the same letter was read with the wrong rule, or

@@ -6,13 +6,11 @@ published set is written down. What no source states is written `not found`; not
 code acts on it: `may_publish` decides what may leave the machine.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -185,78 +183,6 @@ def revisions(files: Path) -> dict[str, str]:
         for row in json.loads(read_utf8(files))
         if row["revision"] != NOT_FOUND
     }
-
-
-class Planned(NamedTuple):
-    """One row of the paper's composition table."""
-
-    component: str
-    lang: str
-    rows: int
-    status: str
-
-
-def composition(path: Path = ROOT / "data" / "paper" / "composition.csv") -> list[Planned]:
-    """The parts of the paper's composition table that are text of its first version, in the table's
-    order.
-    """
-    return [
-        Planned(name, row["lang"].lower(), int(row["samples"]), row["status"])
-        for row in csv.DictReader(io.StringIO(read_utf8(path)))
-        if (name := row["component"].removesuffix(" (Ara)")) in COMPONENTS
-        and row["lang"] in ("EN", "AR")
-    ]
-
-
-def planned() -> list[Planned]:
-    """The text part of the paper's training data, component by component, English and Arabic: what
-    a full reproduction needs.
-    """
-    found = {(part.component, part.lang): part for part in composition()}
-    return [found[name, lang] for name in COMPONENTS for lang in ("en", "ar")]
-
-
-def stated() -> dict[tuple[str, str], int | None]:
-    """{(component, language): training rows the owners state for the sources of that part}, None
-    where one of them states none.
-    """
-    found: dict[tuple[str, str], int | None] = {}
-    for entry in load().entries.values():
-        for lang in entry.languages if entry.component else ():
-            for part in (p for p in entry.parts if p.role == "train"):
-                before = found.get((entry.component, lang), 0)
-                found[entry.component, lang] = (
-                    None if before is None or part.rows == NOT_FOUND else before + part.rows
-                )
-    return found
-
-
-def component(source: str, kind: str) -> str | None:
-    """The paper's component a training row counts for, or None for what the paper's table does not
-    have (teaching rows, tests).
-    """
-    if source == "chat":
-        return "Multi-turn conversation"
-    if source in ("open_qa", "bimed_v"):  # a mixed file: the row's kind is all that is known
-        return {"qa": "Single-turn QA", "chat": "Multi-turn conversation"}.get(kind)
-    found = {entry.component for entry in of_source(source)} - {None}
-    return found.pop() if len(found) == 1 else None
-
-
-def compare(present: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int, int, int]]:
-    """(component, language, planned, present, missing) for every planned part. `present`:
-    {(component, language): training rows}.
-    """
-    return [
-        (
-            p.component,
-            p.lang,
-            p.rows,
-            n := present.get((p.component, p.lang), 0),
-            max(p.rows - n, 0),
-        )
-        for p in planned()
-    ]
 
 
 def overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.records import LABELS, IdSet, Record, hash64, iter_jsonl
-from . import catalogue
+from .composition import paper_component
 
 
 class Twins(NamedTuple):
@@ -55,7 +55,7 @@ class Census:
         self.table[record.source, record.lang, record.split, record.licence] += 1
         if record.status != "ok":
             self.notes[record.source, record.note] += 1
-        elif record.split == "train" and (part := catalogue.component(record.source, record.kind)):
+        elif record.split == "train" and (part := paper_component(record.source, record.kind)):
             self.components[part, record.lang] += 1
         key = -1
         if record.kind == "mcqa":

@@ -6,21 +6,20 @@ The peak rate of a data sheet is never reached, and which share is reached was n
 GPU here: hours are a range between two assumed shares.
 """
 
-import csv
 import json
 import math
 import re
 from dataclasses import dataclass
 
 from ...core.errors import InputError
-from ...core.provenance import ROOT, run_folder, shown_path
+from ...core.provenance import run_folder, shown_path
+from ...sources.composition import COMPOSITION, paper_composition
 from .hardware import Gpu
 from .setup import Setup
 from .shape import Shape
 
 UTILISATION = (0.15, 0.40)  # assumed shares of the data sheet's dense bfloat16 rate
 SMALL = ("smoke", "laptop")
-COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,13 @@ def rows_of(mode: str, run: str = "", tokens_per_row: float | None = None) -> Ro
 
 def _paper() -> tuple[int, int, str]:
     """The paper's rows and tokens as data/paper states them, such as '~1.311M' and '632.3M'."""
-    with open(COMPOSITION, encoding="utf-8") as handle:
-        table = list(csv.reader(handle))
+    printed = {part.component: part.samples for part in paper_composition(COMPOSITION)}
 
     def stated(part: str) -> int:
-        row = next(line for line in table if line[0] == part)
-        match = re.fullmatch(r"~?([\d.]+)M", row[3])
+        match = re.fullmatch(r"~?([\d.]+)M", printed[part])
         if not match:
             raise InputError(
-                f"{shown_path(COMPOSITION)}: {part} is {row[3]!r}, not a number of millions"
+                f"{shown_path(COMPOSITION)}: {part} is {printed[part]!r}, not a number of millions"
             )
         return round(float(match[1]) * 1e6)
 
