@@ -38,7 +38,7 @@ def test_the_libraries_do_not_write_into_a_notebook():
     in the middle of a merge.
     """
     code = (
-        "from bimedix_utils import models; models.setup_torch(1); import transformers;"
+        "from bimedix_utils.training import models; models.setup_torch(1); import transformers;"
         " print(transformers.logging.get_verbosity())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -53,7 +53,7 @@ def test_too_little_text_is_refused(tmp_path):
 def test_experts_are_four_bit_and_only_adapters_learn(loaded):
     model, _ = loaded
     adapted = models.add_adapters(model, 4, 8)
-    rows = {(row.part, row.dtype): row for row in models.audit(adapted)}
+    rows = {(row.part, row.dtype): row for row in models.audit_model(adapted)}
     assert {dtype for part, dtype in rows if part == "experts"} == {"nf4"}
     assert rows["experts", "nf4"].parameters == 2 * 3 * 3 * 64 * 64
     assert rows["experts", "nf4"].bytes * 2 == rows["experts", "nf4"].parameters
@@ -91,7 +91,7 @@ def test_the_names_peft_saves_are_those_that_load_elsewhere(loaded, tmp_path):
 
 def test_the_audit_stops_a_recipe_without_the_router(loaded):
     with pytest.raises(AuditError, match="0 adapters on router"):
-        models.audit(models.add_adapters(loaded[0], 4, 8, ["attention", "experts"]))
+        models.audit_model(models.add_adapters(loaded[0], 4, 8, ["attention", "experts"]))
 
 
 def test_parts_are_counted_with_their_share_of_the_learning(loaded):
@@ -107,12 +107,12 @@ def test_parts_are_counted_with_their_share_of_the_learning(loaded):
         ("experts", 18, 18, sizes["experts"], sizes["experts"] / total),
         ("router", 2, 2, sizes["router"], sizes["router"] / total),
     ]
-    assert [row.wanted for row in models.adapters_by_part(adapted, ["router"])] == [0, 0, 2]
+    assert [row.expected for row in models.adapters_by_part(adapted, ["router"])] == [0, 0, 2]
 
 
 def test_an_arm_with_fewer_parts_is_audited_for_these(loaded):
     adapted = models.add_adapters(loaded[0], 4, 8, ["attention"])
-    assert {row.part for row in models.audit(adapted, ["attention"]) if row.trainable} == {
+    assert {row.part for row in models.audit_model(adapted, ["attention"]) if row.trainable} == {
         "LoRA attention"
     }
     assert [row[1:3] for row in models.adapters_by_part(adapted, ["attention"])] == [
@@ -122,13 +122,13 @@ def test_an_arm_with_fewer_parts_is_audited_for_these(loaded):
     ]
     with pytest.raises(
         AuditError,
-        match="8 adapters on attention .*; wanted 0; also on model.layers.0.self_attn.k_proj, .*",
+        match="8 adapters on attention .*; expected 0; also on model.layers.0.self_attn.k_proj, .*",
     ):
-        models.audit(adapted, ["experts"])
+        models.audit_model(adapted, ["experts"])
     with pytest.raises(
-        KitError, match="unknown LoRA parts .'experst'.; legal: attention, experts, router"
+        KitError, match="unknown LoRA targets .'experst'.; .*attention .*experts .*router"
     ):
-        models.audit(adapted, ["experst"])
+        models.audit_model(adapted, ["experst"])
 
 
 def by_hand(model, names):
@@ -144,26 +144,31 @@ def by_hand(model, names):
     [
         (
             "layers.1.block_sparse_moe.experts.2.w3",
-            "17 adapters on experts .*; wanted 18; none on model.{}$",
+            "17 adapters on experts .*; expected 18; none on model.{}$",
         ),
-        ("layers.0.self_attn.v_proj", "7 adapters on attention .*; wanted 8; none on model.{}$"),
-        ("layers.1.block_sparse_moe.gate", "1 adapters on router .*; wanted 2; none on model.{}$"),
+        ("layers.0.self_attn.v_proj", "7 adapters on attention .*; expected 8; none on model.{}$"),
+        (
+            "layers.1.block_sparse_moe.gate",
+            "1 adapters on router .*; expected 2; none on model.{}$",
+        ),
     ],
 )
 def test_one_forgotten_module_is_named(loaded, left_out, said):
     every = [
         name
         for name, _ in loaded[0].named_modules()
-        if name.rsplit(".", 1)[-1] in sum(models.TARGETS.values(), ())
+        if name.rsplit(".", 1)[-1] in sum(models.LORA_PARTS.values(), ())
     ]
     with pytest.raises(AuditError, match=said.format(left_out)):
-        models.audit(by_hand(loaded[0], [name for name in every if not name.endswith(left_out)]))
+        models.audit_model(
+            by_hand(loaded[0], [name for name in every if not name.endswith(left_out)])
+        )
 
 
 @pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
 def test_adapters_on_the_embeddings_or_the_head_are_refused(loaded, name):
     with pytest.raises(AuditError, match=f"{name} carries an adapter"):
-        models.audit(by_hand(loaded[0], [*sum(models.TARGETS.values(), ()), name]))
+        models.audit_model(by_hand(loaded[0], [*sum(models.LORA_PARTS.values(), ()), name]))
 
 
 def test_a_model_without_the_wanted_modules_is_refused(loaded):
@@ -183,7 +188,7 @@ def test_a_model_without_the_wanted_modules_is_refused(loaded):
     with pytest.raises(KitError, match="no linear modules w1, w2, w3, gate .*gate_proj.*upcycle"):
         models.add_adapters(dense, 4, 8)
     with pytest.raises(AuditError, match="'llama' model has no experts"):
-        models.audit(models.add_adapters(dense, 4, 8, ["attention"]), ["attention"])
+        models.audit_model(models.add_adapters(dense, 4, 8, ["attention"]), ["attention"])
     assert models.group_of("model.layers.0.mlp.gate_proj.weight") == "other"
     with pytest.raises(KitError, match="at least one"):
         models.add_adapters(loaded[0], 4, 8, [])
@@ -194,7 +199,7 @@ def test_a_balancing_loss_of_weight_zero_is_refused(base):
     adapted = models.add_adapters(models.load_base(base)[0], 4, 8)
     adapted.get_base_model().router_aux_loss_coef = 0.0
     with pytest.raises(AuditError, match="weight 0"):
-        models.audit(adapted)
+        models.audit_model(adapted)
 
 
 def test_attention_in_sixteen_bit_is_refused(base, monkeypatch):
@@ -202,7 +207,7 @@ def test_attention_in_sixteen_bit_is_refused(base, monkeypatch):
         "bimedix_utils.training.models.load.UNQUANTISED", ["lm_head", "gate", "v_proj"]
     )
     with pytest.raises(AuditError, match="v_proj.* not 4 bit"):
-        models.audit(models.add_adapters(models.load_base(base)[0], 4, 8))
+        models.audit_model(models.add_adapters(models.load_base(base)[0], 4, 8))
 
 
 def test_an_adapter_loaded_for_inference_is_not_trained(base, loaded, tmp_path):
@@ -210,7 +215,7 @@ def test_an_adapter_loaded_for_inference_is_not_trained(base, loaded, tmp_path):
     tuned, _ = models.load_tuned(base, tmp_path)
     tuned.config.output_router_logits = True
     with pytest.raises(AuditError, match="is frozen"):
-        models.audit(tuned)
+        models.audit_model(tuned)
 
 
 def test_a_saved_adapter_names_no_folder_of_this_machine(base, loaded, tmp_path):
@@ -227,7 +232,7 @@ def test_a_saved_adapter_names_no_folder_of_this_machine(base, loaded, tmp_path)
     ]
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base.name and config["target_modules"] == sorted(
-        sum(models.TARGETS.values(), ())
+        sum(models.LORA_PARTS.values(), ())
     )
     assert (tmp_path / "README.md").read_text() == "the card"
     assert adapted.peft_config["default"].base_model_name_or_path == str(
@@ -249,23 +254,23 @@ def test_the_audit_stops_experts_in_sixteen_bit(base):
 
     plain = MixtralForCausalLM.from_pretrained(base)
     with pytest.raises(AuditError, match="not 4 bit"):
-        models.audit(models.add_adapters(plain, 4, 8))
+        models.audit_model(models.add_adapters(plain, 4, 8))
 
 
 def test_the_audit_stops_a_base_that_would_learn_and_a_silent_router_loss(loaded):
     adapted = models.add_adapters(loaded[0], 4, 8)
     adapted.config.output_router_logits = False
     with pytest.raises(AuditError, match="load-balancing"):
-        models.audit(adapted)
+        models.audit_model(adapted)
     adapted.config.output_router_logits = True
     adapted.get_base_model().lm_head.weight.requires_grad_(True)
     with pytest.raises(AuditError, match="lm_head.*would be trained"):
-        models.audit(adapted)
+        models.audit_model(adapted)
 
 
 def test_unknown_parts_and_models_are_named(loaded):
     assert models.AuditError is AuditError  # notebook 06 catches it under this name
-    with pytest.raises(KitError, match="unknown LoRA parts"):
+    with pytest.raises(KitError, match="unknown LoRA targets"):
         models.add_adapters(loaded[0], 4, 8, ["experst"])
     with pytest.raises(KitError, match="cannot be loaded"):
         models.load_base(Path("no/such/folder"))

@@ -26,7 +26,7 @@ ONE = plan.Setup(
 EIGHT = replace(ONE, rank=128, gpus=8, gpu="A100 80GB", step_tokens=16384)
 TABLE = ROOT / "data" / "studies" / "memory.csv"
 VALUES = {
-    "MODEL": BASE, "LORA_RANK": 16, "PARTS": "attention experts router", "EPOCHS": 1, "MAX_STEPS": 0, "TOKEN_BUDGET": 8192,
+    "MODEL": BASE, "LORA_RANK": 16, "LORA_TARGETS": "attention experts router", "EPOCHS": 1, "MAX_STEPS": 0, "TOKEN_BUDGET": 8192,
     "MICRO_TOKENS": 2048, "MAX_TOKENS": 2048, "OPTIMISER": "paged_adamw_8bit", "CHECKPOINTING": "yes", "GPUS": 1, "GPU": "L40S",
     "PARALLEL": "ddp",
 }  # fmt: skip
@@ -404,8 +404,8 @@ def test_parameters_become_a_setup_and_wrong_ones_are_refused():
     for name, value in (
         ("CHECKPOINTING", "maybe"),
         ("OPTIMISER", "sgd"),
-        ("PARTS", "attention head"),
-        ("PARTS", ""),
+        ("LORA_TARGETS", "attention head"),
+        ("LORA_TARGETS", ""),
         ("PARALLEL", "tp"),
         ("GPUS", 0),
     ):

@@ -257,7 +257,7 @@ def test_it_loads_in_four_bit_learns_and_generates(dense, tmp_path):
 
     model, tokenizer = models.load_base(models.upcycle(dense, 4, 0.1, 1, tmp_path))
     adapted = models.add_adapters(model, 4, 8)
-    assert {row.dtype for row in models.audit(adapted) if row.part == "experts"} == {"nf4"}
+    assert {row.dtype for row in models.audit_model(adapted) if row.part == "experts"} == {"nf4"}
     ids = torch.tensor([tokenizer("The drug aspirin belongs").input_ids])
     adapted(input_ids=ids, labels=ids).loss.backward()
     reached = {

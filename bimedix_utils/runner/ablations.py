@@ -47,7 +47,7 @@ class Arm:
     adapter it goes on from.
     """
 
-    parts: tuple[str, ...] = tuple(models.TARGETS)
+    parts: tuple[str, ...] = tuple(models.LORA_PARTS)
     rank: int | None = None
     langs: tuple[str, ...] = ("en", "ar")
     after: str = ""
@@ -132,7 +132,7 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
         adapted = models.add_adapters(
             model, rank, rank * values["LORA_ALPHA"] // values["LORA_RANK"], arm.parts
         )
-        models.audit(adapted, arm.parts)
+        models.audit_model(adapted, arm.parts)
         if arm.after:
             adapted.load_adapter(
                 scratch / f"{values['SEED']} {arm.after}", "default", is_trainable=True

@@ -14,7 +14,7 @@ from ...core.files import write_json, write_json_lines
 from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
 from .. import Example, Outcome, Recipe, adapter_hash
-from ..models import TARGETS
+from ..models import LORA_PARTS, resolve_targets
 
 SETTINGS, OUTCOME, ROWS, HELD = "job.json", "outcome.json", "train.jsonl", "held.jsonl"
 MEETS = (
@@ -98,7 +98,7 @@ def prepare(
     recipe: Recipe,
     rank: int,
     alpha: int,
-    parts: Sequence[str] = tuple(TARGETS),
+    parts: str | Sequence[str] = tuple(LORA_PARTS),
     processes: int = 1,
     threads: int = 1,
     parallel: str = "ddp",
@@ -121,8 +121,9 @@ def prepare(
         )
         write_json_lines(folder / (name + ".new"), lines)
     written = {name: hash_path(folder / (name + ".new")) for name in (ROWS, HELD)}
+    modules = sum(resolve_targets(parts).values(), ())  # "attention" and its modules: one job
     place = str(base.resolve()) if isinstance(base, Path) else base
-    job = Job(place, recipe, rank, alpha, tuple(parts), parallel, processes, threads, written)
+    job = Job(place, recipe, rank, alpha, modules, parallel, processes, threads, written)
     if found and found.key != job.key:
         for name in (ROWS, HELD):
             (folder / (name + ".new")).unlink()

@@ -16,7 +16,7 @@ from ... import training
 from ...core import errors
 from ...core.errors import KitError
 from ...core.provenance import ROOT, shown_path
-from ..models import TARGETS
+from ..models import LORA_PARTS
 from .job import OUTCOME, Job, Launched, outcome, prepare
 from .worker import CHECKPOINTS, FAILURES
 
@@ -127,7 +127,7 @@ def train(
     recipe: training.Recipe,
     rank: int,
     alpha: int,
-    parts: Sequence[str] = tuple(TARGETS),
+    parts: str | Sequence[str] = tuple(LORA_PARTS),
     processes: int = 2,
     threads: int = 1,
     parallel: str = "ddp",

@@ -112,7 +112,7 @@ def _work(folder: Path, job: Job, rank: int) -> None:
     )
     runs.set_seed(job.recipe.seed)  # the same numbers in every process
     adapted = models.add_adapters(model, job.rank, job.alpha, job.parts)
-    audit = models.audit(adapted, job.parts)
+    audit = models.audit_model(adapted, job.parts)
     # Sharded, only rank 0 of a machine holds weights yet; the others receive theirs when training
     # begins.
     begun = {

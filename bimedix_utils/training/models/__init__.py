@@ -7,8 +7,16 @@ in 16 bit without a word; the audit would stop there.
 """
 
 from ...core.errors import AuditError
-from .adapters import TARGETS, add_adapters, save_adapter
-from .audit import AuditRow, PartRow, adapters_by_part, audit, count, group_of, trainable_share
+from .adapters import LORA_PARTS, add_adapters, resolve_targets, save_adapter
+from .audit import (
+    AuditRow,
+    PartRow,
+    adapters_by_part,
+    audit_model,
+    count_parameters,
+    group_of,
+    trainable_share,
+)
 from .export import merge
 from .load import (
     for_inference,

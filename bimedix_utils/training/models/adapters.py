@@ -3,53 +3,67 @@
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...core.errors import KitError
+from ...core.errors import KitError, ParameterError
 from ...core.files import write_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-TARGETS = {
+LORA_PARTS = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "experts": ("w1", "w2", "w3"),
     "router": ("gate",),
 }
 
 
-def targets(parts: Sequence[str]) -> list[str]:
-    """The module names of the named parts. Raises `KitError` for an unknown or missing part."""
-    unknown = set(parts) - set(TARGETS)
-    if unknown or not parts:
-        raise KitError(
-            f"unknown LoRA parts {sorted(unknown)}; legal: {', '.join(TARGETS)}, at least one"
+def resolve_targets(targets: str | Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """{part: its module names to adapt} for `LORA_TARGETS`: names of parts (`experts`), of modules
+    (`q_proj`), or both; a text is split at spaces and commas.
+
+    Parts and modules come in the order of `LORA_PARTS`, parts without a target are left out. Raises
+    `ParameterError` for an unknown name and for none.
+    """
+    names = set(targets.replace(",", " ").split() if isinstance(targets, str) else targets)
+    unknown = names - set(LORA_PARTS) - {name for part in LORA_PARTS.values() for name in part}
+    if unknown or not names:
+        legal = "; ".join(f"{part} ({', '.join(part_of)})" for part, part_of in LORA_PARTS.items())
+        raise ParameterError(
+            f"unknown LoRA targets {sorted(unknown)}; LORA_TARGETS names at least one of the parts"
+            f" or modules {legal}"
         )
-    return [name for part in TARGETS if part in parts for name in TARGETS[part]]
+    chosen = {
+        part: tuple(name for name in modules if part in names or name in names)
+        for part, modules in LORA_PARTS.items()
+    }
+    return {part: modules for part, modules in chosen.items() if modules}
 
 
 def add_adapters(
-    model: "PreTrainedModel", rank: int, alpha: int, parts: Sequence[str] = tuple(TARGETS)
+    model: "PreTrainedModel",
+    rank: int,
+    alpha: int,
+    targets: str | Iterable[str] = tuple(LORA_PARTS),
 ) -> "PeftModel":
-    """LoRA on the named parts (`attention`, `experts`, `router`), everything else frozen, the
-    router's balancing loss switched on.
+    """LoRA on the targets (see `resolve_targets`), everything else frozen, the router's balancing
+    loss switched on.
 
-    Raises `KitError` when the model has no module of a wanted name: PEFT is content with any that
-    it finds.
+    Raises `KitError` when the model lacks a target module: PEFT accepts any subset that it finds.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
-    wanted = targets(parts)
+    modules = [name for names in resolve_targets(targets).values() for name in names]
     present = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-    missing = [name for name in wanted if name not in present]
+    missing = [name for name in modules if name not in present]
     if missing:
         raise KitError(
             f"{type(model).__name__} has no linear modules {', '.join(missing)} (it has"
@@ -57,9 +71,8 @@ def add_adapters(
             " expert; upcycle a dense model, and keep transformers at the pinned version"
         )
     model.config.output_router_logits = True  # without it Mixtral computes no load-balancing loss
-    return get_peft_model(
-        model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=wanted, task_type="CAUSAL_LM")
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
 
 
 def base_name(name: str) -> str:

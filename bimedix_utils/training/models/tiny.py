@@ -40,7 +40,7 @@ class TinySpec:
     batch: int = 8  # sequences a step
     length: int = 128  # tokens a sequence
     learning_rate: float = 8e-3
-    set_seed: int = 42
+    seed: int = 42
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TinySpec":

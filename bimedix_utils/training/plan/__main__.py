@@ -24,7 +24,7 @@ NOTEBOOK = "06_finetune_qlora"
 OPTIONS: dict[str, tuple[str, type, tuple[str, ...] | None]] = {
     "model": ("MODEL", str, None),
     "rank": ("LORA_RANK", int, None),
-    "parts": ("PARTS", str, None),
+    "targets": ("LORA_TARGETS", str, None),
     "epochs": ("EPOCHS", int, None),
     "max-steps": ("MAX_STEPS", int, None),
     "token-budget": ("TOKEN_BUDGET", int, None),

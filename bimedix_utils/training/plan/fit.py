@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 
-from ..models import TARGETS
+from ..models import LORA_PARTS
 from .hardware import GB, Gpu
 from .memory import Peak, peak
 from .setup import Setup
@@ -101,10 +101,10 @@ def remedies(shape: Shape, setup: Setup, device: Gpu, head_tokens: int | None = 
         )
     if setup.parallel == "ddp" and setup.gpus > 1:
         tried.append(('PARALLEL = "fsdp"', replace(setup, parallel="fsdp")))
-    for part in TARGETS:
+    for part in LORA_PARTS:
         rest = tuple(name for name in setup.parts if name != part)
         if part in setup.parts and rest:
-            tried.append((f'PARTS = "{" ".join(rest)}"', replace(setup, parts=rest)))
+            tried.append((f'LORA_TARGETS = "{" ".join(rest)}"', replace(setup, parts=rest)))
 
     def fits(other: Setup) -> bool:
         return peak(shape, other, head_tokens=head_tokens).total <= device.bytes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import ParameterError
-from ..models import TARGETS
+from ..models import LORA_PARTS, resolve_targets
 
 OPTIMISERS = ("adamw", "paged_adamw_8bit")
 PARALLEL = ("ddp", "fsdp")
@@ -20,7 +20,7 @@ class Setup:
 
     model: str
     rank: int
-    parts: tuple[str, ...] = tuple(TARGETS)
+    parts: tuple[str, ...] = tuple(LORA_PARTS)
     epochs: int = 1
     max_steps: int = 0  # 0: by epochs
     step_tokens: int = 8192  # one optimiser step, over all processes
@@ -39,11 +39,7 @@ class Setup:
                 raise ParameterError(
                     f"{name.upper()} = {getattr(self, name)!r}; wanted one of {' | '.join(values)}"
                 )
-        unknown = set(self.parts) - set(TARGETS)
-        if unknown or not self.parts:
-            raise ParameterError(
-                f"PARTS = {' '.join(self.parts)!r}; wanted some of {' '.join(TARGETS)}"
-            )
+        resolve_targets(self.parts)
         for name in ("rank", "epochs", "step_tokens", "micro_tokens", "row_tokens", "gpus"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} = {getattr(self, name)}; wanted 1 or more")
@@ -75,7 +71,7 @@ def setup_of(values: Mapping[str, Any]) -> Setup:
     names = (
         "MODEL",
         "LORA_RANK",
-        "PARTS",
+        "LORA_TARGETS",
         "EPOCHS",
         "MAX_STEPS",
         "TOKEN_BUDGET",
@@ -95,7 +91,7 @@ def setup_of(values: Mapping[str, Any]) -> Setup:
     return Setup(
         model=str(values["MODEL"]),
         rank=values["LORA_RANK"],
-        parts=tuple(str(values["PARTS"]).split()),
+        parts=tuple(values["LORA_TARGETS"].replace(",", " ").split()),
         epochs=values["EPOCHS"],
         max_steps=max(0, values["MAX_STEPS"]),
         step_tokens=values["TOKEN_BUDGET"],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import AuditError, InputError
 from ...core.provenance import ROOT, resolve_path
-from ..models import TARGETS, TinySpec, add_adapters, group_of
+from ..models import LORA_PARTS, TinySpec, add_adapters, group_of
 
 if TYPE_CHECKING:
     from transformers import MixtralConfig
@@ -72,7 +72,7 @@ class Shape:
         """Parameters of the base by part."""
         found = {
             p: self.layers * self.copies(p) * sum(a * b for a, b in self.matrices(p))
-            for p in TARGETS
+            for p in LORA_PARTS
         }
         found |= {
             "norms": (2 * self.layers + 1) * self.hidden,
