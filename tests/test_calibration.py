@@ -13,7 +13,7 @@ from bimedix_utils.translation import calibration, checks
 from bimedix_utils.translation.calibration import Item, Judged, Rating
 
 pytestmark = pytest.mark.unit
-ARABIC = checks.load("ar")
+ARABIC = checks.load_language("ar")
 
 
 def judged(severity, score, stopped=False, kind=None):

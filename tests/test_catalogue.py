@@ -254,12 +254,11 @@ def test_the_figure_marks_what_is_absent():
 
 def test_the_stage_that_reads_sources_depends_on_readers_and_catalogue():
     """An edited reader must re-run notebook 01."""
-    from bimedix_utils.core import provenance
 
     package = ROOT / "bimedix_utils"
     modules = {
         path.relative_to(package).as_posix()
-        for path in provenance.imported_modules("from bimedix_utils import sources")
+        for path in freshness.imported_modules("from bimedix_utils import sources")
     }
     parts = {
         f"sources/{name}.py"

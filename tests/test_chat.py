@@ -204,13 +204,15 @@ def test_the_answer_grows_and_ends_with_the_notice_in_the_users_language():
     talk = Conversation()
     pictures = list(talk.say(Says("Ins", "ulin ", "", "is a hormone"), "What is insulin?"))
     assert [p[-1].text for p in pictures[1:-1]] == ["Ins", "Insulin", "Insulin is a hormone"]
-    assert pictures[-1][-1] == Shown("notice", conversation.NOTICE["en"])
+    assert pictures[-1][-1] == Shown("notice", conversation.research_notice("en"))
     assert talk.history == [
         {"role": "user", "content": "What is insulin?"},
         {"role": "assistant", "content": "Insulin is a hormone"},
     ]
     *_, last = talk.say(model := Says("هرمون"), "وما الجلوكاجون؟")
-    assert last[-1] == Shown("notice", conversation.NOTICE["ar"]) and len(model.asked[0]) == 3
+    assert (
+        last[-1] == Shown("notice", conversation.research_notice("ar")) and len(model.asked[0]) == 3
+    )
 
 
 def test_a_message_of_20000_characters_is_refused_with_a_sentence_and_still_warned_about():
@@ -782,7 +784,7 @@ def test_the_box_streams_stops_and_clears(stub):
     box = chat.box(endpoint.EndpointModel(stub.url))
     fixed, conversation_, field, buttons = box.children
     send, stop, clear = buttons.children
-    assert conversation.NOTICE["ar"] in fixed.value and stop.disabled
+    assert conversation.research_notice("ar") in fixed.value and stop.disabled
     values = []
     conversation_.observe(lambda change: values.append(change["new"]), "value")
     field.value = "slow 60"

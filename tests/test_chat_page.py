@@ -23,7 +23,7 @@ from support import chromium, streaming
 
 from bimedix_utils.chat.conversation import LONGEST_MESSAGE, SAYINGS
 from bimedix_utils.chat.red_flags import EMERGENCY
-from bimedix_utils.core.display import NOTICE
+from bimedix_utils.core.language import research_notice
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
@@ -166,14 +166,14 @@ def in_view(page, selector: str) -> bool:
 def test_a_message_is_answered_and_both_notices_are_there(visit, address):
     page = visit(address)
     assert in_view(page, ".bimedix-fixed") and all(
-        text in page.inner_text(".bimedix-fixed") for text in NOTICE.values()
+        research_notice(lang) in page.inner_text(".bimedix-fixed") for lang in ("en", "ar")
     )
     send(page, "What is insulin?")
     done(page)
     assert turns(page) == [
         ("user", "ltr", "What is insulin?"),
         ("model", "ltr", streaming.ENGLISH),
-        ("notice", "ltr", NOTICE["en"]),
+        ("notice", "ltr", research_notice("en")),
     ]
     assert page.input_value(FIELD) == ""
 
@@ -204,9 +204,9 @@ def test_the_language_changes_from_message_to_message(visit, address):
     assert [way for who, way, _ in shown if who == "user"] == ["ltr", "rtl", "ltr"]
     assert [way for who, way, _ in shown if who == "model"] == ["ltr", "rtl", "ltr"]
     assert [text for who, _, text in shown if who == "notice"] == [
-        NOTICE["en"],
-        NOTICE["ar"],
-        NOTICE["en"],
+        research_notice("en"),
+        research_notice("ar"),
+        research_notice("en"),
     ]
     page.fill(FIELD, "ما السكري؟")
     assert page.eval_on_selector(FIELD, "e => getComputedStyle(e).direction") == "rtl"

@@ -10,7 +10,8 @@ import pytest
 
 from bimedix_utils import sources, translation
 from bimedix_utils.core.errors import InputError
-from bimedix_utils.core.language import codes, fold
+from bimedix_utils.core.language import language_codes
+from bimedix_utils.core.text import normalise_letters
 from bimedix_utils.sources.knowledge import COLUMNS
 from bimedix_utils.translation import checks
 from bimedix_utils.translation.checks import Flag, Pair, form, quantities, whole, wording
@@ -18,7 +19,7 @@ from bimedix_utils.translation.checks.stream import CHUNK, stream
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
-ARABIC = checks.load("ar", DATA / "knowledge")
+ARABIC = checks.load_language("ar", DATA / "knowledge")
 
 
 def pair_of(source, candidate, language=ARABIC):
@@ -99,7 +100,7 @@ def test_changed_numbers_are_rejected(source, candidate, reason):
     ],
 )
 def test_tens_and_hundreds_are_no_units_in_persian_either(number, same, other):
-    persian = checks.load("fa")
+    persian = checks.load_language("fa")
     assert flags(quantities.numbers, f"for {number} days", f"به مدت {same} روز", persian) == []
     assert flags(quantities.numbers, f"for {number} days", f"به مدت {other} روز", persian) == [
         ("reject", f"part 1: lost {number}, new -")
@@ -465,12 +466,12 @@ def drugs(tmp_path):
             csv.writer(handle).writerows(
                 [COLUMNS, *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows)]
             )
-    language = checks.load("ar", tmp_path)
+    language = checks.load_language("ar", tmp_path)
     return lambda pair: wording.drugs(Pair(pair.source, pair.candidate, language))
 
 
 def test_drug_names_leave_out_phrases_and_laboratory_values(tmp_path, drugs):
-    names = checks.load("ar", tmp_path).drugs
+    names = checks.load_language("ar", tmp_path).drugs
     assert set(names) == {"propranolol", "atenolol", "warfarin", "naloxone"}
     assert names["propranolol"] == {"بروبرانولول", "بروبرانولول المديد"}
 
@@ -675,24 +676,24 @@ def test_a_stream_gives_the_same_flags_in_order_on_one_and_on_two_processes():
 
 def test_an_unknown_language_names_the_known_ones():
     with pytest.raises(InputError, match="no language 'xx': there are ar, en, fa"):
-        checks.load("xx")
+        checks.load_language("xx")
 
 
 def test_every_pattern_of_every_language_compiles_and_is_on_one_line():
     """Folded YAML blocks put spaces into patterns that span lines: "تنفي" was then no denial."""
-    for code in codes():
-        language = checks.load(code)
+    for code in language_codes():
+        language = checks.load_language(code)
         assert language.name and all(
             "\n" not in p.pattern and "  " not in p.pattern for p in language.patterns.values()
         ), code
 
 
 def test_folding_makes_writers_spellings_one():
-    assert fold("أَدوِيَةٌ إلى ۵٫۵") == "ادويه الي 5.5"
+    assert normalise_letters("أَدوِيَةٌ إلى ۵٫۵") == "ادويه الي 5.5"
 
 
 def test_persian_is_checked_with_its_own_data():
-    persian = checks.load("fa")
+    persian = checks.load_language("fa")
     text = "Give 50 mg twice a day in the left arm. She has no fever."
     right = "۵۰ میلی‌گرم دو بار در روز در بازوی چپ بدهید. او تب ندارد."
     assert [f for f in checks.run_all([text], [right], persian) if f.stops] == []
@@ -768,7 +769,9 @@ def test_no_check_is_slow_on_odd_text(code, bomb):
     """
     begin = time.perf_counter()
     checks.run_all(
-        ["Give 50 mg twice daily, every 8 hours."], [f"يعطى {bomb} مرات يوميا"], checks.load(code)
+        ["Give 50 mg twice daily, every 8 hours."],
+        [f"يعطى {bomb} مرات يوميا"],
+        checks.load_language(code),
     )
     assert time.perf_counter() - begin < 5
 

@@ -19,7 +19,7 @@ from bimedix_utils.teacher.engine import Teacher
 from bimedix_utils.translation import checks
 
 pytestmark = pytest.mark.unit
-ARABIC = checks.load("ar", ROOT / "data" / "knowledge")
+ARABIC = checks.load_language("ar", ROOT / "data" / "knowledge")
 
 
 def test_the_damaged_published_rows_are_found(raw_dir):

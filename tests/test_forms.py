@@ -4,7 +4,7 @@ import pytest
 from support.tiny import mcqa
 
 from bimedix_utils.core.errors import AuditError, InputError
-from bimedix_utils.core.templates import ARABIC_LABELS, option_letters
+from bimedix_utils.core.templates import option_letters
 from bimedix_utils.evaluation import bias, extract, harness
 from bimedix_utils.evaluation.forms import Form, asked, version
 from bimedix_utils.evaluation.scoring import Sample
@@ -158,7 +158,7 @@ def test_written_answers_are_read_in_both_languages(text, wanted):
 def test_yes_no_maybe_and_options_within_options():
     answers = mcqa("ar", options=("نعم", "لا", "ربما"))
     assert [
-        extract.option(text, answers, ARABIC_LABELS)
+        extract.option(text, answers, option_letters("ar"))
         for text in ("نَعَم، هذا صحيح", "لا", "ربما.", "نعم ولا")
     ] == [0, 1, 2, None]
     nested = mcqa(options=("vitamin B", "vitamin B12", "iron", "folate"))

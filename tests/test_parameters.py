@@ -14,12 +14,12 @@ from bimedix_utils.core.parameters import Parameter
 pytestmark = pytest.mark.unit
 
 CELL = """\
-MODE = "smoke"  # one of: smoke | laptop | gpu | paper
-RUN = ""  # any text: a name for this run
-SEED = 42  # >= 0: the seed
-SHARE = 0.2  # 0..1: part of the rows
-LORA_RANK = 64  # 1..512: rank of the adapters
-ALLOW_REMOTE = False  # True lets rows leave this machine
+MODE: str = "smoke"  # one of: smoke | laptop | gpu | paper
+RUN: str = ""  # any text: a name for this run
+SEED: int = 42  # 0..: the seed
+SHARE: float = 0.2  # 0..1: part of the rows
+LORA_RANK: int = 64  # 1..512: rank of the adapters
+ALLOW_REMOTE: bool = False  # one of: True | False: lets rows leave this machine
 """
 VALUES = {
     "MODE": "smoke",
@@ -63,7 +63,9 @@ def test_declared_reads_names_defaults_and_comments_in_order(notebook: Path):
 
 def test_declared_takes_a_hash_inside_a_string_for_text(tmp_path: Path):
     found = parameters.declared(
-        write_notebook(tmp_path / "n.ipynb", 'MODEL = "a#b"  # any text: a name\nOTHER = -1.5\n')
+        write_notebook(
+            tmp_path / "n.ipynb", 'MODEL: str = "a#b"  # any text: a name\nOTHER: float = -1.5\n'
+        )
     )
     assert found["MODEL"] == Parameter("MODEL", "a#b", "any text: a name")
     assert found["OTHER"] == Parameter("OTHER", -1.5, "")
@@ -81,12 +83,12 @@ def test_declared_wants_exactly_one_tagged_cell(tmp_path: Path, tagged: tuple[st
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("A = 1\nB = A + 1\n", "B is not a literal"),
-        ("A = 1\nB = open('x')\n", "B is not a literal"),
-        ("A = 1\nimport os\n", r"something else than NAME = literal \(line 2\)"),
-        ("seed = 1\n", r"something else than NAME = literal \(line 1\)"),
-        ("A, B = 1, 2\n", r"something else than NAME = literal \(line 1\)"),
-        ("A += 1\n", r"something else than NAME = literal \(line 1\)"),
+        ("A: int = 1\nB: int = A + 1\n", "B is not a literal"),
+        ("A: int = 1\nB: str = open('x')\n", "B is not a literal"),
+        ("A: int = 1\nimport os\n", r"something else than NAME: type = literal \(line 2\)"),
+        ("seed = 1\n", r"something else than NAME: type = literal \(line 1\)"),
+        ("A, B = 1, 2\n", r"something else than NAME: type = literal \(line 1\)"),
+        ("A += 1\n", r"something else than NAME: type = literal \(line 1\)"),
     ],
 )
 def test_declared_refuses_anything_but_literals(tmp_path: Path, cell: str, message: str):
@@ -101,8 +103,8 @@ def check(default: object, comment: str, value: object) -> object:
 @pytest.mark.parametrize(
     ("default", "comment", "value"),
     [
-        (1, ">= 1: rows", 1),
-        (1, ">= 1: rows", 10**9),
+        (1, "1..: rows", 1),
+        (1, "1..: rows", 10**9),
         (0.1, "0..1: share", 0.0),
         (0.1, "0..1: share", 1.0),
         (0.05, "0..0.5: share", 0.5),
@@ -149,8 +151,8 @@ def test_check_refuses_another_type_and_names_both(
 @pytest.mark.parametrize(
     ("default", "comment", "value"),
     [
-        (1, ">= 1: rows", 0),
-        (42, ">= 0: the seed", -1),
+        (1, "1..: rows", 0),
+        (42, "0..: the seed", -1),
         (0.1, "0..1: share", 1.01),
         (0.1, "0..1: share", -0.01),
         (0.1, "0..1: share", float("nan")),
@@ -186,7 +188,7 @@ def test_namespace_gives_checked_values_only_for_declared_names(notebook: Path):
 
 def test_namespace_refuses_a_misspelt_name_injected_by_papermill(notebook: Path):
     """papermill ignores unknown parameters: LORA_RNAK would train for a day with the default rank."""
-    injected = "# Parameters\nSEED = 1\nLORA_RNAK = 8\n"
+    injected = "# Parameters\nSEED: int = 1\nLORA_RNAK = 8\n"
     with pytest.raises(ParameterError) as error:
         parameters.parameters_from_namespace(
             notebook, {**VALUES, "SEED": 1, "LORA_RNAK": 8, "In": ["", CELL, injected]}
@@ -225,7 +227,7 @@ def test_namespace_leaves_names_of_ordinary_cells_alone(notebook: Path):
 
 
 def test_namespace_refuses_a_mistyped_seed(notebook: Path):
-    with pytest.raises(ParameterError, match=r"SEED = 'abc' is str; wanted int, >= 0: the seed"):
+    with pytest.raises(ParameterError, match=r"SEED = 'abc' is str; wanted int, 0..: the seed"):
         parameters.parameters_from_namespace(notebook, {**VALUES, "SEED": "abc"})
 
 
@@ -254,12 +256,12 @@ def folder(tmp_path: Path) -> Path:
     """Two notebooks and one preset."""
     write_notebook(
         tmp_path / "01_one.ipynb",
-        'MODE = "smoke"  # one of: smoke | laptop\nSEED = 42  # >= 0: seed\nROWS = 5  # >= 1:'
+        'MODE: str = "smoke"  # one of: smoke | laptop\nSEED: int = 42  # 0..: seed\nROWS: int = 5  # 1..:'
         " rows\n",
     )
     write_notebook(
         tmp_path / "02_two.ipynb",
-        'MODE = "smoke"  # one of: smoke | laptop\nSHARE = 0.5  # 0..1: share\n',
+        'MODE: str = "smoke"  # one of: smoke | laptop\nSHARE: float = 0.5  # 0..1: share\n',
     )
     return tmp_path
 
@@ -299,7 +301,7 @@ def test_preset_joins_the_shared_section_with_the_notebooks_own(folder: Path):
         ),
         (
             "all:\n  MODE: smoke\n  SEED: 1\n01_one:\n  ROWS: 0\n",
-            r"ROWS = 0 is out of range; wanted int, >= 1: rows",
+            r"ROWS = 0 is out of range; wanted int, 1..: rows",
         ),
         (
             'all:\n  MODE: smoke\n  SEED: "1"\n01_one:\n  ROWS: 3\n',

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bimedix_utils.core import records
+from bimedix_utils.core import files, records
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.records import Record, Turn
 
@@ -272,13 +272,13 @@ def test_jsonl_reading_forgives_bom_windows_line_ends_and_blank_lines(tmp_path: 
 
 def test_json_lines_numbers_count_blank_lines(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text('\n{"a": 1}\n\n{"b": 2}\n')
-    assert list(records.iter_json_lines(tmp_path / "rows.jsonl")) == [(2, {"a": 1}), (4, {"b": 2})]
+    assert list(files.iter_json_lines(tmp_path / "rows.jsonl")) == [(2, {"a": 1}), (4, {"b": 2})]
 
 
 def test_json_lines_do_not_break_at_unicode_line_separators(tmp_path: Path):
     """`str.splitlines` would cut a JSON string at U+2028 or U+0085 and call a whole line truncated."""
     (tmp_path / "rows.jsonl").write_text('{"a": "x\u2028y\u0085z"}\n', encoding="utf-8")
-    assert list(records.iter_json_lines(tmp_path / "rows.jsonl")) == [(1, {"a": "x\u2028y\u0085z"})]
+    assert list(files.iter_json_lines(tmp_path / "rows.jsonl")) == [(1, {"a": "x\u2028y\u0085z"})]
 
 
 def refused(path: Path, content: bytes) -> str:
@@ -324,7 +324,7 @@ def test_a_file_cut_inside_an_arabic_letter_is_called_cut_short(tmp_path: Path):
     """
     (tmp_path / "rows.jsonl").write_bytes('{"a": "ألم"}\n{"a": "ألم'.encode()[:-1])
     with pytest.raises(InputError) as error:
-        list(records.iter_json_lines(tmp_path / "rows.jsonl"))
+        list(files.iter_json_lines(tmp_path / "rows.jsonl"))
     assert (
         str(error.value)
         == "rows.jsonl, line 2: the file is cut short inside a letter; fetch it again"

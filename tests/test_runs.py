@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from bimedix_utils.core import provenance, runs
+from bimedix_utils.core import files, freshness, provenance, runs
 from bimedix_utils.core.errors import AccountingError, InputError, KitError, ParameterError
 
 pytestmark = pytest.mark.unit
 
 NAME = "02_toy"
 CELL = """\
-MODE = "smoke"  # one of: smoke | laptop | gpu | paper
-RUN = ""  # any text: a name for this run
-SEED = 42  # >= 0: the seed
-LORA_RANK = 64  # 1..512: rank of the adapters
+MODE: str = "smoke"  # one of: smoke | laptop | gpu | paper
+RUN: str = ""  # any text: a name for this run
+SEED: int = 42  # 0..: the seed
+LORA_RANK: int = 64  # 1..512: rank of the adapters
 """
 VALUES = {"MODE": "smoke", "RUN": "", "SEED": 42, "LORA_RANK": 64}
 
@@ -55,8 +55,8 @@ def project(tmp_path: Path, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """
     root = tmp_path / "project"
     package = root / "bimedix_utils"
-    (package / "prompts").mkdir(parents=True)
-    (package / "inner").mkdir()
+    for room in ("inner", "room/prompts", "languages"):
+        (package / room).mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "toy.py").write_text("from .deep import f\n")
     (package / "deep.py").write_text("def f():\n    from .inner import leaf\n    return leaf\n")
@@ -64,10 +64,14 @@ def project(tmp_path: Path, runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (package / "inner" / "leaf.py").write_text("from ..base import x\n")
     (package / "base.py").write_text("x = 1\n")
     (package / "stranger.py").write_text("y = 1\n")
-    (package / "translation.py").write_text("z = 1\n")
-    (package / "prompts" / "translate.v1.txt").write_text("Translate.\n")
-    (root / "data").mkdir()
+    (package / "room" / "__init__.py").write_text('z = ROOT / "data" / "catalogue"\n')
+    (package / "room" / "prompts" / "translate.v1.txt").write_text("Translate.\n")
+    (package / "languages" / "ar.yaml").write_text("name: Arabic\n")
+    (root / "data" / "catalogue").mkdir(parents=True)
+    (root / "data" / "catalogue" / "sources.yaml").write_text("a: 1\n")
     (root / "data" / "rows.txt").write_text("one\n")
+    (root / "model" / "adapter").mkdir(parents=True)
+    (root / "model" / "adapter" / "adapter_config.json").write_text('{"lora_alpha": 8}')
     write_notebook(root / "notebooks", "01_first", "x = 1")
     write_notebook(
         root / "notebooks", NAME, "%matplotlib inline\nfrom bimedix_utils import toy", "print(toy)"
@@ -147,7 +151,7 @@ def test_start_refuses_a_misspelt_parameter_injected_by_papermill(project: Path,
     ("changes", "message"),
     [
         ({"SEED": "abc"}, r"SEED = 'abc' is str; wanted int"),
-        ({"SEED": -1}, r"SEED = -1 is out of range; wanted int, >= 0"),
+        ({"SEED": -1}, r"SEED = -1 is out of range; wanted int, 0.."),
         ({"LORA_RANK": 0}, r"LORA_RANK = 0 is out of range; wanted int, 1\.\.512"),
         ({"MODE": "tiny"}, r"MODE = 'tiny'; wanted str, one of: smoke \| laptop \| gpu \| paper"),
     ],
@@ -171,7 +175,7 @@ def test_a_refused_start_leaves_the_last_manifest_alone(project: Path):
     folder = finished()
     with pytest.raises(ParameterError):
         start(SEED="abc")
-    assert provenance.is_fresh(NAME, VALUES)
+    assert freshness.is_fresh(NAME, VALUES)
     assert (folder / "results.json").exists()
 
 
@@ -196,7 +200,7 @@ def test_start_sets_threads_only_where_declared(project: Path):
     os.environ["OMP_NUM_THREADS"] = "2"
     start()
     assert os.environ["OMP_NUM_THREADS"] == "2"
-    write_notebook(project / "notebooks", NAME, cell=CELL + "THREADS = 3  # 1..256: threads\n")
+    write_notebook(project / "notebooks", NAME, cell=CELL + "THREADS: int = 3  # 1..256: threads\n")
     start(THREADS=3)
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
@@ -208,7 +212,7 @@ def test_start_takes_the_last_manifest_away(project: Path):
     assert not (folder / "run.json").exists()
     assert not (folder / "results.json").exists()
     assert (folder / "out.txt").exists()
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 # --- the lock
@@ -216,11 +220,11 @@ def test_start_takes_the_last_manifest_away(project: Path):
 _OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from bimedix_utils import provenance, runs
+from bimedix_utils.core import files, freshness, provenance, runs
 provenance.ROOT = Path(sys.argv[1])
 provenance.NOTEBOOKS = runs.NOTEBOOKS = provenance.ROOT / "notebooks"
 try:
-    runs.start(sys.argv[2], {"MODE": "smoke", "RUN": sys.argv[3], "SEED": 42, "LORA_RANK": 64})
+    runs.start_run(sys.argv[2], {"MODE": "smoke", "RUN": sys.argv[3], "SEED": 42, "LORA_RANK": 64})
 except runs.KitError as error:
     print("refused:", error)
 """
@@ -466,7 +470,7 @@ def test_manifest_says_where_the_result_comes_from(project: Path):
     assert told["notebook"] == NAME
     assert told["parameters"] == VALUES
     assert told["outputs"] == {"out.txt": hashlib.sha256(b"result\n").hexdigest()}
-    assert told["fingerprint"] == provenance.fingerprint(NAME, VALUES)
+    assert told["fingerprint"] == freshness.fingerprint(NAME, VALUES)
     assert (
         told["git"]["commit"] == "not found"
     )  # the toy project is no repository: said, not invented
@@ -500,7 +504,7 @@ def test_no_manifest_when_the_results_cannot_be_written(project: Path):
     with pytest.raises(TypeError):
         run.finish()
     assert not (run.folder / "run.json").exists()
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 def test_finish_refuses_an_output_that_was_announced_and_not_written(project: Path):
@@ -517,20 +521,20 @@ def test_finish_refuses_an_output_that_was_announced_and_not_written(project: Pa
 
 def test_fresh_after_an_unchanged_run(project: Path):
     finished()
-    assert provenance.is_fresh(NAME, VALUES)
+    assert freshness.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_without_or_with_a_broken_manifest(project: Path):
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
     folder = finished()
     (folder / "run.json").write_text('{"fingerprint": ')
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize("changed", [{"SEED": 43}, {"LORA_RANK": 8}, {"EXTRA": 1}])
 def test_not_fresh_with_another_parameter(project: Path, changed: dict):
     finished()
-    assert not provenance.is_fresh(NAME, {**VALUES, **changed})
+    assert not freshness.is_fresh(NAME, {**VALUES, **changed})
 
 
 def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
@@ -540,7 +544,7 @@ def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
         run = start()
         run.incomplete(missing, "answers are missing")
         run.finish()
-        assert provenance.is_fresh(NAME, VALUES) == (missing == 0)
+        assert freshness.is_fresh(NAME, VALUES) == (missing == 0)
     assert (
         "not run in this mode: 3 answers are missing: the same command looks for them again"
         in capsys.readouterr().out
@@ -549,7 +553,7 @@ def test_a_stage_that_lacks_answers_is_run_again_and_says_so(
 
 def test_fresh_looks_at_the_named_run_only(project: Path):
     finished()
-    assert not provenance.is_fresh(NAME, {**VALUES, "RUN": "other"})
+    assert not freshness.is_fresh(NAME, {**VALUES, "RUN": "other"})
 
 
 @pytest.mark.parametrize("content", ["one \n", "", None])
@@ -557,14 +561,14 @@ def test_not_fresh_after_an_input_changed_or_went(project: Path, content: str | 
     finished()
     path = project / "data" / "rows.txt"
     path.unlink() if content is None else path.write_text(content)
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize("content", ["other\n", None])
 def test_not_fresh_after_an_output_changed_or_went(project: Path, content: str | None):
     path = finished() / "out.txt"
     path.unlink() if content is None else path.write_text(content)
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_after_an_earlier_stage_gave_another_output(project: Path):
@@ -578,9 +582,9 @@ def test_not_fresh_after_an_earlier_stage_gave_another_output(project: Path):
     run.stage("01_first")
     run.finish()
     first("r\n")
-    assert provenance.is_fresh(NAME, VALUES), "the same content written again is no change"
+    assert freshness.is_fresh(NAME, VALUES), "the same content written again is no change"
     first("s\n")
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 @pytest.mark.parametrize(
@@ -591,28 +595,44 @@ def test_not_fresh_after_an_imported_module_changed(project: Path, module: str):
     finished()
     with open(project / "bimedix_utils" / module, "a") as handle:
         handle.write("# edited\n")
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
-@pytest.mark.parametrize("module", ["stranger.py", "translation.py", "prompts/translate.v1.txt"])
-def test_fresh_after_a_module_changed_that_is_not_imported(project: Path, module: str):
+@pytest.mark.parametrize(
+    "name", ["stranger.py", "room/__init__.py", "room/prompts/translate.v1.txt"]
+)
+def test_fresh_after_a_file_changed_that_the_stage_does_not_use(project: Path, name: str):
     finished()
-    (project / "bimedix_utils" / module).write_text("edited\n")
-    assert provenance.is_fresh(NAME, VALUES)
+    (project / "bimedix_utils" / name).write_text("edited = 1\n")
+    assert freshness.is_fresh(NAME, VALUES)
 
 
-def test_not_fresh_after_a_prompt_of_an_importing_stage_changed(project: Path):
-    write_notebook(project / "notebooks", NAME, "from bimedix_utils import translation")
-    finished()
-    assert provenance.is_fresh(NAME, VALUES)
-    (project / "bimedix_utils" / "prompts" / "translate.v1.txt").write_text("Translate well.\n")
-    assert not provenance.is_fresh(NAME, VALUES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bimedix_utils/room/__init__.py",
+        "bimedix_utils/room/prompts/translate.v1.txt",
+        "bimedix_utils/languages/ar.yaml",
+        "data/catalogue/sources.yaml",
+        "model/adapter/adapter_config.json",
+    ],
+)
+def test_one_byte_of_any_kind_of_input_runs_its_stage_again(project: Path, name: str):
+    """Editing a language, the catalogue, a prompt or an adapter's config was "unchanged"."""
+    cell = CELL + 'MODEL: str = ""  # any text: a folder\n'
+    write_notebook(project / "notebooks", NAME, "from bimedix_utils import room", cell=cell)
+    values = {**VALUES, "MODEL": "model"}
+    runs.start_run(NAME, dict(values)).finish()
+    assert freshness.is_fresh(NAME, values)
+    with open(project / name, "a") as handle:
+        handle.write(" ")
+    assert not freshness.is_fresh(NAME, values)
 
 
 def test_not_fresh_after_a_package_version_changed(project: Path, monkeypatch: pytest.MonkeyPatch):
     finished()
-    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "0"})
-    assert not provenance.is_fresh(NAME, VALUES)
+    monkeypatch.setattr(freshness, "package_versions", lambda: {"torch": "0"})
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 def test_fresh_looks_at_code_cells_not_at_prose_or_outputs(project: Path):
@@ -622,10 +642,10 @@ def test_fresh_looks_at_code_cells_not_at_prose_or_outputs(project: Path):
     content["cells"][0]["source"] = ["# Another title"]
     content["cells"][2]["outputs"] = ["something"]
     path.write_text(json.dumps(content))
-    assert provenance.is_fresh(NAME, VALUES)
+    assert freshness.is_fresh(NAME, VALUES)
     content["cells"][3]["source"] = ["print(toy, 1)"]
     path.write_text(json.dumps(content))
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 def test_fresh_survives_moving_project_and_runs(
@@ -637,11 +657,11 @@ def test_fresh_survives_moving_project_and_runs(
     finished()
     project.rename(tmp_path / "clone")
     runs_dir.rename(tmp_path / "elsewhere")
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "clone")
     monkeypatch.setattr(provenance, "NOTEBOOKS", tmp_path / "clone" / "notebooks")
     monkeypatch.setenv("BIMEDIX_RUNS", str(tmp_path / "elsewhere"))
-    assert provenance.is_fresh(NAME, VALUES)
+    assert freshness.is_fresh(NAME, VALUES)
 
 
 def test_not_fresh_when_code_was_edited_while_the_stage_ran(project: Path):
@@ -651,14 +671,14 @@ def test_not_fresh_when_code_was_edited_while_the_stage_ran(project: Path):
     run = start()
     (project / "bimedix_utils" / "toy.py").write_text("from .deep import f\nedited = True\n")
     run.finish()
-    assert not provenance.is_fresh(NAME, VALUES)
+    assert not freshness.is_fresh(NAME, VALUES)
 
 
 def test_plain_import_of_a_module_counts_as_imported(project: Path):
-    found = provenance.imported_modules("import bimedix_utils.stranger as s")
+    found = freshness.imported_modules("import bimedix_utils.stranger as s")
     assert project / "bimedix_utils" / "stranger.py" in found
     deep = {
-        path.name for path in provenance.imported_modules("import json, bimedix_utils.inner.leaf")
+        path.name for path in freshness.imported_modules("import json, bimedix_utils.inner.leaf")
     }
     assert deep == {"__init__.py", "leaf.py", "base.py"}
 
@@ -668,7 +688,7 @@ def test_plain_import_of_a_module_counts_as_imported(project: Path):
 
 def test_imported_modules_ignores_other_packages(project: Path):
     assert (
-        provenance.imported_modules(
+        freshness.imported_modules(
             "import json\nfrom os import path\nfrom bimedix_utilsx import toy"
         )
         == []
@@ -678,14 +698,15 @@ def test_imported_modules_ignores_other_packages(project: Path):
 def test_imported_modules_of_the_real_package_are_files_with_their_prompts():
     found = {
         path.relative_to(provenance.ROOT).as_posix()
-        for path in provenance.imported_modules("from bimedix_utils import translation")
+        for path in freshness.depends_on("from bimedix_utils import translation")
     }
     assert {
-        "bimedix_utils/translation.py",
-        "bimedix_utils/records.py",
-        "bimedix_utils/text.py",
+        "bimedix_utils/translation/rounds.py",
+        "bimedix_utils/core/records.py",
+        "bimedix_utils/core/text.py",
     } <= found
-    assert "bimedix_utils/prompts/translate.v1.txt" in found
+    assert "bimedix_utils/translation/prompts/translate.v1.txt" in found
+    assert {"bimedix_utils/languages/ar.yaml", "bimedix_utils/languages/fa.yaml"} <= found
     assert not any(name.startswith("bimedix_utils/training/") for name in found)
 
 
@@ -715,22 +736,22 @@ def test_hash_of_a_folder_is_not_fooled_by_a_hidden_parent(tmp_path: Path):
 
 def test_write_text_keeps_the_old_file_when_writing_breaks(tmp_path: Path):
     path = tmp_path / "rows.txt"
-    provenance.write_text(path, ["old\n"])
+    files.write_text(path, ["old\n"])
 
     def pieces():
         yield "new\n"
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        provenance.write_text(path, pieces())
+        files.write_text(path, pieces())
     assert path.read_text() == "old\n"
-    provenance.write_text(path, ["new\n"])
+    files.write_text(path, ["new\n"])
     assert path.read_text() == "new\n"
     assert [p.name for p in tmp_path.iterdir()] == ["rows.txt"]
 
 
 def test_write_json_is_sorted_readable_utf8(tmp_path: Path):
-    provenance.write_json(tmp_path / "a.json", {"b": 1, "a": "ألم"})
+    files.write_json(tmp_path / "a.json", {"b": 1, "a": "ألم"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "a": "ألم",\n "b": 1\n}\n'
 
 
@@ -758,7 +779,7 @@ def test_the_trained_base_is_a_folder_where_there_is_one_else_a_hub_id(
         ("run:06_x/merged", stage / "merged"),
         ("owner/model-8x7B", "owner/model-8x7B"),
     ):
-        provenance.write_json(stage / "base.json", {"model": "a name", "folder": told})
+        files.write_json(stage / "base.json", {"model": "a name", "folder": told})
         name, base = provenance.trained_base(stage)
         assert (name, base) == ("a name", wanted) and isinstance(base, type(wanted))
 

@@ -585,7 +585,7 @@ def test_clients_that_go_away_do_not_stop_the_server(port):
 
 FAKE = """
 import os, sys, time
-from bimedix_utils import serve
+from bimedix_utils.runner import serve
 
 class Fake:
     def encode(self, request):

@@ -20,7 +20,7 @@ from bimedix_utils.translation.rounds import Version
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
-ARABIC = checks.load("ar", DATA / "knowledge")
+ARABIC = checks.load_language("ar", DATA / "knowledge")
 THRESHOLD, ROUNDS = 85, 2
 
 QUESTION = Record(
@@ -587,7 +587,7 @@ def states():
         teacher,
         THRESHOLD,
         ROUNDS,
-        checks.load("fa"),
+        checks.load_language("fa"),
     )
     return {state.record.id: state for state in table} | {
         f"{state.record.id}:fa": state for state in persian

@@ -197,7 +197,7 @@ def test_an_interrupt_is_no_reason_to_try_the_wheel(origins, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bimedix_utils import weights
+from bimedix_utils.training import weights
 
 def kill(*arguments):
     target = arguments[-1]

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..core.display import NOTICE
 from ..core.errors import InputError, KitError
+from ..core.language import research_notice
 from ..core.text import arabic_share
 from .red_flags import language, red_flag
 
@@ -209,7 +209,7 @@ class Conversation:
             history += [asked, {"role": "assistant", "content": said}]
         shown += [Shown("note", note) for note in _notes(said, ending, stop.is_set(), lang)]
         if said:
-            shown.append(Shown("notice", NOTICE[lang]))
+            shown.append(Shown("notice", research_notice(lang)))
         yield
 
     def _keep(self, said: list[Shown]) -> str:

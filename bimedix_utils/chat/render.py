@@ -5,7 +5,7 @@ escaped, in its own direction.
 import html
 from collections.abc import Iterable
 
-from ..core.display import NOTICE
+from ..core.language import research_notice
 from ..core.text import isolate
 from .conversation import Shown
 from .red_flags import language
@@ -75,7 +75,10 @@ def notice() -> str:
     """The research-only notice in both languages."""
     return (
         '<div role="note" class="bimedix-fixed">'
-        + "".join(f"<p {direction(lang)}>{html.escape(NOTICE[lang])}</p>" for lang in NOTICE)
+        + "".join(
+            f"<p {direction(lang)}>{html.escape(research_notice(lang))}</p>"
+            for lang in ("en", "ar")
+        )
         + "</div>"
     )
 

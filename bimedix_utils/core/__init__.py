@@ -20,28 +20,20 @@ from .display import (
     training_curve,
 )
 from .errors import InputError, ParameterError
-from .files import write_json, write_json_lines
+from .files import iter_json_lines, write_json, write_json_lines
+from .freshness import fingerprint
 from .parameters import parameters_from_namespace, preset_values
 from .provenance import (
     NOTEBOOKS,
     ROOT,
     answers_file,
-    fingerprint,
     hash_path,
     portable_path,
     resolve_path,
     runs_folder,
     trained_base,
 )
-from .records import (
-    Record,
-    iter_json_lines,
-    iter_jsonl,
-    iter_parquet,
-    read_jsonl,
-    write_jsonl,
-    write_parquet,
-)
+from .records import Record, iter_jsonl, iter_parquet, read_jsonl, write_jsonl, write_parquet
 from .runs import set_seed, start_run
 from .shingles import near_duplicates
 from .statistics import over_seeds, paired_bootstrap, wilson

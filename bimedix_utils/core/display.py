@@ -11,21 +11,16 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .language import research_notice
 from .text import is_arabic, isolate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NOTICE = {
-    "en": "Research only. Not medical advice: never use it for a real person; see a clinician.",
-    "ar": "للأبحاث فقط، وليس هذا مشورة طبية: لا يُستعمل أبدًا لشخص حقيقي، ويجب مراجعة طبيب.",
-}
-COLOURS = {
-    "en": "#0072B2",
-    "ar": "#D55E00",
-    "both": "#009E73",
-    "grey": "#777777",
-}  # Okabe-Ito: distinct for colour-blind readers
+# Okabe-Ito: distinct for colour-blind readers
+
+# Okabe-Ito: distinct for colour-blind readers.
+COLOURS = {"en": "#0072B2", "ar": "#D55E00", "both": "#009E73", "grey": "#777777"}
 
 
 class Shown:
@@ -151,11 +146,9 @@ def show_difference(
 def show_notice() -> Shown:
     """The research-only notice that stands beside every answer a model gives."""
     box = "border:2px solid #b00;padding:.5em 1em;margin:.5em 0"
-    return Shown(
-        '<div role="note"'
-        f' style="{box}">{"".join(span(text, "p") for text in NOTICE.values())}</div>',
-        "\n".join(NOTICE.values()),
-    )
+    texts = [research_notice(lang) for lang in ("en", "ar")]
+    paragraphs = "".join(span(text, "p") for text in texts)
+    return Shown(f'<div role="note" style="{box}">{paragraphs}</div>', "\n".join(texts))
 
 
 def somebody_watches() -> bool:

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from .errors import InputError
+
 
 @contextmanager
 def file_lock(path: Path, wait: float = -1, busy: Exception | None = None) -> Iterator[None]:
@@ -86,3 +88,63 @@ def write_json(path: Path, value: Any) -> None:
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:
     """Write one JSON value a line, atomically."""
     write_text(path, (json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+
+def read_utf8(path: Path) -> str:
+    """A file's text, or an `InputError` that names the byte which is not UTF-8 and the usual cause."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
+
+
+def not_utf8(path: Path) -> InputError:
+    """Finds the first line that is not UTF-8, reading line by line."""
+    with open(path, "rb") as handle:
+        for line, raw in enumerate(handle, start=1):
+            try:
+                raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if error.end == len(raw) and error.reason == "unexpected end of data":
+                    return InputError(
+                        f"{path.name}, line {line}: the file is cut short inside a letter; fetch it"
+                        " again"
+                    )
+                return InputError(
+                    f"{path.name}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Arabic"
+                    " files saved on Windows are often Windows-1256; convert with: iconv -f"
+                    f" WINDOWS-1256 -t UTF-8 '{path.name}' > fixed"
+                )
+    return InputError(f"{path.name}: not UTF-8")
+
+
+def iter_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of a JSON Lines file, one line in memory at a time; blank lines are
+    skipped; a broken or non-object line raises `InputError`.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.strip():
+                    yield number, _object(path, number, line)
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
+
+
+def _object(path: Path, number: int, line: str) -> dict:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path.name}, line {number}, column {error.colno}: not valid JSON ({error.msg}). If"
+            " the line is cut short the file was not copied whole: fetch it again"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}"
+        )
+    return value

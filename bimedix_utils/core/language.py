@@ -1,8 +1,7 @@
-"""What the checks know of a language: a data file `bimedix_utils/languages/<code>.yaml`, its
-patterns folded and compiled once.
+"""All that the kit knows of a language: `bimedix_utils/languages/<code>.yaml`, read and checked once.
 
-Another target language is another file; no check names a language. English is the source of every
-translation here.
+Another language is another file; no code names one. A key that is missing there is an error, never
+English. English is the source of every translation here.
 """
 
 import csv
@@ -13,26 +12,86 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .records import read_utf8
-from .text import ARABIC_INDIC, match_key
+from .files import read_utf8
+from .text import match_key, normalise_letters
 
-FOLDER = Path(__file__).resolve().parents[1] / "languages"
 PACKAGE = Path(__file__).resolve().parents[1]
+FOLDER = PACKAGE / "languages"
 SHINGLE = 6  # words of a prompt in a row that are no coincidence
-_MARKS = re.compile(r"[\u064B-\u0652\u0670\u0640]")
-_SEATS = str.maketrans("أإآٱىیةئؤکۀ", "ااااييهيوكه")
-_BODY_SUBSTANCES = {
-    "glucose",
-    "oxygen",
-}  # antidotes, and far more often laboratory values with many wordings
+# Antidotes, and far more often laboratory values with many wordings.
+_BODY_SUBSTANCES = {"glucose", "oxygen"}
+# What a language may do without: its grammar has no such thing, or no rule needs it.
+_OPTIONAL = {"articles", "encoder", "particles", "prefix", "unit_ending", "units_before"}
+# Translations into English are not checked: the source needs no patterns of bad targets.
+_TARGETS_ONLY = {"chatter", "refusal"}
+# Sections whose entries differ from language to language; in all others each key is required.
+_OPEN = {"number_words", "units", "negation", "frequency"}
 
 
-def fold(text: str) -> str:
-    """A text as patterns see it: Western digits and decimal point, no vowel marks, one form for
-    letters that writers exchange.
+@cache
+def language_data(code: str) -> dict[str, Any]:
+    """The data file of a language as it stands.
+
+    Raises `InputError` when there is no file, or when the file lacks a key that Arabic's has.
     """
-    text = text.translate(ARABIC_INDIC).replace("٫", ".").replace("٬", ",")
-    return _MARKS.sub("", text).translate(_SEATS)
+    import yaml
+
+    path = FOLDER / f"{code}.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"no language {code!r}: there are {', '.join(language_codes())}; add"
+            f" bimedix_utils/languages/{code}.yaml"
+        )
+    data = yaml.load(read_utf8(path), yaml.CSafeLoader)
+    missing = sorted(_required_keys(code) - _key_paths(data))
+    if missing:
+        raise InputError(f"languages/{code}.yaml lacks {', '.join(missing)}")
+    return data
+
+
+def _required_keys(code: str) -> set[str]:
+    if code == "ar":
+        return set()
+    optional = _OPTIONAL | (_TARGETS_ONLY if code == "en" else set())
+    return {path for path in _key_paths(language_data("ar")) if path.split(".")[0] not in optional}
+
+
+def _key_paths(data: dict[str, Any], prefix: str = "") -> set[str]:
+    paths = {f"{prefix}{key}" for key in data}
+    for key, value in data.items():
+        if isinstance(value, dict) and f"{prefix}{key}" not in _OPEN:
+            paths |= _key_paths(value, f"{prefix}{key}.")
+    return paths
+
+
+def language_codes() -> list[str]:
+    """The languages there is a file for."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def research_notice(lang: str) -> str:
+    """The research-only notice that stands beside everything a model says."""
+    return language_data(lang)["notice"]
+
+
+@cache
+def _letter_pattern(code: str) -> re.Pattern[str]:
+    return re.compile(language_data(code)["letters"])
+
+
+def script_share(text: str, lang: str) -> float:
+    """Letters of the script of `lang` / all letters, from 0 to 1; 0.0 for a text without letters."""
+    letters = [letter for letter in text if letter.isalpha()]
+    own = len(_letter_pattern(lang).findall(text))
+    return own / len(letters) if letters else 0.0
+
+
+def in_language(text: str, lang: str, least: float = 0.5) -> bool:
+    """True when at least the share `least` of the letters belongs to the script of `lang`.
+
+    Languages of one script are not told apart.
+    """
+    return script_share(text, lang) >= least
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +132,14 @@ _NOTHING = re.compile(r"(?!)")
 
 
 def _compiled(text: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\n\s*", "", fold(text)), flags)
+    return re.compile(re.sub(r"\n\s*", "", normalise_letters(text)), flags)
 
 
 def _alternatives(forms: dict[str, str], letter: str) -> str:
     """One named group a unit; the longest spelling wins because each is followed by a word's end."""
     return "|".join(
-        f"(?P<{letter}{place}>{fold(pattern)})" for place, pattern in enumerate(forms.values())
+        f"(?P<{letter}{place}>{normalise_letters(pattern)})"
+        for place, pattern in enumerate(forms.values())
     )
 
 
@@ -94,29 +154,20 @@ def _units(own: dict[str, str], latin: dict[str, str], data: dict[str, Any]) -> 
         )
         for name, pattern in latin.items()
     }
-    number = rf"(?<![\d.])(?<!\d,)(?P<n>\d++(?:[.,]\d++)*+)(?P<range>\s?(?:-|–|{fold(data['range'])})\s?\d++(?:[.,]\d++)*+)?"
+    number = rf"(?<![\d.])(?<!\d,)(?P<n>\d++(?:[.,]\d++)*+)(?P<range>\s?(?:-|–|{normalise_letters(data['range'])})\s?\d++(?:[.,]\d++)*+)?"
     unit = rf"[\s-]*+(?:{prefix})??(?:{_alternatives(forms, 'u')})(?![^\W\d_])"
-    per = rf"(?:\s*(?:/|(?:{fold(data['per'])})\s*)(?:{prefix})??(?:{_alternatives(forms, 'v')})(?![^\W\d_]))?"
+    per = rf"(?:\s*(?:/|(?:{normalise_letters(data['per'])})\s*)(?:{prefix})??(?:{_alternatives(forms, 'v')})(?![^\W\d_]))?"
     return re.compile(number + unit + per)
 
 
 @cache
-def load(code: str, knowledge: Path | None = None) -> Language:
-    """A language's data. `knowledge` (the folder of facts) adds the drug names it holds in that
-    language.
+def load_language(code: str, knowledge: Path | None = None) -> Language:
+    """A language with its patterns compiled; `knowledge` (the folder of facts) adds the drug names
+    it holds in that language.
 
-    Raises `InputError` naming the legal codes for an unknown one.
+    Raises `InputError` as `language_data` does.
     """
-    import yaml
-
-    path = FOLDER / f"{code}.yaml"
-    if not path.is_file():
-        raise InputError(
-            f"no language {code!r}: there are {', '.join(codes())}; add"
-            f" bimedix_utils/languages/{code}.yaml"
-        )
-    data = yaml.safe_load(read_utf8(path))
-    english = data if code == "en" else yaml.safe_load(read_utf8(FOLDER / "en.yaml"))
+    data, english = language_data(code), language_data("en")
     words = {
         n: _compiled(
             rf"(?<!\w)(?:{data.get('prefix', '')})(?:{'|'.join(forms)})(?!{data.get('another_number', '(?!)')})\w{{0,2}}(?!\w)"
@@ -142,7 +193,7 @@ def load(code: str, knowledge: Path | None = None) -> Language:
     } | data
     return Language(
         code, data["name"], data,
-        letters=re.compile(data.get("letters", "[A-Za-z]")),
+        letters=_letter_pattern(code),
         number_words=words,
         units=_units({} if code == "en" else data["units"], english["units"], data),
         units_before=_compiled(f"(?:{'|'.join(f'(?P<b_{n}>{p})' for n, p in before.items())}) ?(?P<n>[0-9]+)") if before else None,
@@ -152,11 +203,6 @@ def load(code: str, knowledge: Path | None = None) -> Language:
         knowledge=knowledge,
         unit_names=tuple(english["units"]),
     )  # fmt: skip
-
-
-def codes() -> list[str]:
-    """The languages there is a file for."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def _drugs(folder: Path, code: str) -> dict[str, frozenset[str]]:

@@ -6,7 +6,6 @@ inputs and outputs are what they were when its manifest was written. Editing one
 re-runs the stages that import it, and no others.
 """
 
-import ast
 import hashlib
 import json
 import os
@@ -14,7 +13,6 @@ import platform
 import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,6 @@ from .text import digest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 # What can change a number without any file of ours changing: part of every stage fingerprint.
-_TRACKED = (
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "numpy",
-    "sacrebleu",
-)
 
 
 def runs_folder() -> Path:
@@ -79,11 +66,6 @@ def shown_path(path: Path) -> str:
     return ".../" + "/".join(path.parts[-2:])
 
 
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that can change a number."""
-    return {name: metadata.version(name) for name in _TRACKED}
-
-
 def hash_path(path: Path) -> str:
     """SHA-256 of a file, or of the sorted names and hashes of a folder's files (hidden files and
     caches left out).
@@ -97,93 +79,6 @@ def hash_path(path: Path) -> str:
         return digest([[p.relative_to(path).as_posix(), hash_path(p)] for p in files], 64)
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def fingerprint(notebook: str, values: dict[str, Any]) -> str:
-    """Hash of parameters, notebook code, the package source it imports and the versions that can
-    change a number.
-    """
-    path = NOTEBOOKS / f"{notebook}.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    modules = imported_modules(
-        "\n".join(
-            line
-            for source in code
-            for line in source.split("\n")
-            if not line.startswith(("%", "!"))
-        )
-    )
-    return digest(
-        [
-            values,
-            code,
-            [[p.relative_to(ROOT).as_posix(), hash_path(p)] for p in modules],
-            package_versions(),
-        ],
-        64,
-    )
-
-
-def imported_modules(source: str) -> list[Path]:
-    """Files of this package that `source` imports, directly or through other modules of the
-    package, with their prompts.
-    """
-    package = ROOT / "bimedix_utils"
-    found: set[Path] = set()
-
-    def visit(tree: ast.AST, folder: Path | None) -> None:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                dotted = [
-                    alias.name.split(".")
-                    for alias in node.names
-                    if alias.name.startswith("bimedix_utils.")
-                ]
-                for parts in dotted:
-                    visit(ast.parse(f"from {'.'.join(parts[:-1])} import {parts[-1]}"), None)
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            if node.level:  # relative: only inside the package
-                base = folder
-                for _ in range(node.level - 1):
-                    base = base.parent
-                parts = (node.module or "").split(".") if node.module else []
-            elif node.module and node.module.split(".")[0] == "bimedix_utils":
-                base, parts = package, node.module.split(".")[1:]
-            else:
-                continue
-            target = base.joinpath(*parts)
-            names = [target.with_suffix(".py") if parts else None, target / "__init__.py"]
-            names += [target / f"{alias.name}.py" for alias in node.names]
-            names += [target / alias.name / "__init__.py" for alias in node.names]
-            for path in names:
-                if path and path.is_file() and path not in found:
-                    found.add(path)
-                    visit(ast.parse(path.read_text(encoding="utf-8")), path.parent)
-
-    visit(ast.parse(source), None)
-    if any(
-        path.parent == package and path.name in ("synthesis.py", "translation.py") for path in found
-    ):
-        found.update((package / "prompts").glob("*.txt"))
-    return sorted(found)
-
-
-def is_fresh(notebook: str, values: dict[str, Any]) -> bool:
-    """True when the stage is complete, lacks nothing, and nothing it depends on has changed:
-    fingerprint, inputs and outputs.
-    """
-    folder = run_folder(values["MODE"], values["RUN"]) / notebook
-    try:
-        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    if manifest.get("incomplete") or manifest["fingerprint"] != fingerprint(notebook, values):
-        return False
-    paths = [(restore_path(key, folder.parent), value) for key, value in manifest["inputs"].items()]
-    paths += [(folder / name, value) for name, value in manifest["outputs"].items()]
-    return all(path.exists() and hash_path(path) == value for path, value in paths)
 
 
 def portable_path(path: Path, run: Path) -> str:

@@ -6,8 +6,6 @@ with `replace`.
 
 import hashlib
 import itertools
-import json
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import InputError
-from .files import write_text
+from .files import atomic_file, iter_json_lines, write_text
 from .text import digest
 
 if TYPE_CHECKING:
@@ -156,66 +154,6 @@ def read_jsonl(path: Path) -> list[Record]:
     return list(iter_jsonl(path))
 
 
-def read_utf8(path: Path) -> str:
-    """A file's text, or an `InputError` that names the byte which is not UTF-8 and the usual cause."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise not_utf8(path) from None
-    except OSError as error:
-        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
-
-
-def not_utf8(path: Path) -> InputError:
-    """Finds the first line that is not UTF-8, reading line by line."""
-    with open(path, "rb") as handle:
-        for line, raw in enumerate(handle, start=1):
-            try:
-                raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                if error.end == len(raw) and error.reason == "unexpected end of data":
-                    return InputError(
-                        f"{path.name}, line {line}: the file is cut short inside a letter; fetch it"
-                        " again"
-                    )
-                return InputError(
-                    f"{path.name}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Arabic"
-                    " files saved on Windows are often Windows-1256; convert with: iconv -f"
-                    f" WINDOWS-1256 -t UTF-8 '{path.name}' > fixed"
-                )
-    return InputError(f"{path.name}: not UTF-8")
-
-
-def iter_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of a JSON Lines file, one line in memory at a time; blank lines are
-    skipped; a broken or non-object line raises `InputError`.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as handle:
-            for number, line in enumerate(handle, start=1):
-                if line.strip():
-                    yield number, _object(path, number, line)
-    except UnicodeDecodeError:
-        raise not_utf8(path) from None
-    except OSError as error:
-        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
-
-
-def _object(path: Path, number: int, line: str) -> dict:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path.name}, line {number}, column {error.colno}: not valid JSON ({error.msg}). If"
-            " the line is cut short the file was not copied whole: fetch it again"
-        ) from None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path.name}, line {number}: a JSON object was expected, found {type(value).__name__}"
-        )
-    return value
-
-
 class IdSet:
     """Finds ids that stand twice among millions, at 8 bytes an id: only a hash of each is kept."""
 
@@ -271,13 +209,10 @@ def write_parquet(path: Path, records: Iterable[Record], group: int = 5_000) -> 
     import pyarrow.parquet
 
     schema = arrow_schema()
-    partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
     rows = iter(records)
-    with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+    with atomic_file(path, "wb") as handle, pyarrow.parquet.ParquetWriter(handle, schema) as writer:
         while part := [record.model_dump(mode="json") for record in itertools.islice(rows, group)]:
             writer.write_table(pyarrow.Table.from_pylist(part, schema=schema))
-    os.replace(partial, path)
 
 
 def iter_parquet(path: Path) -> Iterator[Record]:

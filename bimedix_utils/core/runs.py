@@ -22,13 +22,12 @@ from typing import IO, Any
 from . import parameters
 from .errors import AccountingError, InputError, KitError
 from .files import write_json
+from .freshness import fingerprint, package_versions
 from .provenance import (
     NOTEBOOKS,
     device_state,
-    fingerprint,
     git_state,
     hash_path,
-    package_versions,
     portable_path,
     resolve_path,
     run_folder,

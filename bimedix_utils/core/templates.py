@@ -6,38 +6,20 @@ Arabic labels). Mixtral's chat template refuses a system role and turns that do 
 """
 
 from .errors import InputError
-from .records import LABELS, Record
+from .language import language_data
+from .records import Record
 
-ARABIC_LABELS = "أبجدهوزحطي"
-WORDS = {
-    "en": {
-        "context": "Context",
-        "question": "Question",
-        "options": "Options",
-        "answer": "Answer",
-        "correct": "The correct answer is",
-    },
-    "ar": {
-        "context": "السياق",
-        "question": "السؤال",
-        "options": "الخيارات",
-        "answer": "الإجابة",
-        "correct": "الإجابة الصحيحة هي",
-    },
-}
 ROLES = {"patient": "user", "doctor": "assistant"}
 
 
 def option_letters(lang: str) -> str:
-    """The option letters of a language: A, B, C ... or أ, ب, ج ... (abjad order, as Arab exams
-    print them).
-    """
-    return ARABIC_LABELS if lang == "ar" else LABELS
+    """The option letters of a language: A, B, C ... or أ, ب, ج ... as its exams print them."""
+    return language_data(lang)["option_letters"]
 
 
 def layout_words(lang: str) -> dict[str, str]:
-    """The fixed words of the layout; English for a language without its own."""
-    return WORDS.get(lang, WORDS["en"])
+    """The fixed words of the layout. Raises `InputError` for a language without a file."""
+    return language_data(lang)["layout"]
 
 
 def render_question(record: Record, letters: str = "") -> str:
@@ -66,15 +48,11 @@ def answer_lead(lang: str) -> str:
 
 
 def render_answer(record: Record) -> str:
-    """The assistant's text: the answer, or for `mcqa` the explanation (where there is one), then
-    the correct letter.
-    """
+    """The assistant's text: the answer; for `mcqa` the explanation, if any, and the correct letter."""
     if record.kind == "qa":
         return record.answer
     letter = option_letters(record.lang)[record.answer_index]
-    return " ".join(
-        part for part in (record.answer, f"{answer_lead(record.lang)} {letter}.") if part
-    )
+    return f"{record.answer} {answer_lead(record.lang)} {letter}.".strip()
 
 
 def to_messages(record: Record) -> list[dict[str, str]]:
@@ -98,18 +76,11 @@ def to_messages(record: Record) -> list[dict[str, str]]:
 def checked_messages(
     conversation: list[dict[str, str]], name: str = "conversation"
 ) -> list[dict[str, str]]:
-    """Fold a system message into the first user turn and assert strict alternation. Raises
-    `InputError`.
-    """
-    if len(conversation) > 1 and [message["role"] for message in conversation[:2]] == [
-        "system",
-        "user",
-    ]:
+    """Fold a system message into the first user turn; raises `InputError` without alternation."""
+    if [message["role"] for message in conversation[:2]] == ["system", "user"]:
         system, first, *rest = conversation
-        conversation = [
-            {"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()},
-            *rest,
-        ]
+        merged = f"{system['content']}\n\n{first['content']}".strip()
+        conversation = [{"role": "user", "content": merged}, *rest]
     roles = [message["role"] for message in conversation]
     if not roles or roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
         raise InputError(f"{name}: roles {roles} do not alternate user, assistant")

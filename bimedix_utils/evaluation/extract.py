@@ -10,7 +10,7 @@ is a place: a Latin letter is understood where Arabic ones were shown, and the o
 import re
 
 from ..core.records import LABELS, Record
-from ..core.templates import ARABIC_LABELS
+from ..core.templates import option_letters
 from ..core.text import match_key
 
 _OPEN, _CLOSED = r"[\s*\"'«(\[]*", r"(?=\s*(?:[.):\]*\"'»,،؛;\-]|$))"
@@ -63,7 +63,7 @@ def option(text: str, record: Record, letters: str) -> int | None:
 
 
 def _place(letter: str, letters: str, record: Record) -> int | None:
-    for alphabet in (letters, LABELS, ARABIC_LABELS):
+    for alphabet in (letters, LABELS, option_letters("ar")):
         places = [match_key(label) for label in alphabet[: len(record.options)]]
         if match_key(letter) in places:
             return places.index(match_key(letter))

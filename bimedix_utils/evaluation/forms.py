@@ -15,13 +15,7 @@ from typing import Any, Literal
 
 from ..core.errors import AuditError
 from ..core.records import Record
-from ..core.templates import (
-    ARABIC_LABELS,
-    answer_lead,
-    layout_words,
-    option_letters,
-    render_question,
-)
+from ..core.templates import answer_lead, layout_words, option_letters, render_question
 from ..core.text import digest
 from ..sources.benchmarks import VERSION, Task
 
@@ -53,7 +47,7 @@ class Form:
         return {
             "own": option_letters(lang),
             "latin": option_letters("en"),
-            "arabic": ARABIC_LABELS,
+            "arabic": option_letters("ar"),
         }[self.letters]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.records import read_utf8
+from ..core.files import read_utf8
 from ..core.text import is_arabic
 from . import decide, findings, side_by_side
 from .decisions import VERDICTS, Decision

@@ -19,14 +19,8 @@ from typing import Any
 from .. import mixture, training
 from ..core import parameters, runs
 from ..core.errors import command
-from ..core.provenance import (
-    NOTEBOOKS,
-    device_state,
-    git_state,
-    package_versions,
-    resolve_path,
-    shown_path,
-)
+from ..core.freshness import package_versions
+from ..core.provenance import NOTEBOOKS, device_state, git_state, resolve_path, shown_path
 from ..core.studies import write_study
 from ..evaluation import scoring
 from ..evaluation.forms import Form

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core import parameters, provenance
+from ..core import freshness, parameters
 from ..core.errors import KitError, ParameterError
 from ..core.files import write_json
 from ..core.provenance import NOTEBOOKS, run_folder, shown_path
@@ -95,7 +95,7 @@ def run(mode: str, numbers: str, overrides: dict[str, str]) -> Path:
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     done = 0
     for path, values in table.items():
-        if provenance.is_fresh(path.stem, values):
+        if freshness.is_fresh(path.stem, values):
             print(f"{path.stem:<26} unchanged")
             continue
         execute(path, values, folder)

@@ -23,9 +23,9 @@ from pydantic import BaseModel
 from .. import sources, synthesis, translation
 from ..core import parameters
 from ..core.errors import command
-from ..core.files import write_json_lines
+from ..core.files import iter_json_lines, write_json_lines
 from ..core.provenance import NOTEBOOKS, ROOT, run_folder
-from ..core.records import Record, iter_json_lines, iter_jsonl
+from ..core.records import Record, iter_jsonl
 from ..core.text import digest
 from ..evaluation.open_ended import simulate as judged
 from ..review import Decision, testsets, write_decisions
@@ -34,7 +34,7 @@ from ..teacher.engine import Teacher, ask_structured
 from ..teacher.requests import Request
 from ..teacher.store import Answer
 from ..translation import calibration
-from ..translation.checks import load
+from ..translation.checks import load_language
 
 FOLDER = ROOT / "data" / "recordings"
 Place = tuple[str, str, int, int]
@@ -79,7 +79,10 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
         questions, ask_structured(teacher, requests, lambda _: synthesis.Chat, watch), *limits
     )
     watch.rows |= {r.id: r for r in chats}
-    arabic, other = load("ar", ROOT / "data" / "knowledge"), load(text["OTHER_TARGET"])
+    arabic, other = (
+        load_language("ar", ROOT / "data" / "knowledge"),
+        load_language(text["OTHER_TARGET"]),
+    )
     wanted = translation.wanted(items + chats)
     known = calibration.read_items(ROOT / text["CALIBRATION"])
     watch.rows |= {item.id: watch.rows[item.row_id] for item in known}

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.errors import InputError
+from ..core.files import read_utf8
 from ..core.provenance import ROOT
-from ..core.records import Record, explain, read_utf8
+from ..core.records import Record, explain
 
 CATALOGUE = ROOT / "data" / "catalogue" / "catalogue.yaml"
 NOT_FOUND = "not found"

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..core.records import LABELS, Record, read_utf8
+from ..core.files import read_utf8
+from ..core.records import LABELS, Record
 from ..core.text import nfc
 from . import fields, files
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..core.errors import InputError
-from ..core.records import iter_json_lines, not_utf8, read_utf8
+from ..core.files import iter_json_lines, not_utf8, read_utf8
 
 CHUNK = 1 << 20  # characters of a JSON list read at a time
 LONGEST = 64 * CHUNK  # a row beyond this is a broken file, not a row

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError, KitError
-from ..core.files import write_json, write_text
+from ..core.files import read_utf8, write_json, write_text
 from ..core.provenance import hash_path, resolve_path, shown_path
-from ..core.records import read_utf8
 from . import recognise
 from .catalogue import NOT_FOUND, Entry, Part, chosen, load
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from ..core import templates
 from ..core.errors import InputError
-from ..core.records import Record, Turn, read_utf8
+from ..core.files import read_utf8
+from ..core.records import Record, Turn
 from ..core.text import digest
 from . import KIT_LICENCE
 

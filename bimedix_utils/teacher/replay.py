@@ -8,7 +8,7 @@ it stored under the request id, every change of a comma in a prompt would orphan
 from pathlib import Path
 
 from ..core.errors import TeacherError
-from ..core.records import iter_json_lines
+from ..core.files import iter_json_lines
 from .requests import Request
 from .store import Answer
 

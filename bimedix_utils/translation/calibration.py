@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..core.records import Record, iter_json_lines, read_utf8
+from ..core.files import iter_json_lines, read_utf8
+from ..core.records import Record
 from ..core.statistics import wilson
 from ..teacher import engine
 from ..teacher.engine import Teacher

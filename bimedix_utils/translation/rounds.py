@@ -20,7 +20,7 @@ from ..teacher.engine import Teacher
 from ..teacher.requests import Prompt, Request
 from ..teacher.store import Answer
 from .checks import Flag, Language, Pair, whole
-from .checks import load as load_language
+from .checks import load_language as load_language
 from .checks.stream import stream
 
 Asker = Callable[

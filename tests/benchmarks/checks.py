@@ -29,9 +29,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import mutator
 
-from bimedix_utils.core.files import write_json
+from bimedix_utils.core.files import read_utf8, write_json
 from bimedix_utils.core.provenance import ROOT, git_state, runs_folder
-from bimedix_utils.core.records import read_utf8
 from bimedix_utils.core.statistics import wilson
 from bimedix_utils.core.studies import write_study
 from bimedix_utils.translation import checks
@@ -43,7 +42,7 @@ ROWS = 100_000
 WANTED = ("dose_x10", "number_changed", "unit_swapped", "option_lost", "negation_dropped", "except_dropped", "laterality_swapped",
           "drug_replaced",
           "half_untranslated", "duplicated_from_neighbour", "truncated", "preamble_added")  # fmt: skip
-ARABIC = checks.load("ar", ROOT / "data" / "knowledge")
+ARABIC = checks.load_language("ar", ROOT / "data" / "knowledge")
 
 
 def found(

@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bimedix_utils.core.provenance import git_state, package_versions
+from bimedix_utils.core.freshness import package_versions
+from bimedix_utils.core.provenance import git_state
 from bimedix_utils.core.studies import write_study
 from bimedix_utils.training.plan import Batch, Setup, Shape, peak
 

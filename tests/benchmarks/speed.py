@@ -21,7 +21,8 @@ from typing import Any
 from bimedix_utils import speed
 from bimedix_utils.core.errors import command
 from bimedix_utils.core.files import write_json
-from bimedix_utils.core.provenance import ROOT, git_state, package_versions
+from bimedix_utils.core.freshness import package_versions
+from bimedix_utils.core.provenance import ROOT, git_state
 from bimedix_utils.core.studies import clean_git_state, write_study
 from bimedix_utils.training import models
 

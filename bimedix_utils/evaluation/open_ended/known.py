@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import InputError
-from ...core.records import Record, read_utf8
+from ...core.files import read_utf8
+from ...core.records import Record
 from ...core.statistics import wilson
 from ...core.text import digest
 from ...sources import knowledge

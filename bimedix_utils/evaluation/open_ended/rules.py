@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...core.errors import InputError
-from ...core.language import fold
-from ...core.records import iter_json_lines
+from ...core.files import iter_json_lines
 from ...core.statistics import wilson
+from ...core.text import normalise_letters
 
 FOLDER = "data/sample/open_ended"
 DETECTOR_COLUMNS = [
@@ -19,8 +19,8 @@ _SENTENCE = re.compile(r"(?<=[.!?؟؛\n])\s+")
 
 
 def plain(text: str) -> str:
-    """A text as the patterns see it: `checks.language.fold`, straight apostrophes, single spaces."""
-    return re.sub(r"\s+", " ", fold(text).replace("’", "'")).strip()
+    """A text as the patterns see it: `checks.text.normalise_letters`, straight apostrophes, single spaces."""
+    return re.sub(r"\s+", " ", normalise_letters(text).replace("’", "'")).strip()
 
 
 def sentences(text: str) -> list[str]:
@@ -33,7 +33,8 @@ def compiled(*patterns: str) -> re.Pattern[str]:
     begin, after و or ف perhaps.
     """
     return re.compile(
-        "|".join(fold(pattern).replace("@", r"(?<!\w)[وف]?") for pattern in patterns), re.IGNORECASE
+        "|".join(normalise_letters(pattern).replace("@", r"(?<!\w)[وف]?") for pattern in patterns),
+        re.IGNORECASE,
     )
 
 

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...core.display import NOTICE
 from ...core.errors import InputError
+from ...core.language import research_notice
 from ...core.provenance import hash_path
 from ...core.statistics import wilson
 from ...mixture.card import LICENCES, MISSING
@@ -208,7 +208,7 @@ def model_card(folder: Path, repo: str, merged: bool) -> str:
             [
                 f"# {repo.split('/')[-1]}",
                 "\n>\n".join(
-                    f'> <span dir="{way}" lang="{lang}">{NOTICE[lang]}</span>'
+                    f'> <span dir="{way}" lang="{lang}">{research_notice(lang)}</span>'
                     for lang, way in (("en", "ltr"), ("ar", "rtl"))
                 ),
                 _what(base, merged),

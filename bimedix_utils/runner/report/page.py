@@ -5,7 +5,8 @@ nothing loaded from anywhere.
 import html
 from collections.abc import Iterable, Sequence
 
-from ...core.display import NOTICE, span
+from ...core.display import span
+from ...core.language import research_notice
 
 # Names of the style's colours: (light, dark). The tests hold the pairs in CONTRAST against WCAG's
 # 4.5 : 1.
@@ -85,7 +86,7 @@ def notice() -> str:
     """The research-only notice in both languages."""
     return (
         '<div class="note"'
-        f' role="note">{"".join(span(text, "p") for text in NOTICE.values())}</div>'
+        f' role="note">{"".join(span(research_notice(lang), "p") for lang in ("en", "ar"))}</div>'
     )
 
 

@@ -12,8 +12,9 @@ import sys
 
 from ...core.errors import command
 from ...core.files import write_json
+from ...core.freshness import package_versions
 from ...core.parameters import MODES, preset_values
-from ...core.provenance import NOTEBOOKS, git_state, package_versions, run_folder, shown_path
+from ...core.provenance import NOTEBOOKS, git_state, run_folder, shown_path
 from . import show
 from .setup import OPTIMISERS, PARALLEL, Setup, setup_of
 from .whole import Plan, make

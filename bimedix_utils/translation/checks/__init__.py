@@ -7,7 +7,7 @@ patterns of a language's data file, never the gold translation.
 
 from collections.abc import Sequence
 
-from ...core.language import Language, load
+from ...core.language import Language, load_language
 from . import form, quantities, wording
 from .pair import SEVERITIES, Check, Flag, Pair
 from .quantities import numbers_of

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from ...core.language import Language, fold, load
+from ...core.language import Language, load_language
+from ...core.text import normalise_letters
 
 LONGEST_REASON = 300  # characters
 SEVERITIES = ("note", "human", "reject")  # to know of; a person must look; cannot stand
@@ -32,7 +33,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Part:
-    """A text and its translation, each also as the patterns see it, see `language.fold`."""
+    """A text and its translation, each also as the patterns see it, see `text.normalise_letters`."""
 
     name: str
     before: str
@@ -41,12 +42,12 @@ class Part:
     @cached_property
     def source(self) -> str:
         """The folded source."""
-        return fold(self.before)
+        return normalise_letters(self.before)
 
     @cached_property
     def target(self) -> str:
         """The folded translation."""
-        return fold(self.after)
+        return normalise_letters(self.after)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Pair:
     @cached_property
     def english(self) -> Language:
         """The source language."""
-        return load("en")
+        return load_language("en")
 
     @cached_property
     def parts(self) -> list[Part]:

@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from ...core.language import Language, fold
+from ...core.language import Language
+from ...core.text import normalise_letters
 from .pair import Flag, Pair, Part
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -19,7 +20,7 @@ _ALIKE = {
 
 def numbers_of(text: str) -> Counter[str]:
     """The numbers of a text, each in one spelling: "1,000" = "1000", "٥" = "5", "2.0" stays "2.0"."""
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", fold(text))
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", normalise_letters(text))
     return Counter(_NUMBER.findall(text))
 
 
@@ -166,7 +167,10 @@ def _frequencies(text: str, language: Language) -> set[tuple[str, int]]:
     text, found = text.casefold(), set()
     if not any(cue in text for cue in language.data["frequency"].get("cues", [""])):
         return found
-    spoken = {fold(word): n for word, n in language.data["frequency"].get("words", {}).items()}
+    spoken = {
+        normalise_letters(word): n
+        for word, n in language.data["frequency"].get("words", {}).items()
+    }
     for period in ("day", "week", "month"):
         for words in language.pattern(f"frequency.times.{period}").findall(text):
             if times := _value(words if isinstance(words, str) else words[0], language, spoken):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from ...core.language import Language, load
+from ...core.language import Language, load_language
 from . import run_all
 from .pair import Flag
 
@@ -43,7 +43,7 @@ def stream(
 
 
 def _checked(chunk: list[Row], code: str, knowledge: Path | None) -> list[tuple[str, list[Flag]]]:
-    language = load(code, knowledge)
+    language = load_language(code, knowledge)
     return [
         (row_id, run_all(before, after, language, names)) for row_id, before, after, names in chunk
     ]
