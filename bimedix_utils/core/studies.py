@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, KitError
-from .files import write_json, write_text
+from .files import read_utf8, write_json, write_text
 from .provenance import ROOT, git_state, hash_path
-from .records import read_utf8
 
 STUDIES = ROOT / "data" / "studies"
 

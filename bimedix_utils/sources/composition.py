@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.provenance import ROOT
-from ..core.records import read_utf8
+from ..core.files import read_utf8
 from .catalogue import COMPONENTS, NOT_FOUND, load, of_source
 
 COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
