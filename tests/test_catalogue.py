@@ -254,6 +254,7 @@ def test_the_figure_marks_what_is_absent():
 
 def test_the_stage_that_reads_sources_depends_on_readers_and_catalogue():
     """An edited reader must re-run notebook 01."""
+    from bimedix_utils.core import freshness
 
     package = ROOT / "bimedix_utils"
     modules = {

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.provenance import ROOT
 from ..core.files import read_utf8
+from ..core.provenance import ROOT
 from .catalogue import COMPONENTS, NOT_FOUND, load, of_source
 
 COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
