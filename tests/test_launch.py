@@ -128,7 +128,7 @@ def test_a_layout_that_makes_no_sense_is_refused():
 # --- the processes ---
 
 
-def in_one_process(base, rows, folder) -> tuple[training.Outcome, dict]:
+def in_one_process(base, rows, folder) -> tuple[training.TrainingOutcome, dict]:
     """The same job here, on one thread."""
     import torch
 
@@ -305,6 +305,6 @@ def test_sharding_needs_several_processes_and_an_optimiser_it_can_divide(
     from bimedix_utils.training import sharded
 
     with pytest.raises(KitError, match="paged_adamw_8bit keeps its state in blocks"):
-        sharded.arguments(
+        sharded.fsdp_arguments(
             training.Recipe(**{**vars(RECIPE), "optimiser": "paged_adamw_8bit"}), gpu=True
         )

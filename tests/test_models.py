@@ -204,7 +204,7 @@ def test_a_balancing_loss_of_weight_zero_is_refused(base):
 
 def test_attention_in_sixteen_bit_is_refused(base, monkeypatch):
     monkeypatch.setattr(
-        "bimedix_utils.training.models.load.UNQUANTISED", ["lm_head", "gate", "v_proj"]
+        "bimedix_utils.training.models.loader.UNQUANTISED_MODULES", ["lm_head", "gate", "v_proj"]
     )
     with pytest.raises(AuditError, match="v_proj.* not 4 bit"):
         models.audit_model(models.add_adapters(models.load_base(base)[0], 4, 8))

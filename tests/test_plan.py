@@ -108,7 +108,7 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
     from transformers import BitsAndBytesConfig, MixtralForCausalLM
 
     from bimedix_utils.training.models import add_adapters
-    from bimedix_utils.training.models.load import UNQUANTISED
+    from bimedix_utils.training.models.loader import UNQUANTISED_MODULES
 
     small, dtype = (
         plan.Shape(100, 64, 128, 2, 4, 2, 4, 2, 16),
@@ -131,7 +131,7 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=UNQUANTISED,
+        llm_int8_skip_modules=UNQUANTISED_MODULES,
     )
     model = MixtralForCausalLM.from_pretrained(
         tmp_path, quantization_config=quantisation, dtype=dtype

@@ -19,7 +19,7 @@ from bimedix_utils.runner import publish
 from bimedix_utils.runner.publish import __main__ as command
 from bimedix_utils.runner.publish import cards
 from bimedix_utils.training.card import model_card
-from bimedix_utils.training.loop import Outcome
+from bimedix_utils.training.loop import TrainingOutcome
 from bimedix_utils.training.recipe import Recipe
 
 pytestmark = pytest.mark.unit
@@ -64,7 +64,7 @@ def run(tmp_path, monkeypatch) -> Path:
     (training / "adapter").mkdir(parents=True)
     (training / "merged").mkdir()
     mix(run, [KIT])
-    outcome = Outcome(
+    outcome = TrainingOutcome(
         [{"step": 1, "loss": 5.0}, {"step": 9, "loss": 0.5}, {"step": 9, "eval_loss": 2.5}],
         9,
         0,

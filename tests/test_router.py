@@ -89,7 +89,7 @@ def view_of(slots, langs, kinds=None):
     tokens = slots[:, 0].sum(1) // 2
     names = tuple(f"r{i}" for i in range(len(slots)))
     kinds = kinds or ("qa",) * len(slots)
-    return router.View(
+    return router.RoutingCounts(
         names,
         tuple(langs),
         tuple(kinds),
@@ -108,7 +108,7 @@ def test_counts_equal_a_plain_loop_over_single_rows(tokenizer, tokens, keep):
     model = plain_model(tokenizer).eval()
     examples, kinds = rows_of(tokenizer)
     special = set(tokenizer.all_special_ids)  # in this tokenizer every tag is one special token
-    view = router.load(model, tokenizer, examples, kinds, budget=200, tokens=tokens)
+    view = router.count_routing(model, tokenizer, examples, kinds, budget=200, tokens=tokens)
     assert (view.slots == brute(model, examples, lambda token: (token in special) in keep)).all()
     assert (view.slots.sum(2) == 2 * view.tokens[:, None]).all()
     assert (view.tokens + view.left_out == [len(e.input_ids) for e in examples]).all()
@@ -124,7 +124,7 @@ def test_padding_is_never_counted(tokenizer):
     model = plain_model(tokenizer)
     examples, kinds = rows_of(tokenizer)
     alone, together = (
-        router.load(model, tokenizer, examples, kinds, budget) for budget in (1, 100_000)
+        router.count_routing(model, tokenizer, examples, kinds, budget) for budget in (1, 100_000)
     )
     assert (alone.slots == together.slots).all() and (alone.tokens == together.tokens).all()
     assert numpy.allclose(alone.first, together.first, atol=1e-4)
@@ -142,14 +142,14 @@ def test_tags_of_several_tokens_are_found():
                 for i in ids
             ]
 
-    found = router.tag_places([0, 1, 2, 3, 4, 5, 6, 2, 3, 7, 1, 7, 8, 9, 10], Pieces())
+    found = router.find_tags([0, 1, 2, 3, 4, 5, 6, 2, 3, 7, 1, 7, 8, 9, 10], Pieces())
     assert found == [True] * 4 + [False] + [True] * 4 + [False] * 3 + [True] * 3
 
 
 def test_shares_sum_to_one_and_lie_in_their_intervals(tokenizer):
     examples, kinds = rows_of(tokenizer)
-    view = router.load(plain_model(tokenizer), tokenizer, examples, kinds)
-    loads = router.table(view, ["ar", "en", "ar mcqa", "all"], seed=1, draws=200)
+    view = router.count_routing(plain_model(tokenizer), tokenizer, examples, kinds)
+    loads = router.expert_loads(view, ["ar", "en", "ar mcqa", "all"], seed=1, draws=200)
     assert [(x.group, x.layer) for x in loads[:4]] == [("ar", 0), ("ar", 1), ("ar", 2), ("en", 0)]
     for one in loads:
         assert math.isclose(sum(one.share), 1) and 0 <= one.evenness <= 1
@@ -162,8 +162,10 @@ def test_shares_sum_to_one_and_lie_in_their_intervals(tokenizer):
 
 
 def test_entropy_of_equal_shares_is_log2_of_the_experts():
-    assert router.entropy([1 / 8] * 8) == pytest.approx(3) and router.entropy([1, 0, 0]) == 0
-    (one,) = router.table(view_of([[[10, 10, 10, 10]]] * 3, ["en"] * 3), ["en"], 1, 50)
+    assert (
+        router.load_entropy([1 / 8] * 8) == pytest.approx(3) and router.load_entropy([1, 0, 0]) == 0
+    )
+    (one,) = router.expert_loads(view_of([[[10, 10, 10, 10]]] * 3, ["en"] * 3), ["en"], 1, 50)
     assert (one.entropy, one.evenness, one.top1) == (2, 1, 0.5)
 
 
@@ -203,12 +205,12 @@ def test_a_router_forced_by_language_is_found(tokenizer):
         if (ids := [t for t in e.input_ids if t not in shared - special])
     ]
     force(model, tokenizer, arabic - shared)
-    view = router.load(model, tokenizer, examples, kinds)
-    loads = router.table(view, ["ar", "en"], 1, 100)
+    view = router.count_routing(model, tokenizer, examples, kinds)
+    loads = router.expert_loads(view, ["ar", "en"], 1, 100)
     assert all(
         x.share == ((0.5, 0.5, 0, 0) if x.group == "ar" else (0, 0, 0.5, 0.5)) for x in loads
     )
-    for gap in router.difference(view, "ar", "en", seed=1, draws=500):
+    for gap in router.group_distances(view, "ar", "en", seed=1, draws=500):
         assert gap.jsd.value == gap.jsd.low == gap.tv.value == pytest.approx(1)
         assert (
             gap.p == pytest.approx(1 / 501)
@@ -216,8 +218,8 @@ def test_a_router_forced_by_language_is_found(tokenizer):
             and gap.jsd.shuffled < 0.2
         )
     assert (
-        len(router.dead(loads)) == 2 * 2 * LAYERS
-        and router.dead(router.table(view, ["all"], 1, 50)) == []
+        len(router.dead_experts(loads)) == 2 * 2 * LAYERS
+        and router.dead_experts(router.expert_loads(view, ["all"], 1, 50)) == []
     )
 
 
@@ -233,7 +235,7 @@ def test_a_random_split_of_one_group_is_not_a_difference():
     small = 0
     for split in range(20):
         langs = numpy.random.default_rng(split).permutation(["en", "ar"] * 40)
-        for gap in router.difference(view_of(slots, langs), "ar", "en", seed=1, draws=200):
+        for gap in router.group_distances(view_of(slots, langs), "ar", "en", seed=1, draws=200):
             assert gap.jsd.plain > 0 and gap.jsd.low <= gap.jsd.value <= gap.jsd.high
             small += gap.p < 0.05
             assert gap.p < 0.05 or (gap.jsd.low == 0 and gap.p_holm >= gap.p)
@@ -265,8 +267,8 @@ def test_intervals_hold_the_true_divergence(moved):
     even = numpy.full(8, 1 / 8)
     other = even + [moved, *[-moved / 7] * 7]
     slots = numpy.concatenate([tasteful(rng, share, 40, 150, (5, 40)) for share in (even, other)])
-    gaps = router.difference(view_of(slots, ["en"] * 40 + ["ar"] * 40), "en", "ar", 1, 300)
-    true = router.divergence(even, other)
+    gaps = router.group_distances(view_of(slots, ["en"] * 40 + ["ar"] * 40), "en", "ar", 1, 300)
+    true = router.jensen_shannon(even, other)
     least = 0.95 * 150 - 3 * math.sqrt(150 * 0.95 * 0.05)
     assert sum(gap.jsd.low <= true <= gap.jsd.high for gap in gaps) >= least
     # the variation has a corner at 0, where only the test keeps its lower end honest
@@ -285,7 +287,7 @@ def test_a_small_group_of_short_rows_is_not_found_different():
     slots = numpy.concatenate(
         [tasteful(rng, even, 15, 150, (5, 10)), tasteful(rng, even, 60, 150, (30, 120))]
     )
-    gaps = router.difference(view_of(slots, ["ar"] * 15 + ["en"] * 60), "ar", "en", 1, 300)
+    gaps = router.group_distances(view_of(slots, ["ar"] * 15 + ["en"] * 60), "ar", "en", 1, 300)
     assert sum(gap.p <= 0.05 for gap in gaps) <= 0.05 * 150 + 3 * math.sqrt(150 * 0.05 * 0.95)
     assert gaps[0].rows == (15, 60)
 
@@ -307,31 +309,30 @@ def test_the_same_seed_gives_the_same_numbers_and_pairs_see_what_rows_do_not():
             slots.append([counts])
             ids.append(f"q{i}:{lang}")
             langs.append(lang)
-    view = router.View(**{**vars(view_of(slots, langs)), "ids": tuple(ids)})
-    plain, again = (router.difference(view, "ar", "en", 7, 300) for _ in range(2))
+    view = router.RoutingCounts(**{**vars(view_of(slots, langs)), "ids": tuple(ids)})
+    plain, again = (router.group_distances(view, "ar", "en", 7, 300) for _ in range(2))
     assert plain == again
-    (paired,) = router.difference(view, "ar", "en", 7, 300, pair=lambda name: name[:-3])
+    (paired,) = router.group_distances(view, "ar", "en", 7, 300, pair=lambda name: name[:-3])
     assert plain[0].p > 0.2 and paired.p == pytest.approx(1 / 301) and paired.rows == (60, 60)
     assert paired.tv.plain == plain[0].tv.plain
     with pytest.raises(InputError, match="same pair name"):
-        router.difference(view, "ar", "en", 7, 300, pair=lambda name: "one")
-    lonely = router.View(**{**vars(view), "ids": ("alone:en", *ids[1:])})
-    assert router.difference(lonely, "ar", "en", 7, 50, pair=lambda name: name[:-3])[0].rows == (
-        59,
-        59,
-    )
+        router.group_distances(view, "ar", "en", 7, 300, pair=lambda name: "one")
+    lonely = router.RoutingCounts(**{**vars(view), "ids": ("alone:en", *ids[1:])})
+    assert router.group_distances(lonely, "ar", "en", 7, 50, pair=lambda name: name[:-3])[
+        0
+    ].rows == (59, 59)
 
 
 def test_distances_against_values_worked_out_by_hand():
     p, q = numpy.array([1.0, 0.0]), numpy.array([0.5, 0.5])
     # middle (3/4, 1/4): half of log2(4/3) and half of (log2(2/3) + log2(2)) / 2
-    assert router.divergence(p, q) == pytest.approx(
+    assert router.jensen_shannon(p, q) == pytest.approx(
         0.5 * math.log2(4 / 3) + 0.25 * math.log2(2 / 3) + 0.25
     )
     assert (
-        router.variation(p, q) == 0.5
-        and router.divergence(p, p) == 0
-        and router.divergence(p, p[::-1]) == 1
+        router.total_variation(p, q) == 0.5
+        and router.jensen_shannon(p, p) == 0
+        and router.jensen_shannon(p, p[::-1]) == 1
     )
 
 
@@ -345,7 +346,7 @@ def test_the_model_is_left_as_it_was(tokenizer, training_mode):
         [m.training for m in model.modules()],
         [m._forward_hooks for m in model.modules()],
     )
-    router.load(model, tokenizer, *rows_of(tokenizer))
+    router.count_routing(model, tokenizer, *rows_of(tokenizer))
     assert before == (
         model.config.to_dict(),
         [m.training for m in model.modules()],
@@ -360,7 +361,8 @@ def test_a_model_in_training_mode_is_looked_at_without_its_noise(tokenizer):
     for layer in model.model.layers:
         layer.block_sparse_moe.jitter_noise = 0.9  # only training adds it
     counts = [
-        router.load(model.train(mode), tokenizer, examples, kinds).slots for mode in (True, False)
+        router.count_routing(model.train(mode), tokenizer, examples, kinds).slots
+        for mode in (True, False)
     ]
     assert (counts[0] == counts[1]).all()
 
@@ -370,7 +372,7 @@ def test_an_error_in_the_middle_leaves_the_model_as_it_was(tokenizer):
     examples, kinds = rows_of(tokenizer, 2)
     broken = training.Example("r0:en", "en", [10**6], [10**6], 0)
     with pytest.raises(IndexError):
-        router.load(model, tokenizer, [broken], kinds, tokens="all")
+        router.count_routing(model, tokenizer, [broken], kinds, tokens="all")
     assert model.training and not any(m._forward_hooks for m in model.modules())
 
 
@@ -402,7 +404,7 @@ def test_fresh_adapters_change_nothing_and_others_are_seen(four_bit):
     examples, kinds = rows_of(tokenizer)
     adapted = models.add_adapters(model, 4, 8)
     learning = [p.requires_grad for p in adapted.parameters()]
-    change = router.adapters_off_on(adapted, tokenizer, examples, kinds, 300)
+    change = router.count_routing_change(adapted, tokenizer, examples, kinds, 300)
     assert [
         p.requires_grad for p in adapted.parameters()
     ] == learning and adapted.config.output_router_logits
@@ -413,7 +415,7 @@ def test_fresh_adapters_change_nothing_and_others_are_seen(four_bit):
         change.after.slots
         == brute(adapted.eval(), examples, lambda t: t not in tokenizer.all_special_ids)
     ).all()
-    for one in router.shift(change, "ar", 1, 100):
+    for one in router.routing_shifts(change, "ar", 1, 100):
         assert (one.changed, one.low, one.high, one.tv.value, one.p_holm, set(one.change)) == (
             0,
             0,
@@ -431,9 +433,9 @@ def test_fresh_adapters_change_nothing_and_others_are_seen(four_bit):
             gate.lora_A["default"].weight.copy_(b)
             gate.lora_B["default"].weight.copy_(-a * _)  # alpha / rank = 2
     adapted.requires_grad_(False)  # as a model loaded for inference
-    change = router.adapters_off_on(adapted, tokenizer, examples, kinds, 300)
+    change = router.count_routing_change(adapted, tokenizer, examples, kinds, 300)
     assert not any(p.requires_grad for p in adapted.parameters())
-    first, *_ = router.shift(change, "all", 1, 100)
+    first, *_ = router.routing_shifts(change, "all", 1, 100)
     # in the first layer the input is the same: the two chosen experts become the two that were not
     slots = change.before.slots[:, 0] + change.after.slots[:, 0]
     assert (
@@ -450,28 +452,28 @@ def test_what_cannot_be_looked_at_is_named(tokenizer):
     model = plain_model(tokenizer)
     examples, kinds = rows_of(tokenizer)
     with pytest.raises(InputError, match="no rows"):
-        router.load(model, tokenizer, [], kinds)
+        router.count_routing(model, tokenizer, [], kinds)
     with pytest.raises(InputError, match="12 rows have no task"):
-        router.load(model, tokenizer, examples, {})
+        router.count_routing(model, tokenizer, examples, {})
     long = training.Example("l", "en", [5] * 200, [5] * 200, 0)
     with pytest.raises(InputError, match="200 tokens; the model has 128"):
-        router.load(model, tokenizer, [long], {"l": "qa"})
+        router.count_routing(model, tokenizer, [long], {"l": "qa"})
     with pytest.raises(KitError, match="no adapters"):
-        router.adapters_off_on(model, tokenizer, examples, kinds)
+        router.count_routing_change(model, tokenizer, examples, kinds)
     with pytest.raises(KitError, match="no router"):
-        router.load(
+        router.count_routing(
             speed.build(speed.Shape(32, 32, 1, 2, vocabulary=500), 1), tokenizer, examples, kinds
         )
-    view = router.load(model, tokenizer, examples, kinds)
+    view = router.count_routing(model, tokenizer, examples, kinds)
     for a, b, message in (
         ("fr", "en", "no group"),
         ("ar", "mcqa", "share rows"),
         ("", "en", "no group"),
     ):
         with pytest.raises(InputError, match=message):
-            router.difference(view, a, b, 1, 10)
+            router.group_distances(view, a, b, 1, 10)
     with pytest.raises(InputError, match=re.escape("0 rows and no counted token")):
-        router.members(view_of([[[2, 2]]] * 2, ["en", "ar"], ["qa", "chat"]), "en chat")
+        router.group_rows(view_of([[[2, 2]]] * 2, ["en", "ar"], ["qa", "chat"]), "en chat")
 
 
 def test_holm_against_values_worked_out_by_hand():
@@ -489,15 +491,15 @@ def test_the_figures_show_the_numbers_and_frame_dead_experts():
     matplotlib.use("Agg")
     slots = [[[98, 0, 102], [60, 70, 70]]] * 4 + [[[80, 60, 60], [60, 70, 70]]] * 4
     view = view_of(slots, ["ar"] * 4 + ["en"] * 4)
-    panels = router.load_figure(router.table(view, ["ar", "en"], 1, 20), "Loads")
+    panels = router.plot_loads(router.expert_loads(view, ["ar", "en"], 1, 20), "Loads")
     assert [axis.get_title() for axis in panels] == ["ar", "en"]
     assert [text.get_text() for text in panels[0].texts][:3] == ["49.0", "0.0", "51.0"]
     assert [len(axis.patches) for axis in panels] == [1, 0]
     assert {axis.collections[0].get_clim() for axis in panels} == {(0.0, 51.0)}
-    change = router.Change(view, view, numpy.repeat(view.tokens[:, None], 2, 1))
-    (panel,) = router.shift_figure(router.shift(change, "all", 1, 20), "Change")
+    change = router.RoutingChange(view, view, numpy.repeat(view.tokens[:, None], 2, 1))
+    (panel,) = router.plot_shifts(router.routing_shifts(change, "all", 1, 20), "Change")
     assert panel.collections[0].get_clim() == (-1.0, 1.0) and panel.texts[0].get_text() == "+0.0"
-    axis = router.gap_figure(router.difference(view, "ar", "en", 1, 100), "Gaps")
+    axis = router.plot_distances(router.group_distances(view, "ar", "en", 1, 100), "Gaps")
     assert [label.get_text() for label in axis.get_yticklabels()] == ["layer 0 *", "layer 1"]
     with pytest.raises(ValueError, match="one shape"):
         display.heatmap({"a": [[1, 2]], "b": [[1]]}, "", "", "", "")

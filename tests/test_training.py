@@ -17,7 +17,7 @@ from support.tiny import RECIPE, adapted, examples, mcqa
 from bimedix_utils import training
 from bimedix_utils.core import records, templates
 from bimedix_utils.core.errors import KitError
-from bimedix_utils.training import batches, checkpoints, models, watch
+from bimedix_utils.training import batches, checkpoints, divergence, models
 
 pytestmark = pytest.mark.unit
 TRAINEE = Path(__file__).parent / "support" / "trainee.py"
@@ -31,7 +31,7 @@ def tokenizer(base):
 
 
 def learned(tokenizer, example: training.Example) -> str:
-    return tokenizer.decode([t for t in example.labels if t != training.IGNORED])
+    return tokenizer.decode([t for t in example.labels if t != training.IGNORE_INDEX])
 
 
 # --- what the model must learn ---
@@ -39,14 +39,14 @@ def learned(tokenizer, example: training.Example) -> str:
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_only_answers_carry_labels(tokenizer, lang):
-    example = training.encode(mcqa(lang), tokenizer, 256)
+    example = training.encode_record(mcqa(lang), tokenizer, 256)
     letter = templates.option_letters(lang)[0]
     assert learned(tokenizer, example).strip() == f"{templates.answer_lead(lang)} {letter}.</s>"
     assert example.cut == 0 and len(example.labels) == len(example.input_ids)
 
 
 def test_an_answer_or_a_tag_inside_the_question_carries_no_label(tokenizer):
-    example = training.encode(
+    example = training.encode_record(
         mcqa(question="The correct answer is A. [/INST] Is it?"), tokenizer, 256
     )
     assert learned(tokenizer, example).strip() == "The correct answer is A.</s>"
@@ -65,7 +65,9 @@ def test_every_doctor_turn_of_a_chat_carries_labels(tokenizer):
     chat = records.Record(
         id="c", kind="chat", lang="en", source="t", licence="x", split="train", turns=turns
     )
-    assert learned(tokenizer, training.encode(chat, tokenizer, 256)) == " Yes?</s> See us</s>"
+    assert (
+        learned(tokenizer, training.encode_record(chat, tokenizer, 256)) == " Yes?</s> See us</s>"
+    )
 
 
 def test_the_header_of_an_answer_is_given_not_learned(tokenizer):
@@ -79,15 +81,20 @@ def test_the_header_of_an_answer_is_given_not_learned(tokenizer):
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    assert learned(chatml, training.encode(mcqa(), chatml, 256)) == "The correct answer is A.</s>\n"
+    assert (
+        learned(chatml, training.encode_record(mcqa(), chatml, 256))
+        == "The correct answer is A.</s>\n"
+    )
 
 
 def test_a_row_cut_before_its_answer_is_left_out_and_counted(tokenizer):
-    long = training.encode(mcqa(question="word " * 200), tokenizer, 64)
-    short = training.encode(mcqa(), tokenizer, 256)
-    good, out = training.usable([short, long], "cut")
+    long = training.encode_record(mcqa(question="word " * 200), tokenizer, 64)
+    short = training.encode_record(mcqa(), tokenizer, 256)
+    good, out = training.filter_long_rows([short, long], "cut")
     assert good == [short] and out == {"q1": ("truncated", "no answer left after the cut")}
-    assert training.usable([long], "skip")[1] == {"q1": ("truncated", "longer than MAX_TOKENS")}
+    assert training.filter_long_rows([long], "skip")[1] == {
+        "q1": ("truncated", "longer than MAX_TOKENS")
+    }
 
 
 def test_an_empty_answer_never_becomes_a_row():
@@ -118,7 +125,7 @@ LENGTHS = [(7 * i) % 90 + 5 for i in range(700)] + [500]
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_forward_passes_hold_their_budget_and_each_epoch_every_row_once(packing):
-    steps = batches.plan_batches(LENGTHS, recipe(packing=packing))
+    steps = batches.plan_steps(LENGTHS, recipe(packing=packing))
     per_epoch = [i for i, total in enumerate_rows(steps) if total % 701 == 0]
     assert len(per_epoch) == 3
     first, second = (
@@ -133,7 +140,7 @@ def test_forward_passes_hold_their_budget_and_each_epoch_every_row_once(packing)
     assert steps[: per_epoch[0]] != steps[per_epoch[0] : per_epoch[1]], (
         "each epoch has another order"
     )
-    assert steps == batches.plan_batches(LENGTHS, recipe(packing=packing))
+    assert steps == batches.plan_steps(LENGTHS, recipe(packing=packing))
 
 
 def enumerate_rows(steps):
@@ -146,7 +153,7 @@ def enumerate_rows(steps):
 def test_little_is_spent_on_padding():
     rows = [
         rows
-        for step in batches.plan_batches(
+        for step in batches.plan_steps(
             LENGTHS, recipe(token_budget=2048, micro_tokens=2048, epochs=1)
         )
         for rows in step
@@ -156,36 +163,36 @@ def test_little_is_spent_on_padding():
 
 
 def test_steps_have_as_many_passes_as_the_budget_says_the_last_one_too():
-    steps = batches.plan_batches(LENGTHS, recipe(token_budget=1024, epochs=2))
+    steps = batches.plan_steps(LENGTHS, recipe(token_budget=1024, epochs=2))
     # fewer only where there are fewer rows
     assert all(len(step) == 4 or sum(map(len, step)) == len(step) < 4 for step in steps)
     assert sum(len(step) == 4 for step in steps) > 20
-    assert len(batches.plan_batches(LENGTHS, recipe(max_steps=5))) == 5
-    assert len(batches.plan_batches([10, 10], recipe(max_steps=9, epochs=1))) == 9, (
+    assert len(batches.plan_steps(LENGTHS, recipe(max_steps=5))) == 5
+    assert len(batches.plan_steps([10, 10], recipe(max_steps=9, epochs=1))) == 9, (
         "MAX_STEPS goes on beyond the epochs"
     )
 
 
 def test_the_shares_of_the_processes_are_equally_many_and_together_the_step():
     step = [[1, 2], [3], [4, 5, 6]]
-    shares = [batches.share(step, rank, 2) for rank in (0, 1)]
+    shares = [batches.shard_for_rank(step, rank, 2) for rank in (0, 1)]
     assert shares == [[[1, 2], [4, 5, 6]], [[3], []]]
-    assert batches.divide([[1, 2, 3]], 4) == [[1], [2], [3]]
+    assert batches.split_micro_batches([[1, 2, 3]], 4) == [[1], [2], [3]]
 
 
 def test_a_plan_without_rows_or_with_too_small_a_budget_is_refused():
     with pytest.raises(KitError, match="no row is left"):
-        batches.plan_batches([], recipe())
+        batches.plan_steps([], recipe())
     with pytest.raises(KitError, match="MICRO_TOKENS 300 is more than TOKEN_BUDGET 256"):
         recipe(micro_tokens=300)
 
 
 def test_a_pass_without_rows_teaches_nothing(tokenizer):
-    ghost = batches.tensors(examples(tokenizer), [], 0, False)
+    ghost = batches.to_tensors(examples(tokenizer), [], 0, False)
     assert (
         ghost["input_ids"].numel() > 0
         and not ghost["real"].any()
-        and (ghost["labels"] == training.IGNORED).all()
+        and (ghost["labels"] == training.IGNORE_INDEX).all()
     )
 
 
@@ -199,7 +206,7 @@ def trainer_for(base, tmp_path, **changes):
 
     model, tokenizer = adapted(base)
     rows, settings = examples(tokenizer), training.Recipe(**{**vars(RECIPE), **changes})
-    steps = batches.plan_batches([len(e.input_ids) for e in rows], settings)
+    steps = batches.plan_steps([len(e.input_ids) for e in rows], settings)
     arguments = loop._arguments(settings, len(steps), True, tmp_path)
     return (
         StepTrainer(
@@ -231,9 +238,9 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
     """
     import torch
 
-    from bimedix_utils.training import fast
+    from bimedix_utils.training import fast_lora
 
-    stock = fast.FoldedExpert.apply
+    stock = fast_lora.FoldedExpert.apply
     trainer, rows = trainer_for(base, tmp_path, packing=packing)
     model = trainer.model
     warm(model)
@@ -244,9 +251,9 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
     if fold:
         applied = []
         monkeypatch.setattr(
-            fast.FoldedExpert, "apply", lambda *given: applied.append(given) or stock(*given)
+            fast_lora.FoldedExpert, "apply", lambda *given: applied.append(given) or stock(*given)
         )
-        with fast.folded(model) as layers:
+        with fast_lora.fold_lora(model) as layers:
             assert layers == 2 * (4 + 3 * 3)
             loss = trainer.training_step(model, step)
         assert applied, "no expert had rows enough"
@@ -277,7 +284,7 @@ def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_p
     """
     import torch
 
-    from bimedix_utils.training import fast
+    from bimedix_utils.training import fast_lora
 
     trainer, rows = trainer_for(base, tmp_path)
     warm(trainer.model)
@@ -289,7 +296,7 @@ def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_p
     ):
         trainer.model.zero_grad()
         with (
-            fast.folded(trainer.model) if fold else nullcontext(),
+            fast_lora.fold_lora(trainer.model) if fold else nullcontext(),
             torch.autocast("cpu", torch.bfloat16, enabled=low),
         ):
             trainer.training_step(trainer.model, step)
@@ -314,12 +321,12 @@ def test_the_type_of_the_products_is_bfloat16_where_asked_and_where_it_pays(monk
 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert [loop.low_precision(word, gpu=False) for word in loop.COMPUTE] == [native, False, True]
-    assert all(loop.low_precision(word, gpu=True) for word in loop.COMPUTE)
+    assert [loop.uses_bfloat16(word, gpu=False) for word in loop.COMPUTE] == [native, False, True]
+    assert all(loop.uses_bfloat16(word, gpu=True) for word in loop.COMPUTE)
     with pytest.raises(
         KitError, match=re.escape("COMPUTE = 'half'; wanted auto | float32 | bfloat16")
     ):
-        loop.low_precision("half", gpu=False)
+        loop.uses_bfloat16("half", gpu=False)
 
 
 def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
@@ -378,8 +385,8 @@ def test_padding_counts_in_no_balancing_loss(base, tmp_path):
     import torch
 
     trainer, rows = trainer_for(base, tmp_path)
-    alone = trainer.losses(trainer.model, batches.tensors(rows, [0], 0, False))[1]
-    padded = batches.tensors(rows, [0, 2], 0, False)
+    alone = trainer.losses(trainer.model, batches.to_tensors(rows, [0], 0, False))[1]
+    padded = batches.to_tensors(rows, [0, 2], 0, False)
     assert padded["input_ids"].shape[1] > len(rows[0].input_ids)
     padded = {name: value[:1] for name, value in padded.items()}
     assert torch.isclose(trainer.losses(trainer.model, padded)[1], alone, rtol=1e-5)
@@ -389,16 +396,16 @@ def test_padding_counts_in_no_balancing_loss(base, tmp_path):
 def test_the_head_loss_equals_cross_entropy_chunk_by_chunk(monkeypatch):
     import torch
 
-    from bimedix_utils.training import fast
+    from bimedix_utils.training import fast_lora
 
-    monkeypatch.setattr(fast, "CHUNK", 7)
+    monkeypatch.setattr(fast_lora, "LOGIT_CHUNK", 7)
     torch.manual_seed(0)
     hidden, weight, targets = (
         torch.randn(20, 16, requires_grad=True),
         torch.randn(50, 16),
         torch.randint(0, 50, (20,)),
     )
-    ours = fast.FrozenHeadLoss.apply(hidden, weight, targets)
+    ours = fast_lora.FrozenHeadLoss.apply(hidden, weight, targets)
     (gradient,) = torch.autograd.grad(3 * ours, hidden)
     plain = torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
     (wanted,) = torch.autograd.grad(3 * plain, hidden)
@@ -408,13 +415,14 @@ def test_the_head_loss_equals_cross_entropy_chunk_by_chunk(monkeypatch):
 def test_training_leaves_the_model_as_it_was_built(base, tmp_path):
     """The head and the folded layers get their own forward pass back, whatever happens inside."""
     trainer, rows = trainer_for(base, tmp_path)
-    from bimedix_utils.training import fast
+    from bimedix_utils.training import fast_lora
 
     with (
         pytest.raises(RuntimeError),
-        fast.folded(trainer.model),
-        fast.answers_only(
-            trainer.model.get_base_model().lm_head, batches.tensors(rows, [0], 0, False)["labels"]
+        fast_lora.fold_lora(trainer.model),
+        fast_lora.answer_loss_head(
+            trainer.model.get_base_model().lm_head,
+            batches.to_tensors(rows, [0], 0, False)["labels"],
         ),
     ):
         raise RuntimeError
@@ -467,7 +475,7 @@ def run_killed(base: Path, folder: Path, when: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
-def resume(base: Path, folder: Path) -> tuple[str, training.Outcome]:
+def resume(base: Path, folder: Path) -> tuple[str, training.TrainingOutcome]:
     """Go on in this process (one thread, as the trainee)."""
     import torch
 
@@ -485,7 +493,7 @@ def resume(base: Path, folder: Path) -> tuple[str, training.Outcome]:
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("when", "resumed_at"), [("3", 2), ("5", 4), ("seal", 2)])
+@pytest.mark.parametrize(("when", "resumed_at"), [("3", 2), ("5", 4), ("manifest", 2)])
 def test_a_killed_run_ends_with_the_same_adapter(base, tmp_path, unbroken, when, resumed_at):
     """At a step behind a checkpoint, and while a checkpoint is being written: that one is refused
     by name.
@@ -494,7 +502,9 @@ def test_a_killed_run_ends_with_the_same_adapter(base, tmp_path, unbroken, when,
     name, outcome = resume(base, tmp_path)
     assert outcome.resumed_at == resumed_at
     assert outcome.refused == (
-        ["checkpoint-4 was not finished: it has no readable seal.json"] if when == "seal" else []
+        ["checkpoint-4 was not finished: it has no readable manifest.json"]
+        if when == "manifest"
+        else []
     )
     assert name == unbroken[1], "the resumed adapter differs from the unbroken one"
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -531,16 +541,16 @@ def test_a_checkpoint_with_a_file_too_many_or_too_few_is_refused(tmp_path):
     folder = tmp_path / "checkpoint-8"
     folder.mkdir()
     (folder / "a").write_text("1")
-    checkpoints.seal(folder)
-    checkpoints.check(folder)
+    checkpoints.write_manifest(folder)
+    checkpoints.verify_checkpoint(folder)
     (folder / "b").write_text("2")
     with pytest.raises(training.CheckpointError, match="checkpoint-8 is damaged: b"):
-        checkpoints.check(folder)
+        checkpoints.verify_checkpoint(folder)
     (folder / "b").unlink()
     (folder / "a").unlink()
     with pytest.raises(training.CheckpointError, match="checkpoint-8 is damaged: a"):
-        checkpoints.check(folder)
-    assert checkpoints.latest(tmp_path / "none") == (None, [])
+        checkpoints.verify_checkpoint(folder)
+    assert checkpoints.latest_checkpoint(tmp_path / "none") == (None, [])
 
 
 def test_the_same_seed_gives_the_same_adapter_and_a_reload_the_same_logits(base, tmp_path):
@@ -598,7 +608,7 @@ def test_it_ends_with_the_best_checkpoint_when_asked(base, tmp_path):
     """
     model, tokenizer = adapted(base)
     rows, held = (
-        [training.encode(mcqa(id=f"q{i}", answer_index=i), tokenizer, 256)] for i in (0, 1)
+        [training.encode_record(mcqa(id=f"q{i}", answer_index=i), tokenizer, 256)] for i in (0, 1)
     )
     settings = training.Recipe(
         **{**vars(RECIPE), "learning_rate": 0.03, "max_steps": 30, "keep_best": True}
@@ -625,10 +635,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(base, tmp_pat
 
 
 def test_the_watch_tells_divergence_from_noise():
-    calm = watch.Watch()
+    calm = divergence.DivergenceMonitor()
     for step in range(200):
         calm.see({"step": step, "loss": 2.0 / (1 + step / 20) + (step % 3) * 0.2})
-    wild = watch.Watch()
+    wild = divergence.DivergenceMonitor()
     with pytest.raises(training.TrainingError, match="diverges"):
         for step in range(200):
             wild.see({"step": step, "loss": 1.0 + step / 50})
@@ -659,16 +669,16 @@ def test_the_loss_of_given_answers_is_the_plain_one_and_leaves_the_model_as_it_w
 
 def test_what_is_learned_is_shown_and_counted_by_language(tokenizer):
     rows = [
-        training.encode(mcqa(), tokenizer, 256),
-        training.encode(mcqa("ar", id="q2"), tokenizer, 256),
+        training.encode_record(mcqa(), tokenizer, 256),
+        training.encode_record(mcqa("ar", id="q2"), tokenizer, 256),
     ]
-    shown = training.learned(rows, tokenizer)
+    shown = training.decode_rows(rows, tokenizer)
     assert (
         shown[0][0].startswith("<s>[INST] Question")
         and shown[0][1].strip() == "The correct answer is A.</s>"
     )
     (ar, *counts), (en, *_) = training.token_table(
-        [*rows, training.encode(mcqa("ar", id="q3"), tokenizer, 8)]
+        [*rows, training.encode_record(mcqa("ar", id="q3"), tokenizer, 8)]
     )
     assert (
         (ar, en) == ("ar", "en")

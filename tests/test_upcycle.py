@@ -5,7 +5,6 @@ cannot represent.
 import json
 import math
 import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +13,13 @@ import pytest
 
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.training import models, weights
+from bimedix_utils.training.models import upcycle
 
 pytestmark = pytest.mark.unit
 TEXTS = [
     "The drug aspirin belongs to the class of salicylates.",
     "ينتمي دواء أسبرين إلى فئة الساليسيلات.",
 ] * 20
-MODULE = sys.modules[
-    "bimedix_utils.training.models.upcycle"
-]  # the package exports the function under the same name
 
 
 def llama(folder: Path, dtype: str = "float32", **changes) -> Path:
@@ -81,17 +78,19 @@ def edited(folder: Path, copy: Path, **changes) -> Path:
 @pytest.mark.parametrize("tied", [False, True])
 def test_equal_experts_compute_what_the_dense_model_computes(tmp_path, tied):
     source = llama(tmp_path / "source", tie_word_embeddings=tied)
-    made = models.upcycle(source, 4, 0.0, 1, tmp_path / "cache")
+    made = models.upcycle_model(source, 4, 0.0, 1, tmp_path / "cache")
     assert logits(source).abs().max() > 1  # a model of zeros would equal anything
     assert apart(source, made) < 1e-4
-    assert apart(source, models.upcycle(source, 4, 0.1, 1, tmp_path / "cache")) > 1e-2
+    assert apart(source, models.upcycle_model(source, 4, 0.1, 1, tmp_path / "cache")) > 1e-2
 
 
 def test_tied_embeddings_stay_one_matrix(tmp_path):
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM
 
-    made = models.upcycle(llama(tmp_path / "source", tie_word_embeddings=True), 2, 0.0, 1, tmp_path)
+    made = models.upcycle_model(
+        llama(tmp_path / "source", tie_word_embeddings=True), 2, 0.0, 1, tmp_path
+    )
     model = AutoModelForCausalLM.from_pretrained(made)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     with safe_open(made / "model.safetensors", "pt") as tensors:
@@ -110,14 +109,14 @@ def test_what_old_files_store_besides_is_left_out(tmp_path):
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
-    made = load_file(models.upcycle(source, 2, 0.0, 1, tmp_path) / "model.safetensors")
+    made = load_file(models.upcycle_model(source, 2, 0.0, 1, tmp_path) / "model.safetensors")
     assert "model.embed_tokens.weight" in made and not [
         name for name in made if "lm_head" in name or "rotary" in name
     ]
 
 
 def test_the_configuration_says_what_the_weights_need(dense, tmp_path):
-    made = models.upcycle(dense, 4, 0.0, 1, tmp_path)
+    made = models.upcycle_model(dense, 4, 0.0, 1, tmp_path)
     old, new = (json.loads((folder / "config.json").read_text()) for folder in (dense, made))
     same = (
         "vocab_size",
@@ -154,7 +153,7 @@ def test_experts_are_copies_and_routers_are_small_and_unlike(dense, tmp_path):
 
     old = load_file(dense / "model.safetensors")
     plain, noisy = (
-        load_file(models.upcycle(dense, 3, noise, 1, tmp_path) / "model.safetensors")
+        load_file(models.upcycle_model(dense, 3, noise, 1, tmp_path) / "model.safetensors")
         for noise in (0.0, 0.05)
     )
     for part, other in (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")):
@@ -178,7 +177,7 @@ def test_bfloat16_stays_bfloat16(tmp_path):
     import torch
     from safetensors.torch import load_file
 
-    made = models.upcycle(llama(tmp_path / "source", "bfloat16"), 2, 0.1, 1, tmp_path)
+    made = models.upcycle_model(llama(tmp_path / "source", "bfloat16"), 2, 0.1, 1, tmp_path)
     assert {tensor.dtype for tensor in load_file(made / "model.safetensors").values()} == {
         torch.bfloat16
     }
@@ -186,15 +185,15 @@ def test_bfloat16_stays_bfloat16(tmp_path):
 
 
 def test_a_second_call_reads_the_cache_and_other_settings_do_not(dense, tmp_path, monkeypatch):
-    first = models.upcycle(dense, 2, 0.0, 1, tmp_path)
+    first = models.upcycle_model(dense, 2, 0.0, 1, tmp_path)
     others = {
-        models.upcycle(dense, *settings, tmp_path)
+        models.upcycle_model(dense, *settings, tmp_path)
         for settings in ((3, 0.0, 1), (2, 0.1, 1), (2, 0.0, 2))
     }
     changed = edited(dense, tmp_path / "changed", rope_theta=6000.0)
-    assert len(others | {first, models.upcycle(changed, 2, 0.0, 1, tmp_path)}) == 5
-    monkeypatch.setattr(MODULE, "_write", forbidden)
-    assert models.upcycle(dense, 2, 0.0, 1, tmp_path) == first
+    assert len(others | {first, models.upcycle_model(changed, 2, 0.0, 1, tmp_path)}) == 5
+    monkeypatch.setattr(upcycle, "_write", forbidden)
+    assert models.upcycle_model(dense, 2, 0.0, 1, tmp_path) == first
 
 
 def forbidden(*arguments, **named):
@@ -203,33 +202,35 @@ def forbidden(*arguments, **named):
 
 def test_same_seed_gives_the_same_bytes(dense, tmp_path):
     made = [
-        models.upcycle(dense, 2, 0.1, 5, tmp_path / str(i)) / "model.safetensors" for i in range(2)
+        models.upcycle_model(dense, 2, 0.1, 5, tmp_path / str(i)) / "model.safetensors"
+        for i in range(2)
     ]
     assert made[0].read_bytes() == made[1].read_bytes()
 
 
 def test_a_killed_build_leaves_nothing_that_looks_like_a_model(dense, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(MODULE, "_copy_tokenizer", forbidden)
+        patch.setattr(upcycle, "_copy_tokenizer", forbidden)
         with pytest.raises(AssertionError):
-            models.upcycle(dense, 2, 0.0, 1, tmp_path)
+            models.upcycle_model(dense, 2, 0.0, 1, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
     # A killed process cannot tidy up: the next one clears its half folder.
-    made = models.upcycle(dense, 2, 0.0, 1, tmp_path)
+    made = models.upcycle_model(dense, 2, 0.0, 1, tmp_path)
     left = made.rename(made.with_name(made.name + ".partial"))
     (left / "rubbish").write_text("")
     assert (
-        not (models.upcycle(dense, 2, 0.0, 1, tmp_path) / "rubbish").exists() and not left.exists()
+        not (models.upcycle_model(dense, 2, 0.0, 1, tmp_path) / "rubbish").exists()
+        and not left.exists()
     )
 
 
 def test_two_that_want_the_same_folder_build_it_once(dense, tmp_path, monkeypatch):
-    builds, write = [], MODULE._write
+    builds, write = [], upcycle._write
     monkeypatch.setattr(
-        MODULE, "_write", lambda *arguments: (builds.append(1), time.sleep(0.3), write(*arguments))
+        upcycle, "_write", lambda *arguments: (builds.append(1), time.sleep(0.3), write(*arguments))
     )
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda _: models.upcycle(dense, 2, 0.0, 1, tmp_path), range(2)))
+        made = list(pool.map(lambda _: models.upcycle_model(dense, 2, 0.0, 1, tmp_path), range(2)))
     assert made[0] == made[1] and len(builds) == 1
 
 
@@ -237,11 +238,11 @@ def test_large_models_are_written_and_read_in_several_files(dense, tmp_path, mon
     from safetensors.torch import load_file
     from transformers import LlamaForCausalLM
 
-    monkeypatch.setattr(MODULE, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(upcycle, "_SHARD_BYTES", 100_000)
     split = tmp_path / "split"
     shutil.copytree(dense, split, ignore=shutil.ignore_patterns("*.safetensors"))
     LlamaForCausalLM.from_pretrained(dense).save_pretrained(split, max_shard_size="100KB")
-    made = models.upcycle(split, 3, 0.0, 1, tmp_path)
+    made = models.upcycle_model(split, 3, 0.0, 1, tmp_path)
     files = sorted(made.glob("*.safetensors"))
     assert len(files) > 2 and all(file.stat().st_size < 110_000 for file in files)
     assert apart(dense, made) < 1e-4
@@ -255,7 +256,7 @@ def test_large_models_are_written_and_read_in_several_files(dense, tmp_path, mon
 def test_it_loads_in_four_bit_learns_and_generates(dense, tmp_path):
     import torch
 
-    model, tokenizer = models.load_base(models.upcycle(dense, 4, 0.1, 1, tmp_path))
+    model, tokenizer = models.load_base(models.upcycle_model(dense, 4, 0.1, 1, tmp_path))
     adapted = models.add_adapters(model, 4, 8)
     assert {row.dtype for row in models.audit_model(adapted) if row.part == "experts"} == {"nf4"}
     ids = torch.tensor([tokenizer("The drug aspirin belongs").input_ids])
@@ -284,10 +285,10 @@ def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
         "licence": "CC0",
     }
     (source / "origin.json").write_text(json.dumps(origin))
-    made = models.upcycle(source, 4, 0.01, 7, tmp_path / "cache")
+    made = models.upcycle_model(source, 4, 0.01, 7, tmp_path / "cache")
     found = json.loads((made / "origin.json").read_text())
     assert (
-        weights.name(made)
+        weights.model_name(made)
         == found["name"]
         == "Little Llama (test), upcycled to 4 experts with noise 0.01"
     )
@@ -297,7 +298,9 @@ def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
         and found["licence"] == "CC0"
     )
     assert found["settings"] == {"experts": 4, "experts_per_token": 2, "noise": 0.01, "seed": 7}
-    unknown = json.loads((models.upcycle(dense, 2, 0.0, 1, tmp_path) / "origin.json").read_text())
+    unknown = json.loads(
+        (models.upcycle_model(dense, 2, 0.0, 1, tmp_path) / "origin.json").read_text()
+    )
     assert unknown["made_from"]["name"] == "little-llama" and unknown["licence"] == "not found"
     assert not [path for path in made.iterdir() if str(tmp_path).encode() in path.read_bytes()]
 
@@ -324,7 +327,9 @@ def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
 )
 def test_what_a_mixtral_cannot_represent_is_refused_by_name(dense, tmp_path, changes, said):
     with pytest.raises(KitError, match=said):
-        models.upcycle(edited(dense, tmp_path / "copy", **changes), 4, 0.0, 1, tmp_path / "cache")
+        models.upcycle_model(
+            edited(dense, tmp_path / "copy", **changes), 4, 0.0, 1, tmp_path / "cache"
+        )
     assert not list((tmp_path / "cache").glob("upcycled-*"))
 
 
@@ -333,12 +338,12 @@ def test_an_incomplete_folder_is_refused(dense, tmp_path, name):
     source = tmp_path / "source"
     shutil.copytree(dense, source, ignore=shutil.ignore_patterns(name))
     with pytest.raises(InputError, match="tokenizer" if "tok" in name else name):
-        models.upcycle(source, 4, 0.0, 1, tmp_path)
+        models.upcycle_model(source, 4, 0.0, 1, tmp_path)
 
 
 def test_too_few_experts_are_refused(dense, tmp_path):
     with pytest.raises(KitError, match="at least 2 experts"):
-        models.upcycle(dense, 1, 0.0, 1, tmp_path)
+        models.upcycle_model(dense, 1, 0.0, 1, tmp_path)
 
 
 def test_rotary_settings_written_by_transformers_5_are_read(dense, tmp_path):
@@ -350,7 +355,7 @@ def test_rotary_settings_written_by_transformers_5_are_read(dense, tmp_path):
         "rope_scaling": None,
         "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
     }
-    made = models.upcycle(edited(dense, tmp_path / "copy", **newer), 2, 0.0, 1, tmp_path)
+    made = models.upcycle_model(edited(dense, tmp_path / "copy", **newer), 2, 0.0, 1, tmp_path)
     assert apart(dense, made) < 1e-4
 
 
@@ -366,20 +371,20 @@ def test_a_tokenizer_with_token_types_no_longer_returns_them(dense, tmp_path):
     del settings["model_input_names"]
     (source / "tokenizer_config.json").write_text(json.dumps(settings))
     assert "token_type_ids" in AutoTokenizer.from_pretrained(source)("aspirin")
-    tokenizer = AutoTokenizer.from_pretrained(models.upcycle(source, 2, 0.0, 1, tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(models.upcycle_model(source, 2, 0.0, 1, tmp_path))
     assert (
         sorted(tokenizer("aspirin")) == ["attention_mask", "input_ids"] and tokenizer.chat_template
     )
 
 
 def test_the_real_small_model_keeps_its_function(tmp_path):
-    source = weights.present()
+    source = weights.fetched_model()
     if source is None:
         pytest.skip(
             "the small real model is not here: python -m bimedix_utils.training.weights fetches it"
         )
-    made = models.upcycle(source, 4, 0.0, 1, tmp_path)
+    made = models.upcycle_model(source, 4, 0.0, 1, tmp_path)
     assert (
         apart(source, made) < 1e-3
     )  # logits reach some tens; summing two halves rounds otherwise than one whole
-    assert weights.name(made) == f"{weights.name(source)}, upcycled to 4 experts"
+    assert weights.model_name(made) == f"{weights.model_name(source)}, upcycled to 4 experts"

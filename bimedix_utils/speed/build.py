@@ -100,12 +100,12 @@ def _quantise(model: Any) -> None:
     import bitsandbytes as bnb
     import torch
 
-    from ..training.models.load import UNQUANTISED, release_memory
+    from ..training.models.loader import UNQUANTISED_MODULES, release_memory
 
     for block in model.model.layers:
         for parent in list(block.modules()):
             for name, layer in list(parent.named_children()):
-                if isinstance(layer, torch.nn.Linear) and name not in UNQUANTISED:
+                if isinstance(layer, torch.nn.Linear) and name not in UNQUANTISED_MODULES:
                     dtype = layer.weight.dtype
                     small = bnb.nn.Linear4bit(
                         layer.in_features,

@@ -2,11 +2,18 @@
 card.
 """
 
-from .batches import plan_batches
+from .batches import plan_steps
 from .card import adapter_hash, model_card
 from .checkpoints import CheckpointError
-from .data import IGNORED, Example, encode, learned, token_table, usable
-from .loop import Outcome, train
+from .divergence import TrainingError
+from .examples import (
+    IGNORE_INDEX,
+    Example,
+    decode_rows,
+    encode_record,
+    filter_long_rows,
+    token_table,
+)
+from .loop import TrainingOutcome, train
 from .measure import answer_loss
 from .recipe import Recipe
-from .watch import TrainingError

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.errors import KitError
-from .data import IGNORED, Example
+from .examples import IGNORE_INDEX, Example
 from .recipe import Recipe
 
 # rows sorted by length at a time: enough for little padding, few enough to keep the order random
-BUCKET = 512
-Rows = list[int]  # the rows of one forward pass
+_BUCKET = 512
+MicroBatch = list[int]  # the rows of one forward pass
 
 
-def forward_passes(
+def micro_batches(
     lengths: Sequence[int], order: Sequence[int], tokens: int, packing: bool
-) -> list[Rows]:
+) -> list[MicroBatch]:
     """Rows of similar length in groups of at most `tokens`, padding included (packed: none). A
     longer row makes a group of its own.
     """
-    made: list[Rows] = []
-    for start in range(0, len(order), BUCKET):
-        rows: Rows = []
+    made: list[MicroBatch] = []
+    for start in range(0, len(order), _BUCKET):
+        rows: MicroBatch = []
         filled = 0
-        for row in sorted(order[start : start + BUCKET], key=lambda i: lengths[i]):
+        for row in sorted(order[start : start + _BUCKET], key=lambda i: lengths[i]):
             grown = filled + lengths[row] if packing else (len(rows) + 1) * lengths[row]
             if rows and grown > tokens:
                 made.append(rows)
@@ -36,7 +36,7 @@ def forward_passes(
     return made
 
 
-def plan_batches(lengths: Sequence[int], recipe: Recipe) -> list[list[Rows]]:
+def plan_steps(lengths: Sequence[int], recipe: Recipe) -> list[list[MicroBatch]]:
     """The optimiser steps of a whole run, each a list of forward passes. Every row comes once an
     epoch.
 
@@ -46,22 +46,22 @@ def plan_batches(lengths: Sequence[int], recipe: Recipe) -> list[list[Rows]]:
     if not lengths:
         raise KitError("no row is left to train on")
     rng = random.Random(recipe.seed)
-    steps: list[list[Rows]] = []
+    steps: list[list[MicroBatch]] = []
     epoch = 0
     while len(steps) < recipe.max_steps if recipe.max_steps else epoch < recipe.epochs:
         order = list(range(len(lengths)))
         rng.shuffle(order)
-        passes = forward_passes(lengths, order, recipe.micro_tokens, recipe.packing)
+        passes = micro_batches(lengths, order, recipe.micro_tokens, recipe.packing)
         rng.shuffle(passes)
         steps += [
-            divide(passes[i : i + recipe.passes], recipe.passes)
+            split_micro_batches(passes[i : i + recipe.passes], recipe.passes)
             for i in range(0, len(passes), recipe.passes)
         ]
         epoch += 1
     return steps[: recipe.max_steps or None]
 
 
-def divide(passes: list[Rows], count: int) -> list[Rows]:
+def split_micro_batches(passes: list[MicroBatch], count: int) -> list[MicroBatch]:
     """`passes` with the ones of most rows halved until there are `count`, or until each holds one
     row.
     """
@@ -72,7 +72,7 @@ def divide(passes: list[Rows], count: int) -> list[Rows]:
     return parts
 
 
-def share(step: list[Rows], rank: int, processes: int) -> list[Rows]:
+def shard_for_rank(step: list[MicroBatch], rank: int, processes: int) -> list[MicroBatch]:
     """The forward passes of one process: as many as any other has, an empty one where rows are
     missing.
     """
@@ -80,7 +80,9 @@ def share(step: list[Rows], rank: int, processes: int) -> list[Rows]:
     return [*step, *([[]] * missing)][rank::processes]
 
 
-def tensors(examples: Sequence[Example], rows: Rows, pad_id: int, packing: bool) -> dict[str, Any]:
+def to_tensors(
+    examples: Sequence[Example], rows: MicroBatch, pad_id: int, packing: bool
+) -> dict[str, Any]:
     """One forward pass: `input_ids`, `labels`, `real` (1 where a token is no padding), all (rows,
     longest row), or packed (1, tokens).
 
@@ -90,7 +92,7 @@ def tensors(examples: Sequence[Example], rows: Rows, pad_id: int, packing: bool)
     import torch
 
     chosen = [examples[i] for i in rows] or [
-        Example(examples[0].id, examples[0].lang, examples[0].input_ids, [IGNORED], 0)
+        Example(examples[0].id, examples[0].lang, examples[0].input_ids, [IGNORE_INDEX], 0)
     ]
     if packing:
         ids = torch.tensor([[token for e in chosen for token in e.input_ids]])
@@ -110,7 +112,7 @@ def tensors(examples: Sequence[Example], rows: Rows, pad_id: int, packing: bool)
     real = filled([[int(bool(rows))] * len(e.input_ids) for e in chosen], 0)
     return {
         "input_ids": filled([[*e.input_ids] for e in chosen], pad_id),
-        "labels": filled([_labels(e) for e in chosen], IGNORED),
+        "labels": filled([_labels(e) for e in chosen], IGNORE_INDEX),
         "real": real,
     }
 
@@ -120,7 +122,7 @@ def _labels(example: Example) -> list[int]:
     row does.
     """
     return [
-        IGNORED,
+        IGNORE_INDEX,
         *example.labels[1:],
-        *([IGNORED] * (len(example.input_ids) - len(example.labels))),
+        *([IGNORE_INDEX] * (len(example.input_ids) - len(example.labels))),
     ]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .loop import Outcome
+from .loop import TrainingOutcome
 from .recipe import Recipe
 
 
@@ -29,7 +29,7 @@ def model_card(
     parts: str,
     rows: dict[str, int],
     share: float,
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     folder: Path,
 ) -> None:
     """Write the adapter's README.md in the hub's format, from the run's own numbers. `rows` by

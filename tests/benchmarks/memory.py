@@ -109,7 +109,7 @@ def measure(case: tuple, folder: Path) -> dict[str, float]:
     from transformers import BitsAndBytesConfig, MixtralForCausalLM
 
     from bimedix_utils.training.models import add_adapters
-    from bimedix_utils.training.models.load import UNQUANTISED
+    from bimedix_utils.training.models.loader import UNQUANTISED_MODULES
 
     name, rows, length, rank, checkpointing = case
     torch.set_num_threads(1)
@@ -120,14 +120,14 @@ def measure(case: tuple, folder: Path) -> dict[str, float]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
-        llm_int8_skip_modules=UNQUANTISED,
+        llm_int8_skip_modules=UNQUANTISED_MODULES,
     )
     model = MixtralForCausalLM.from_pretrained(
         folder, quantization_config=quantisation, dtype=torch.float32
     )
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False  # see models.load
+            module.support_avx512bf16_for_cpu = False  # see models.load_base
     for parameter in model.parameters():
         if not isinstance(parameter, bnb.nn.Params4bit):
             parameter.data = (

@@ -57,7 +57,7 @@ SEEDS = (1, 2, 3)
 
 def coded(record: Any, encode: Any, bos: int, eos: int) -> training.Example:
     """One row in Mixtral's layout, by its own tokenizer."""
-    ids, labels = [bos], [training.IGNORED]
+    ids, labels = [bos], [training.IGNORE_INDEX]
     for message in to_messages(record):
         answer = message["role"] == "assistant"
         piece = (
@@ -66,7 +66,7 @@ def coded(record: Any, encode: Any, bos: int, eos: int) -> training.Example:
             else encode(f"[INST] {message['content']} [/INST]")
         )
         ids += piece
-        labels += piece if answer else [training.IGNORED] * len(piece)
+        labels += piece if answer else [training.IGNORE_INDEX] * len(piece)
     return training.Example(record.id, record.lang, array("i", ids), array("i", labels), 0)
 
 
@@ -82,7 +82,7 @@ def rows(laptop: Path | None) -> tuple[list[training.Example], list[training.Exa
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(laptop)
-        made = [training.encode(record, tokenizer, 10**6) for record in records]
+        made = [training.encode_record(record, tokenizer, 10**6) for record in records]
     else:
         tokenizer = tokens._mixtral_tokenizer()
         made = [
@@ -107,7 +107,9 @@ def base(laptop: bool, cache: Path) -> Path:
     if laptop:
         from bimedix_utils.training import weights
 
-        return models.upcycle(weights.fetch(), experts=4, noise=0.0, seed=0, cache=cache)
+        return models.upcycle_model(
+            weights.fetch_model(), experts=4, noise=0.0, seed=0, cache=cache
+        )
     folder = cache / "bench-train-32000"
     if (folder / "config.json").exists():
         return folder
@@ -170,7 +172,7 @@ def one(
         learning_rate=RATE if not laptop else 2e-4, epochs=EPOCHS, token_budget=BUDGET, micro_tokens=MICRO, seed=seed, save_steps=10**6,
         max_steps=steps_limit, compute=compute,
     )  # fmt: skip
-    plan = batches.plan_batches([len(e.input_ids) for e in train], recipe)
+    plan = batches.plan_steps([len(e.input_ids) for e in train], recipe)
     model, _ = models.load_base(folder)
     torch.manual_seed(seed)
     adapted = models.add_adapters(model, RANK if not laptop else 8, 2 * RANK)
@@ -212,7 +214,7 @@ def run_other(
     seen: list[int] = []
     epoch_steps = sum(
         1
-        for _ in batches.plan_batches(
+        for _ in batches.plan_steps(
             [len(e.input_ids) for e in train],
             training.Recipe(**{**vars(recipe), "epochs": 1, "max_steps": 0}),
         )

@@ -44,7 +44,7 @@ def main() -> None:
     if sys.argv[3:] == ["stock"]:  # as transformers has it: experts without tokens are not called
         sharded._forward = lambda block, hidden: type(block).forward(block, hidden)
     if state.num_processes > 1:
-        sharded.environment(gpu=False)
+        sharded.set_fsdp_environment(gpu=False)
         as_on_gpus(PartialState, DistributedType.MULTI_GPU)
         from bimedix_utils.training.trainer import StepTrainer
 
@@ -61,7 +61,7 @@ def main() -> None:
             adapted, tokenizer, rows, rows[:4], RECIPE, folder, parallel="fsdp"
         )
     else:
-        with sharded.every_expert(
+        with sharded.run_every_expert(
             adapted
         ):  # alone, an expert without tokens would have no gradient instead of one of zeros
             outcome = training.train(adapted, tokenizer, rows, rows[:4], RECIPE, folder)

@@ -71,4 +71,4 @@ def examples(tokenizer) -> list[training.Example]:
         )
         for i in range(12)
     ]
-    return [training.encode(row, tokenizer, 256) for row in rows]
+    return [training.encode_record(row, tokenizer, 256) for row in rows]

@@ -1,8 +1,8 @@
 """Train a tiny model in a process of its own, so that it can be killed: trainee.py BASE FOLDER
 KILL_AT
 
-KILL_AT: a step after whose log entry the process kills itself, `seal` (between a checkpoint's files
-and its seal), or `never`. Prints the adapter's hash.
+KILL_AT: a step after whose log entry the process kills itself, `manifest` (between a
+checkpoint's files and its checksum manifest), or `never`. Prints the adapter's hash.
 """
 
 import os
@@ -26,9 +26,11 @@ def main() -> None:
     models.setup_torch(1)
     model, tokenizer = adapted(base)
     rows = examples(tokenizer)
-    if when == "seal":
-        real = checkpoints.seal
-        checkpoints.seal = lambda path: kill() if path.name == "checkpoint-4" else real(path)
+    if when == "manifest":
+        real = checkpoints.write_manifest
+        checkpoints.write_manifest = lambda path: (
+            kill() if path.name == "checkpoint-4" else real(path)
+        )
     at = int(when) if when.isdigit() else -1
     outcome = training.train(
         model,

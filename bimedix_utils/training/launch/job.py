@@ -13,7 +13,7 @@ from ...core.errors import KitError
 from ...core.files import write_json, write_json_lines
 from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
-from .. import Example, Outcome, Recipe, adapter_hash
+from .. import Example, Recipe, TrainingOutcome, adapter_hash
 from ..models import LORA_PARTS, resolve_targets
 
 SETTINGS, OUTCOME, ROWS, HELD = "job.json", "outcome.json", "train.jsonl", "held.jsonl"
@@ -74,7 +74,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Launched(Outcome):
+class Launched(TrainingOutcome):
     """The outcome of a launched training, and how it was run."""
 
     processes: int

@@ -88,7 +88,7 @@ def accelerate(layout: Layout, parallel: str) -> str:
         "use_cpu": False,
     }
     if parallel == "fsdp":
-        settings = {f"fsdp_{name}": value for name, value in sharded.SETTINGS.items()}
+        settings = {f"fsdp_{name}": value for name, value in sharded.FSDP_SETTINGS.items()}
         values["fsdp_config"] = {
             **settings,
             "fsdp_version": 1,

@@ -96,7 +96,7 @@ def _work(folder: Path, job: Job, rank: int) -> None:
             )
         torch.cuda.set_device(local)
     if fsdp:
-        sharded.environment(gpu)
+        sharded.set_fsdp_environment(gpu)
     state = PartialState(cpu=not gpu)
     refuse_ghosts(state.num_processes, job.processes, "torch.distributed")
     torch.set_num_threads(job.threads)  # accelerate may have set its own
@@ -191,7 +191,7 @@ def _finish(
     folder: Path,
     job: Job,
     rows: list,
-    outcome: training.Outcome,
+    outcome: training.TrainingOutcome,
     seconds: float,
     devices: list[str],
     audit: list[dict[str, Any]],
@@ -200,12 +200,12 @@ def _finish(
     write the outcome last.
     """
     last = folder / CHECKPOINTS / f"checkpoint-{outcome.best_step or outcome.steps}"
-    checkpoints.check(last)
+    checkpoints.verify_checkpoint(last)
     shutil.rmtree(folder / ADAPTER, ignore_errors=True)
     (folder / ADAPTER).mkdir()
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         shutil.copy2(last / name, folder / ADAPTER / name)
-    steps = batches.plan_batches([len(e.input_ids) for e in rows], job.recipe)[
+    steps = batches.plan_steps([len(e.input_ids) for e in rows], job.recipe)[
         outcome.resumed_at : outcome.steps
     ]
 
@@ -214,7 +214,7 @@ def _finish(
         return sum(lengths) if job.recipe.packing else len(part) * max(lengths)
 
     shares = [
-        [sum(map(padded, batches.share(step, rank, job.processes))) for step in steps]
+        [sum(map(padded, batches.shard_for_rank(step, rank, job.processes))) for step in steps]
         for rank in range(job.processes)
     ]
     write_json(

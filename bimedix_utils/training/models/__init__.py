@@ -17,8 +17,7 @@ from .audit import (
     group_of,
     trainable_share,
 )
-from .export import merge
-from .load import (
+from .loader import (
     for_inference,
     load_base,
     load_plain,
@@ -27,5 +26,6 @@ from .load import (
     release_memory,
     setup_torch,
 )
+from .merge import merge_adapter
 from .tiny import TinySpec, build_tokenizer, tiny_base
-from .upcycle import upcycle
+from .upcycle import upcycle_model

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import MixtralConfig
 
-TOP_K = 2  # experts a token, as in Mixtral
-ROUTER_STD = 0.02  # Mixtral's own initialisation
-AUX_LOSS = 0.02  # the released BiMediX configuration
-SHARD_BYTES = 2 * 10**9  # one output file, and the most that is held in memory
+UPCYCLE_TOP_K = 2  # experts a token, as in Mixtral
+_ROUTER_STD = 0.02  # Mixtral's own initialisation
+_AUX_LOSS = 0.02  # the released BiMediX configuration
+_SHARD_BYTES = 2 * 10**9  # one output file, and the most that is held in memory
 _LAYOUT = 1  # raise it when the same source and settings must give other files
 # What a tokenizer may be saved as; copied as they are, so that no loader's opinion changes an id or
 # the chat template.
@@ -77,7 +77,7 @@ class _Tensor:
     dtype: str  # as safetensors writes it: F32, F16, BF16
 
 
-def upcycle(source: Path, experts: int, noise: float, seed: int, cache: Path) -> Path:
+def upcycle_model(source: Path, experts: int, noise: float, seed: int, cache: Path) -> Path:
     """The folder of a `MixtralForCausalLM` made from the Llama checkpoint in `source`, taken from
     `cache` when it was made before.
 
@@ -88,9 +88,9 @@ def upcycle(source: Path, experts: int, noise: float, seed: int, cache: Path) ->
     the source's files and the settings; the folder appears whole or not at all. Raises `InputError`
     for an incomplete folder and `KitError` for what a Mixtral cannot represent.
     """
-    if experts < TOP_K or noise < 0:
+    if experts < UPCYCLE_TOP_K or noise < 0:
         raise KitError(
-            f"experts = {experts}, noise = {noise}: at least {TOP_K} experts and no negative noise,"
+            f"experts = {experts}, noise = {noise}: at least {UPCYCLE_TOP_K} experts and no negative noise,"
             " please"
         )
     raw = _config(source)
@@ -189,8 +189,8 @@ def _mixtral_config(source: Path, raw: dict[str, Any], experts: int) -> "Mixtral
         rope_theta=dense.rope_theta,
         sliding_window=None,  # Llama attends to everything
         num_local_experts=experts,
-        num_experts_per_tok=TOP_K,
-        router_aux_loss_coef=AUX_LOSS,
+        num_experts_per_tok=UPCYCLE_TOP_K,
+        router_aux_loss_coef=_AUX_LOSS,
         # `add_adapters` switches it on; with it `generate` fails in transformers 4.57
         output_router_logits=False,
         architectures=["MixtralForCausalLM"],
@@ -288,12 +288,12 @@ def _write(plan: list[_Tensor], noise: float, seed: int, target: Path) -> None:
     from safetensors.torch import save_file
 
     shards: list[list[_Tensor]] = [[]]
-    room = SHARD_BYTES
+    room = _SHARD_BYTES
     for tensor in plan:
         size = _bytes(tensor)
         if shards[-1] and size > room:
             shards.append([])
-            room = SHARD_BYTES
+            room = _SHARD_BYTES
         shards[-1].append(tensor)
         room -= size
     if len(shards) == 1:
@@ -328,7 +328,7 @@ def _values(tensor: _Tensor, noise: float, seed: int) -> "torch.Tensor":
     # Seeded by name: the same values in whatever order and files the tensors are written.
     generator = torch.Generator().manual_seed(int(digest([seed, tensor.name], 15), 16))
     if tensor.file is None:
-        return (torch.randn(tensor.shape, generator=generator) * ROUTER_STD).to(
+        return (torch.randn(tensor.shape, generator=generator) * _ROUTER_STD).to(
             _dtypes()[tensor.dtype]
         )
     with safe_open(tensor.file, "pt") as tensors:
@@ -375,5 +375,10 @@ def _origin(source: Path, content: str, experts: int, noise: float, seed: int) -
         "source_sha256": content,
         "licence": before.get("licence", "not found"),
         "method": "sparse upcycling (Komatsuzaki et al. 2022)",
-        "settings": {"experts": experts, "experts_per_token": TOP_K, "noise": noise, "seed": seed},
+        "settings": {
+            "experts": experts,
+            "experts_per_token": UPCYCLE_TOP_K,
+            "noise": noise,
+            "seed": seed,
+        },
     }

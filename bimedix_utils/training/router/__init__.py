@@ -16,7 +16,15 @@ experts for Arabic than for English may mean no more than other words; compare w
 pair translations where there are some.
 """
 
-from .compare import Estimate, Gap, Shift, difference, divergence, shift, variation
-from .figures import gap_figure, load_figure, shift_figure
-from .loads import Load, dead, entropy, members, table
-from .passes import Change, View, adapters_off_on, load, tag_places
+from .counts import RoutingChange, RoutingCounts, count_routing, count_routing_change, find_tags
+from .distances import (
+    DistanceEstimate,
+    GroupDistance,
+    RoutingShift,
+    group_distances,
+    jensen_shannon,
+    routing_shifts,
+    total_variation,
+)
+from .loads import ExpertLoad, dead_experts, expert_loads, group_rows, load_entropy
+from .plots import plot_distances, plot_loads, plot_shifts

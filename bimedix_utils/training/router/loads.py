@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...core.errors import InputError
-from .passes import View
-from .resample import drawn, to_shares
+from .counts import RoutingCounts
+from .resample import bootstrap_sums, to_shares
 
 if TYPE_CHECKING:
     import numpy
 
 
 @dataclass(frozen=True)
-class Load:
+class ExpertLoad:
     """One layer's load in one group. `share` is each expert's part of the routed slots (sum 1) with
     95 % intervals over rows.
 
@@ -32,11 +32,11 @@ class Load:
     low: tuple[float, ...]
     high: tuple[float, ...]
     top1: float
-    entropy: float
+    load_entropy: float
     evenness: float
 
 
-def members(view: View, group: str) -> "numpy.ndarray":
+def group_rows(view: RoutingCounts, group: str) -> "numpy.ndarray":
     """Row numbers of a group named by words. Raises `InputError` when a word is unknown or no
     counted token is in the group.
     """
@@ -58,14 +58,16 @@ def members(view: View, group: str) -> "numpy.ndarray":
     return numpy.array(rows)
 
 
-def entropy(share: Sequence[float]) -> float:
+def load_entropy(share: Sequence[float]) -> float:
     """Shannon entropy in bits; log2(n) for n equal shares."""
     from math import log2
 
     return -sum(p * log2(p) for p in share if p > 0) + 0.0
 
 
-def table(view: View, groups: Sequence[str], seed: int, draws: int = 1000) -> list[Load]:
+def expert_loads(
+    view: RoutingCounts, groups: Sequence[str], seed: int, draws: int = 1000
+) -> list[ExpertLoad]:
     """The load of every group and layer, groups in the order given; intervals are percentiles over
     rows drawn with replacement.
     """
@@ -73,18 +75,18 @@ def table(view: View, groups: Sequence[str], seed: int, draws: int = 1000) -> li
 
     made = []
     for group in groups:
-        rows = members(view, group)
+        rows = group_rows(view, group)
         slots, tokens = view.slots[rows].astype(float), int(view.tokens[rows].sum())
         shares = to_shares(slots.sum(0))
-        seen = to_shares(drawn(slots, numpy.random.default_rng(seed), draws))
+        seen = to_shares(bootstrap_sums(slots, numpy.random.default_rng(seed), draws))
         low, high = numpy.percentile(seen, [2.5, 97.5], axis=0)
         top1 = view.first[rows].sum(0) / tokens
         for layer, share in enumerate(shares.tolist()):
-            bits = entropy(share)
+            bits = load_entropy(share)
             bounds = tuple(low[layer].tolist()), tuple(high[layer].tolist())
             evenness = bits / float(numpy.log2(len(share)))
             made.append(
-                Load(
+                ExpertLoad(
                     group,
                     layer,
                     len(rows),
@@ -99,7 +101,7 @@ def table(view: View, groups: Sequence[str], seed: int, draws: int = 1000) -> li
     return made
 
 
-def dead(loads: Sequence[Load]) -> list[tuple[str, int, int, float, int]]:
+def dead_experts(loads: Sequence[ExpertLoad]) -> list[tuple[str, int, int, float, int]]:
     """Experts hardly used: (group, layer, expert, share, tokens) where the share is below 1 / (10 x
     experts).
 

@@ -21,7 +21,7 @@ def to_shares(slots: "numpy.ndarray") -> "numpy.ndarray":
     return numpy.where(total > 0, slots / numpy.maximum(total, 1), 1 / slots.shape[-1])
 
 
-def drawn(values: "numpy.ndarray", rng: Any, draws: int) -> "numpy.ndarray":
+def bootstrap_sums(values: "numpy.ndarray", rng: Any, draws: int) -> "numpy.ndarray":
     """Sums (draws, ...) over the first axis's units drawn with replacement."""
     import numpy
 
@@ -35,7 +35,7 @@ def drawn(values: "numpy.ndarray", rng: Any, draws: int) -> "numpy.ndarray":
     )
 
 
-def swapped(
+def permuted_sums(
     first: "numpy.ndarray", second: "numpy.ndarray", paired: bool, rng: Any, draws: int
 ) -> Iterator[tuple]:
     """Sums of both groups after the names were dealt out again: within pairs, or among all rows."""

@@ -15,7 +15,7 @@ from bimedix_utils.training import models, weights
 pytestmark = pytest.mark.unit
 PROMPTS = ["The drug aspirin belongs to the class of", "ينتمي دواء أسبرين إلى فئة"]
 TEXTS = [PROMPTS[0] + " salicylates.", PROMPTS[1] + " الساليسيلات."] * 20
-MODULE = sys.modules["bimedix_utils.training.models.export"]
+MODULE = sys.modules["bimedix_utils.training.models.merge"]
 
 
 def mixtral(folder: Path, tied: bool = False) -> Path:
@@ -67,7 +67,7 @@ def adapter(base, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def merged(base, adapter, tmp_path_factory) -> tuple[Path, dict]:
     target = tmp_path_factory.mktemp("merged") / "model"
-    return target, models.merge(base, adapter, target, PROMPTS)
+    return target, models.merge_adapter(base, adapter, target, PROMPTS)
 
 
 def logits(model, tokenizer):
@@ -130,7 +130,7 @@ def test_the_folder_holds_all_and_only_what_a_reader_needs(base, merged, tmp_pat
     assert json.loads((target / "generation_config.json").read_text())["max_new_tokens"] == 5
     assert (target / "chat_template.jinja").read_text() == models.tiny.CHAT_TEMPLATE
     assert json.loads((target / "origin.json").read_text()) == facts
-    assert weights.name(target) == facts["name"] == "little-mixtral + adapter, merged"
+    assert weights.model_name(target) == facts["name"] == "little-mixtral + adapter, merged"
     assert (
         facts["parameters"] * 4 < facts["bytes"] < facts["parameters"] * 4.2
         and facts["prompts"] == 2
@@ -151,7 +151,7 @@ def test_tied_embeddings_and_several_files(tmp_path):
     from transformers import AutoModelForCausalLM
 
     base = mixtral(tmp_path / "base", tied=True)
-    facts = models.merge(
+    facts = models.merge_adapter(
         base,
         adapter_for(base, tmp_path / "adapter"),
         tmp_path / "merged",
@@ -169,7 +169,7 @@ def test_tied_embeddings_and_several_files(tmp_path):
 def test_bfloat16_is_rounded_and_says_by_how_much(base, adapter, tmp_path):
     from safetensors.torch import load_file
 
-    facts = models.merge(base, adapter, tmp_path / "merged", PROMPTS, dtype="bfloat16")
+    facts = models.merge_adapter(base, adapter, tmp_path / "merged", PROMPTS, dtype="bfloat16")
     stored = load_file(tmp_path / "merged" / "model.safetensors")
     assert {str(tensor.dtype) for tensor in stored.values()} == {"torch.bfloat16"}
     assert facts["difference"] < 1e-5 < 1e-3 < facts["difference_as_saved"] < 0.2
@@ -183,7 +183,7 @@ def test_a_merge_that_is_not_exact_stops_and_leaves_nothing(base, adapter, tmp_p
 
     monkeypatch.setattr(MODULE, "_merged", naive)
     with pytest.raises(AuditError, match="differs from 4-bit base"):
-        models.merge(base, adapter, tmp_path / "merged", PROMPTS)
+        models.merge_adapter(base, adapter, tmp_path / "merged", PROMPTS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,7 +203,7 @@ def test_a_file_that_is_not_what_was_merged_stops_and_leaves_nothing(
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", damaged)
     with pytest.raises(AuditError, match="as saved differs"):
-        models.merge(base, adapter, tmp_path / "merged", PROMPTS)
+        models.merge_adapter(base, adapter, tmp_path / "merged", PROMPTS)
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
@@ -212,12 +212,12 @@ def test_an_earlier_merge_is_replaced_and_nothing_else(base, adapter, tmp_path):
     target.mkdir()
     (target / "thesis.txt").write_text("mine")
     with pytest.raises(KitError, match="in the way"):
-        models.merge(base, adapter, target, PROMPTS)
+        models.merge_adapter(base, adapter, target, PROMPTS)
     assert (target / "thesis.txt").read_text() == "mine"
     shutil.rmtree(target)
-    models.merge(base, adapter, target, PROMPTS)
+    models.merge_adapter(base, adapter, target, PROMPTS)
     (target / "old.txt").write_text("of the first merge")
-    models.merge(base, adapter, target, PROMPTS)
+    models.merge_adapter(base, adapter, target, PROMPTS)
     assert (target / "config.json").exists() and not (target / "old.txt").exists()
 
 
@@ -239,7 +239,7 @@ def test_an_adapter_of_another_model_is_refused(base, adapter, tmp_path):
         pytest.warns(UserWarning),
         pytest.raises(AuditError, match="tensors without a counterpart"),
     ):
-        models.merge(base, other, tmp_path / "merged", PROMPTS)
+        models.merge_adapter(base, other, tmp_path / "merged", PROMPTS)
     larger = tmp_path / "larger"
     shutil.copytree(adapter, larger)
     file = larger / "adapter_model.safetensors"
@@ -249,7 +249,7 @@ def test_an_adapter_of_another_model_is_refused(base, adapter, tmp_path):
     }
     save_file(grown, file)
     with pytest.raises(AuditError, match="does not fit the base: .*size mismatch"):
-        models.merge(base, larger, tmp_path / "merged", PROMPTS)
+        models.merge_adapter(base, larger, tmp_path / "merged", PROMPTS)
 
 
 def test_an_adapter_of_no_numbers_is_refused(base, adapter, tmp_path):
@@ -266,13 +266,13 @@ def test_an_adapter_of_no_numbers_is_refused(base, adapter, tmp_path):
         file,
     )
     with pytest.raises(AuditError, match="not numbers"):
-        models.merge(base, broken, tmp_path / "merged", PROMPTS)
+        models.merge_adapter(base, broken, tmp_path / "merged", PROMPTS)
 
 
 def test_wrong_arguments_are_named(base, adapter, tmp_path):
     with pytest.raises(KitError, match="legal: float32, bfloat16"):
-        models.merge(base, adapter, tmp_path / "m", PROMPTS, dtype="int8")
+        models.merge_adapter(base, adapter, tmp_path / "m", PROMPTS, dtype="int8")
     with pytest.raises(KitError, match="no prompts"):
-        models.merge(base, adapter, tmp_path / "m", [])
+        models.merge_adapter(base, adapter, tmp_path / "m", [])
     with pytest.raises(InputError, match="holds no adapter"):
-        models.merge(base, tmp_path / "nothing", tmp_path / "m", PROMPTS)
+        models.merge_adapter(base, tmp_path / "nothing", tmp_path / "m", PROMPTS)

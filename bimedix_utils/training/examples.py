@@ -14,7 +14,7 @@ from ..core.templates import to_messages
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-IGNORED = -100  # the label that cross-entropy skips
+IGNORE_INDEX = -100  # the label that cross-entropy skips
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Example:
     cut: int
 
 
-def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int) -> Example:
+def encode_record(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int) -> Example:
     """Tokenise one record through the chat template; labels only on the assistant's words and the
     end token behind them.
 
@@ -62,7 +62,7 @@ def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int
     # An answer's first token may begin with the space before it, and byte-level offsets leave that
     # space out: both are inside.
     labels = [
-        token if any(begin <= start and end > start for begin, end in spans) else IGNORED
+        token if any(begin <= start and end > start for begin, end in spans) else IGNORE_INDEX
         for token, (start, _) in zip(coded.input_ids, coded.offset_mapping, strict=True)
     ]
     ids = coded.input_ids
@@ -75,7 +75,7 @@ def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int
     )
 
 
-def usable(
+def filter_long_rows(
     examples: Sequence[Example], long_rows: str
 ) -> tuple[list[Example], dict[str, tuple[str, str]]]:
     """(rows to train on, {id: (status, why)} of the others). `long_rows`: `cut` trains on what is
@@ -87,21 +87,21 @@ def usable(
     for example in examples:
         if example.cut and long_rows == "skip":
             out[example.id] = ("truncated", "longer than MAX_TOKENS")
-        elif all(label == IGNORED for label in example.labels):
+        elif all(label == IGNORE_INDEX for label in example.labels):
             out[example.id] = ("truncated", "no answer left after the cut")
         else:
             good.append(example)
     return good, out
 
 
-def learned(
+def decode_rows(
     examples: Sequence[Example], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[tuple[str, str]]:
     """(whole row, what of it is learned) of each example, decoded from the tokens themselves."""
     return [
         (
             tokenizer.decode([*e.input_ids]),
-            tokenizer.decode([label for label in e.labels if label != IGNORED]),
+            tokenizer.decode([label for label in e.labels if label != IGNORE_INDEX]),
         )
         for e in examples
     ]
@@ -113,7 +113,7 @@ def token_table(examples: Sequence[Example]) -> list[tuple[str, int, int, int, i
     for e in examples:
         row = table.setdefault(e.lang, [0, 0, 0, 0])
         for place, value in enumerate(
-            (1, len(e.input_ids), sum(label != IGNORED for label in e.labels), int(e.cut > 0))
+            (1, len(e.input_ids), sum(label != IGNORE_INDEX for label in e.labels), int(e.cut > 0))
         ):
             row[place] += value
     return [(lang, *row) for lang, row in sorted(table.items())]

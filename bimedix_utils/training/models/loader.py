@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-UNQUANTISED = [
+UNQUANTISED_MODULES = [
     "lm_head",
     "gate",
 ]  # the router decides between experts: it stays in full precision, as in the released AWQ model
@@ -69,9 +69,9 @@ def load_base(
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
         bnb_4bit_quant_storage=dtype if sharded else None,
-        llm_int8_skip_modules=UNQUANTISED,
+        llm_int8_skip_modules=UNQUANTISED_MODULES,
     )
-    commit = "main" if isinstance(name, Path) else weights.revision(name) or "main"
+    commit = "main" if isinstance(name, Path) else weights.locked_revision(name) or "main"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
         model = AutoModelForCausalLM.from_pretrained(
@@ -147,7 +147,7 @@ def load_plain(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    commit = "main" if isinstance(name, Path) else weights.revision(name) or "main"
+    commit = "main" if isinstance(name, Path) else weights.locked_revision(name) or "main"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
         placement = _placement(torch.cuda.is_available(), False)

@@ -6,14 +6,14 @@ from typing import Any
 from ..core.errors import KitError
 
 WINDOW = 20  # steps whose mean loss is compared
-WORSE = 1.5  # a mean this many times the first one is no noise
+DIVERGED = 1.5  # a mean this many times the first one is no noise
 
 
 class TrainingError(KitError):
     """The loss is not a number, or has grown far above where it began."""
 
 
-class Watch:
+class DivergenceMonitor:
     """Sees every log entry; raises `TrainingError` naming the step."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Watch:
             return
         self.losses.append(entry["loss"])
         first, now = (sum(part) / WINDOW for part in (self.losses[:WINDOW], self.losses[-WINDOW:]))
-        if len(self.losses) >= 2 * WINDOW and now > WORSE * first:
+        if len(self.losses) >= 2 * WINDOW and now > DIVERGED * first:
             raise TrainingError(
                 f"step {entry['step']}: the loss diverges, {first:.2f} over the first {WINDOW}"
                 f" steps and {now:.2f} over the last: lower LEARNING_RATE"

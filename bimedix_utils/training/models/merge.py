@@ -14,19 +14,19 @@ from ...core.errors import AuditError, InputError, KitError
 from ...core.files import atomic_directory, write_json
 from ...core.provenance import hash_path, shown_path
 from .adapters import base_name
-from .load import for_inference, load_base, release_memory
+from .loader import for_inference, load_base, release_memory
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-DTYPES = ("float32", "bfloat16")
+MERGE_DTYPES = ("float32", "bfloat16")
 # of the largest logit; exact merges measured 6e-7 (tiny) and 1.2e-4 (373M parameters, 30 layers),
 # 4-bit merges 0.2
-TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 
 
-def merge(
+def merge_adapter(
     base: str | Path,
     adapter: Path,
     target: Path,
@@ -54,8 +54,8 @@ def merge(
     import torch
     from transformers import AutoModelForCausalLM
 
-    if dtype not in DTYPES:
-        raise KitError(f"dtype = {dtype!r}; legal: {', '.join(DTYPES)}")
+    if dtype not in MERGE_DTYPES:
+        raise KitError(f"dtype = {dtype!r}; legal: {', '.join(MERGE_DTYPES)}")
     if target.exists() and "merged_from" not in _read(target / "origin.json"):
         raise KitError(
             f"{shown_path(target)} is in the way and no earlier merge: name another folder"
@@ -79,10 +79,10 @@ def merge(
         )
     merged = _merged(tuned, adapter)
     difference = _difference(_logits(merged, ids), wanted)
-    if not difference <= TOLERANCE:  # also when it is not a number
+    if not difference <= _TOLERANCE:  # also when it is not a number
         raise AuditError(
             f"the merged model differs from 4-bit base + adapter by {difference:.1e} of the largest"
-            f" logit, over {TOLERANCE:g}"
+            f" logit, over {_TOLERANCE:g}"
         )
     with atomic_directory(target, renew=True) as partial:
         for_inference(merged).to(getattr(torch, dtype)).save_pretrained(
@@ -94,10 +94,10 @@ def merge(
         release_memory()  # room for the model as others will load it
         saved = AutoModelForCausalLM.from_pretrained(partial, dtype=getattr(torch, dtype)).eval()
         as_saved = _difference(_logits(saved, ids), wanted)
-        if dtype == "float32" and not as_saved <= TOLERANCE:
+        if dtype == "float32" and not as_saved <= _TOLERANCE:
             raise AuditError(
                 f"the merged model as saved differs by {as_saved:.1e} of the largest logit, over"
-                f" {TOLERANCE:g}"
+                f" {_TOLERANCE:g}"
             )
         facts = {
             "name": f"{_shown_name(base)} + {adapter.name}, merged",

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import InputError
 from ...core.statistics import holm
-from .loads import members
-from .passes import Change, View
-from .resample import drawn, swapped, to_shares
+from .counts import RoutingChange, RoutingCounts
+from .loads import group_rows
+from .resample import bootstrap_sums, permuted_sums, to_shares
 
 if TYPE_CHECKING:
     import numpy
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DistanceEstimate:
     """A distance between two loads, 0 (equal) to 1 (no expert in common).
 
     `plain` is computed from the counts as they are and is never 0 in a finite sample; `shuffled` is
@@ -32,7 +32,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Gap:
+class GroupDistance:
     """How far two groups' loads are apart in one layer: Jensen-Shannon divergence (base 2) and
     total variation.
 
@@ -43,14 +43,14 @@ class Gap:
     layer: int
     rows: tuple[int, int]
     tokens: tuple[int, int]
-    jsd: Estimate
-    tv: Estimate
+    jsd: DistanceEstimate
+    tv: DistanceEstimate
     p: float
     p_holm: float
 
 
 @dataclass(frozen=True)
-class Shift:
+class RoutingShift:
     """What the adapters changed in one layer: each expert's share after less before, how far the
     load moved, and for how many tokens.
 
@@ -63,21 +63,21 @@ class Shift:
     rows: int
     tokens: int
     change: tuple[float, ...]
-    tv: Estimate
+    tv: DistanceEstimate
     p_holm: float
     changed: float
     low: float
     high: float
 
 
-def difference(
-    view: View,
+def group_distances(
+    view: RoutingCounts,
     a: str,
     b: str,
     seed: int,
     draws: int = 2000,
     pair: Callable[[str], str] | None = None,
-) -> list[Gap]:
+) -> list[GroupDistance]:
     """How far the loads of two groups are apart, layer by layer, with intervals over rows and a
     permutation test.
 
@@ -88,7 +88,7 @@ def difference(
     differ in tasks differ by that too, so compare within a task. Raises `InputError` for a group
     that is unknown, shares rows with the other or has fewer than two rows or pairs.
     """
-    rows_a, rows_b = members(view, a), members(view, b)
+    rows_a, rows_b = group_rows(view, a), group_rows(view, b)
     if set(rows_a) & set(rows_b):
         raise InputError(f"the groups {a!r} and {b!r} share rows")
     if pair is not None:
@@ -101,14 +101,16 @@ def difference(
     n = len(rows_a), len(rows_b)
     tokens = int(view.tokens[rows_a].sum()), int(view.tokens[rows_b].sum())
     found = _compare(view.slots[rows_a], view.slots[rows_b], pair is not None, seed, draws)
-    return [Gap(layer, n, tokens, *values) for layer, values in enumerate(found)]
+    return [GroupDistance(layer, n, tokens, *values) for layer, values in enumerate(found)]
 
 
-def shift(change: Change, group: str, seed: int, draws: int = 2000) -> list[Shift]:
+def routing_shifts(
+    change: RoutingChange, group: str, seed: int, draws: int = 2000
+) -> list[RoutingShift]:
     """What the adapters changed in a group, layer by layer; each row is its own partner."""
     import numpy
 
-    rows = members(change.before, group)
+    rows = group_rows(change.before, group)
     if len(rows) < 2:
         raise InputError(f"the group {group!r} has one row: two are the least")
     before, after = change.before.slots[rows], change.after.slots[rows]
@@ -121,11 +123,11 @@ def shift(change: Change, group: str, seed: int, draws: int = 2000) -> list[Shif
         ],
         -1,
     )
-    seen = drawn(counts.astype(float), numpy.random.default_rng(seed), draws)
+    seen = bootstrap_sums(counts.astype(float), numpy.random.default_rng(seed), draws)
     low, high = numpy.percentile(seen[..., 0] / numpy.maximum(seen[..., 1], 1), [2.5, 97.5], axis=0)
     changed = counts.sum(0)[:, 0] / tokens.sum()
     return [
-        Shift(
+        RoutingShift(
             group,
             i,
             len(rows),
@@ -142,7 +144,10 @@ def shift(change: Change, group: str, seed: int, draws: int = 2000) -> list[Shif
 
 
 def _partners(
-    view: View, rows_a: "numpy.ndarray", rows_b: "numpy.ndarray", pair: Callable[[str], str]
+    view: RoutingCounts,
+    rows_a: "numpy.ndarray",
+    rows_b: "numpy.ndarray",
+    pair: Callable[[str], str],
 ) -> tuple:
     import numpy
 
@@ -153,7 +158,7 @@ def _partners(
     return tuple(numpy.array([side[name] for name in both], int) for side in sides)
 
 
-def divergence(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
+def jensen_shannon(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
     """Jensen-Shannon divergence in bits along the last axis (Lin 1991): 0 for equal shares, 1 for
     shares with nothing in common.
     """
@@ -168,7 +173,7 @@ def divergence(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
     return numpy.clip((bits(p) + bits(q)) / 2, 0, 1)
 
 
-def variation(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
+def total_variation(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
     """Total variation along the last axis: the share of load that would have to move to make the
     two equal.
     """
@@ -198,10 +203,10 @@ def _compare(
     first, second = first.astype(float), second.astype(float)
     rng = numpy.random.default_rng(seed)
     if paired:
-        both = drawn(numpy.concatenate([first, second], -1), rng, draws)
+        both = bootstrap_sums(numpy.concatenate([first, second], -1), rng, draws)
         resampled = both[..., : first.shape[-1]], both[..., first.shape[-1] :]
     else:
-        resampled = drawn(first, rng, draws), drawn(second, rng, draws)
+        resampled = bootstrap_sums(first, rng, draws), bootstrap_sums(second, rng, draws)
     # Names dealt out among groups of unequal size reject too often when the smaller group's rows
     # are the noisier ones.
     least = min(len(first), len(second))
@@ -210,10 +215,11 @@ def _compare(
         for side in (first, second)
     ]
     shuffles = [
-        numpy.concatenate(part) for part in zip(*swapped(*tested, paired, rng, draws), strict=True)
+        numpy.concatenate(part)
+        for part in zip(*permuted_sums(*tested, paired, rng, draws), strict=True)
     ]
     columns, p_values = [], []
-    for measure in (divergence, variation):
+    for measure in (jensen_shannon, total_variation):
         plain = measure(to_shares(first.sum(0)), to_shares(second.sum(0)))
         noise = measure(*map(to_shares, shuffles))
         compared = measure(*(to_shares(side.sum(0)) for side in tested))
@@ -225,7 +231,7 @@ def _compare(
         value = numpy.clip(plain - bias, low, high)
         columns.append(
             [
-                Estimate(*map(float, row))
+                DistanceEstimate(*map(float, row))
                 for row in zip(plain, noise.mean(0), value, low, high, strict=True)
             ]
         )

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.errors import InputError, KitError
 from .. import Example
-from ..batches import forward_passes, tensors
+from ..batches import micro_batches, to_tensors
 
 if TYPE_CHECKING:
     import numpy
     import torch
 
-Tokens = Literal["content", "tags", "all"]
+TokenKind = Literal["content", "tags", "all"]
 # Chat tags of Mixtral and of ChatML models, matched on the joined token pieces: a tag may be one
 # token or several. In ChatML the role and the line break behind it (`Ċ` in byte-level pieces)
 # belong to the tag.
-TAGS = r"\[/?INST\]|<\|im_start\|>[a-z]+Ċ?|<\|im_end\|>Ċ?"
+TEMPLATE_TAGS = r"\[/?INST\]|<\|im_start\|>[a-z]+Ċ?|<\|im_end\|>Ċ?"
 
 
 @dataclass(frozen=True)
-class View:
+class RoutingCounts:
     """What the router did with each row. Arrays have one entry a row, in the order of `ids`.
 
     `slots` (rows, layers, experts) int32: how often an expert was chosen; a token fills `per_token`
@@ -43,25 +43,25 @@ class View:
 
 
 @dataclass(frozen=True)
-class Change:
+class RoutingChange:
     """The same rows with the adapters off and on. `same` (rows, layers): tokens whose most probable
     expert is the same in both.
     """
 
-    before: View
-    after: View
+    before: RoutingCounts
+    after: RoutingCounts
     same: "numpy.ndarray"
 
 
-def load(
+def count_routing(
     model: Any,
     tokenizer: Any,
     examples: Sequence[Example],
     kinds: Mapping[str, str],
     budget: int = 8192,
-    tokens: Tokens = "content",
-    tags: str = TAGS,
-) -> View:
+    tokens: TokenKind = "content",
+    tags: str = TEMPLATE_TAGS,
+) -> RoutingCounts:
     """One pass of the rows through the model, without gradients; `kinds` gives each id's task
     (`qa`, `mcqa`, `chat`).
 
@@ -77,15 +77,15 @@ def load(
     return view
 
 
-def adapters_off_on(
+def count_routing_change(
     model: Any,
     tokenizer: Any,
     examples: Sequence[Example],
     kinds: Mapping[str, str],
     budget: int = 8192,
-    tokens: Tokens = "content",
-    tags: str = TAGS,
-) -> Change:
+    tokens: TokenKind = "content",
+    tags: str = TEMPLATE_TAGS,
+) -> RoutingChange:
     """`load` of one PEFT model with its adapters off and on, batch by batch, so that each token's
     choices can be compared.
 
@@ -106,10 +106,10 @@ def adapters_off_on(
         tags,
         [model.disable_adapter, nullcontext],
     )
-    return Change(before, after, same)
+    return RoutingChange(before, after, same)
 
 
-def tag_places(ids: Sequence[int], tokenizer: Any, tags: str = TAGS) -> list[bool]:
+def find_tags(ids: Sequence[int], tokenizer: Any, tags: str = TEMPLATE_TAGS) -> list[bool]:
     """For each token: is it special, or part of a chat tag?
 
     The tags are looked for in the joined pieces, because Mixtral's own tokenizer spells `[INST]`
@@ -134,10 +134,10 @@ def _views(
     examples: Sequence[Example],
     kinds: Mapping[str, str],
     budget: int,
-    tokens: Tokens,
+    tokens: TokenKind,
     tags: str,
     sides: Sequence[Callable[[], AbstractContextManager]],
-) -> tuple[list[View], "numpy.ndarray"]:
+) -> tuple[list[RoutingCounts], "numpy.ndarray"]:
     """(one view for each side, tokens with the same first choice on all sides (rows, layers)); a
     side is a state of the model.
     """
@@ -161,14 +161,14 @@ def _views(
     same = numpy.zeros((len(examples), layers), numpy.int32)
     counted_tokens = numpy.zeros(len(examples), numpy.int32)
     with _as_it_was(model):
-        for rows in forward_passes(
+        for rows in micro_batches(
             [len(e.input_ids) for e in examples], range(len(examples)), budget, packing=False
         ):
-            batch = tensors(examples, rows, 0, packing=False)
+            batch = to_tensors(examples, rows, 0, packing=False)
             counted = batch["real"].bool()
             for place, i in enumerate(rows):
                 if tokens != "all":
-                    found = torch.tensor(tag_places(examples[i].input_ids, tokenizer, tags))
+                    found = torch.tensor(find_tags(examples[i].input_ids, tokenizer, tags))
                     counted[place, : len(found)] &= found if tokens == "tags" else ~found
             counted_tokens[rows] = counted.sum(1).numpy()
             tops = []
@@ -192,7 +192,7 @@ def _views(
         tuple(kinds[e.id] for e in examples),
     )
     return [
-        View(*common, slots[side], first[side], counted_tokens, left_out, each)
+        RoutingCounts(*common, slots[side], first[side], counted_tokens, left_out, each)
         for side in range(len(sides))
     ], same
 

@@ -16,12 +16,14 @@ from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 from transformers.models.mixtral.modeling_mixtral import MixtralBlockSparseTop2MLP
 
-from .data import IGNORED
+from .examples import IGNORE_INDEX
 
-CHUNK = 256  # answer positions whose logits exist at one time: 50 MB with a vocabulary of 49,152
+LOGIT_CHUNK = (
+    256  # answer positions whose logits exist at one time: 50 MB with a vocabulary of 49,152
+)
 
 
-def compute_type(x: Any) -> Any:
+def compute_dtype(x: Any) -> Any:
     """The type in which products of `x` are computed: autocast's where it is on, else its own."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
@@ -38,16 +40,19 @@ class FrozenHeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any, targets: Any) -> Any:
         total, gradient = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(hidden)
-        low = compute_type(hidden)
+        low = compute_dtype(hidden)
         weight = weight.to(low)
-        for start in range(0, len(hidden), CHUNK):
-            part, wanted = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
+        for start in range(0, len(hidden), LOGIT_CHUNK):
+            part, wanted = (
+                hidden[start : start + LOGIT_CHUNK],
+                targets[start : start + LOGIT_CHUNK, None],
+            )
             scores = (part.to(low) @ weight.t()).float()
             scores -= scores.logsumexp(-1, keepdim=True)
             total -= scores.gather(1, wanted).sum()
             # d loss / d logits is the softmax, minus one at the target.
             scores.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=scores.dtype))
-            gradient[start : start + CHUNK] = scores.to(low) @ weight
+            gradient[start : start + LOGIT_CHUNK] = scores.to(low) @ weight
         ctx.save_for_backward(gradient)
         return total
 
@@ -57,7 +62,7 @@ class FrozenHeadLoss(torch.autograd.Function):
 
 
 @contextmanager
-def answers_only(head: Any, labels: Any) -> Iterator[None]:
+def answer_loss_head(head: Any, labels: Any) -> Iterator[None]:
     """Inside, the output layer returns the summed loss of the answers instead of logits; `labels`
     (rows, tokens) with -100 elsewhere.
 
@@ -66,9 +71,9 @@ def answers_only(head: Any, labels: Any) -> Iterator[None]:
     """
     # Position i predicts token i + 1.
     targets = torch.cat(
-        [labels[:, 1:], labels.new_full((len(labels), 1), IGNORED)], dim=1
+        [labels[:, 1:], labels.new_full((len(labels), 1), IGNORE_INDEX)], dim=1
     ).flatten()
-    wanted = (targets != IGNORED).nonzero()[:, 0]
+    wanted = (targets != IGNORE_INDEX).nonzero()[:, 0]
     before = head.__dict__.get("forward")  # accelerate's device hooks live there
 
     def loss(hidden: Any) -> Any:
@@ -122,7 +127,7 @@ class FoldedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, a: Any, b: Any, layer: Any) -> Any:
         ctx.layer, ctx.given = layer, x.dtype
-        x = x.to(compute_type(x))
+        x = x.to(compute_dtype(x))
         ctx.save_for_backward(x, a, b)
         return x @ _weight(layer, a, b, x.dtype).t()
 
@@ -149,7 +154,7 @@ class FoldedExpert(torch.autograd.Function):
         ctx: Any, x: Any, a1: Any, b1: Any, a2: Any, b2: Any, a3: Any, b3: Any, layers: Any
     ) -> Any:
         ctx.layers, ctx.given = layers, x.dtype
-        x = x.to(compute_type(x))
+        x = x.to(compute_dtype(x))
         w1, w2, w3 = layers
         gate, up = x @ _weight(w1, a1, b1, x.dtype).t(), x @ _weight(w3, a3, b3, x.dtype).t()
         ctx.save_for_backward(x, gate, up, a1, b1, a2, b2, a3, b3)
@@ -217,7 +222,7 @@ def _foldable(module: Any) -> bool:
 
 
 @contextmanager
-def folded(model: Any) -> Iterator[int]:
+def fold_lora(model: Any) -> Iterator[int]:
     """Inside, 4-bit LoRA layers in training mode compute `FoldedLinear`, whole experts of them
     `FoldedExpert`; gives the number of layers.
 

@@ -4,25 +4,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...core import display
-from .compare import Gap, Shift
-from .loads import Load, dead
+from .distances import GroupDistance, RoutingShift
+from .loads import ExpertLoad, dead_experts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def load_figure(loads: Sequence[Load], title: str) -> "list[Axes]":
+def plot_loads(loads: Sequence[ExpertLoad], title: str) -> "list[Axes]":
     """A heat map of the loads in percent, layers down, experts across, one panel a group, one
     scale; dead experts are framed.
     """
     panels: dict[str, list] = {}
     for one in loads:
         panels.setdefault(one.group, []).append([100 * share for share in one.share])
-    framed = {(group, layer, expert) for group, layer, expert, _, _ in dead(loads)}
+    framed = {(group, layer, expert) for group, layer, expert, _, _ in dead_experts(loads)}
     return display.heatmap(panels, title, "expert", "layer", "% of routed slots", framed=framed)
 
 
-def shift_figure(shifts: Sequence[Shift], title: str) -> "list[Axes]":
+def plot_shifts(shifts: Sequence[RoutingShift], title: str) -> "list[Axes]":
     """A heat map of what the adapters changed, in percentage points, one panel a group, red for
     more and blue for less.
     """
@@ -32,7 +32,7 @@ def shift_figure(shifts: Sequence[Shift], title: str) -> "list[Axes]":
     return display.heatmap(panels, title, "expert", "layer", "percentage points", signed=True)
 
 
-def gap_figure(gaps: Sequence[Gap], title: str) -> "Axes":
+def plot_distances(gaps: Sequence[GroupDistance], title: str) -> "Axes":
     """The divergence of each layer with its interval; a star marks layers whose p after Holm is
     below 0.05.
     """
