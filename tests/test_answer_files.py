@@ -58,31 +58,33 @@ def requests(*texts: str) -> list[Request]:
 def test_files_written_answered_and_imported(tmp_path, endpoint):
     url, seen = endpoint
     wanted, got = requests("سؤال", "two", "refuse"), {}
-    assert "3 requests written" in batch.exchange(
+    assert "3 requests written" in batch.exchange_batch_files(
         wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
     )
-    assert answer_files.answer(tmp_path, url) == 3 and sorted(seen) == sorted(
+    assert answer_files.answer_batch_folder(tmp_path, url) == 3 and sorted(seen) == sorted(
         ["سؤال", "two", "refuse"]
     )
-    batch.exchange(wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part}))
+    batch.exchange_batch_files(
+        wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
+    )
     assert got == {"row-سؤال": "to سؤال", "row-two": "to two"}, "a refusal is no answer"
 
 
 def test_a_second_time_asks_only_what_is_missing(tmp_path, endpoint):
     url, seen = endpoint
-    batch.exchange(requests("one", "two"), tmp_path, lambda part: None)
-    answer_files.answer(tmp_path, url)
+    batch.exchange_batch_files(requests("one", "two"), tmp_path, lambda part: None)
+    answer_files.answer_batch_folder(tmp_path, url)
     result = next((tmp_path / "results").glob("*.jsonl"))
     result.write_text(
         result.read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8"
     )
-    assert answer_files.answer(tmp_path, url) == 1 and len(seen) == 3
+    assert answer_files.answer_batch_folder(tmp_path, url) == 1 and len(seen) == 3
 
 
 def test_only_this_machine_is_asked_and_a_silent_one_is_named(tmp_path):
-    batch.exchange(requests("one"), tmp_path, lambda part: None)
+    batch.exchange_batch_files(requests("one"), tmp_path, lambda part: None)
     with pytest.raises(TeacherError, match="upload the request files"):
-        answer_files.answer(tmp_path, "https://host.example/v1")
+        answer_files.answer_batch_folder(tmp_path, "https://host.example/v1")
     with pytest.raises(TeacherError, match="make serve"):
-        answer_files.answer(tmp_path, "http://127.0.0.1:9/v1")
+        answer_files.answer_batch_folder(tmp_path, "http://127.0.0.1:9/v1")
     assert answer_files.main(["--folder", str(tmp_path / "none")]) == 1

@@ -12,12 +12,13 @@ import pytest
 from support.stub_server import Stub, body_hash, completion
 
 from bimedix_utils.core.errors import TeacherError
-from bimedix_utils.teacher import batch, cluster, http
-from bimedix_utils.teacher.cluster import Asker
-from bimedix_utils.teacher.engine import Teacher, ask, batch_folder, fill
-from bimedix_utils.teacher.http import Endpoint
-from bimedix_utils.teacher.parsing import read
+from bimedix_utils.teacher import batch, http, ray_backend
+from bimedix_utils.teacher.engine import ask, fill_store
+from bimedix_utils.teacher.http import HttpEndpoint
+from bimedix_utils.teacher.parsing import parse_answer
+from bimedix_utils.teacher.ray_backend import RequestWorker
 from bimedix_utils.teacher.requests import Request
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Store
 
 pytestmark = pytest.mark.unit
@@ -90,7 +91,7 @@ def exchange(folder, requests, **limits):
             assert request.row_id not in found and answer.request_id == request.id
             found[request.row_id] = answer.text
 
-    return found, batch.exchange(requests, folder, deliver, **limits)
+    return found, batch.exchange_batch_files(requests, folder, deliver, **limits)
 
 
 # Request files
@@ -414,7 +415,7 @@ def test_results_are_delivered_in_parts(folder, monkeypatch):
     monkeypatch.setattr(batch, "_IMPORTED", 4)
     put(folder, "one.jsonl", *(result(request) for request in some(10)))
     sizes = []
-    batch.exchange(some(10), folder, lambda part: sizes.append(len(part)))
+    batch.exchange_batch_files(some(10), folder, lambda part: sizes.append(len(part)))
     assert sizes == [4, 4, 2]
 
 
@@ -424,10 +425,10 @@ def test_results_are_delivered_in_parts(folder, monkeypatch):
 def test_a_batch_waits_then_answers_then_serves_http(teacher, monkeypatch):
     requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)]
     waiting = ask(teacher, [*requests, requests[0]])
-    assert {read(answer, Teacher) for answer in waiting.values()} == {
+    assert {parse_answer(answer, Teacher) for answer in waiting.values()} == {
         ("held", None, "waiting for batch results")
     }
-    folder = batch_folder(teacher)
+    folder = teacher.batch_folder
     assert folder == teacher.answers.parent / "batch" / "org_model_1" and written(folder) == [
         request.id for request in requests
     ]
@@ -438,7 +439,7 @@ def test_a_batch_waits_then_answers_then_serves_http(teacher, monkeypatch):
         f"answer row:{i}" for i in range(4)
     ]
     assert answers[requests[0].id].usage == {"prompt_tokens": 3, "completion_tokens": 5}
-    monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
+    monkeypatch.setattr(http, "send_requests", lambda *_: pytest.fail("a request was sent"))
     asked = teacher.model_copy(update={"backend": "http", "url": "http://127.0.0.1:1/v1"})
     assert ask(asked, requests) == answers
 
@@ -446,21 +447,23 @@ def test_a_batch_waits_then_answers_then_serves_http(teacher, monkeypatch):
 def test_what_is_stored_already_is_not_written(teacher):
     with Stub() as stub:
         asked = teacher.model_copy(update={"backend": "http", "url": stub.url})
-        fill(asked, [asked.request("translate", "row:0", "v1", "text 0")])
-    fill(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(3)])
+        fill_store(asked, [asked.request("translate", "row:0", "v1", "text 0")])
+    fill_store(
+        teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(3)]
+    )
     assert [
         line["body"]["messages"][0]["content"]
-        for line in files(batch_folder(teacher))["0001-translate.jsonl"]
+        for line in files(teacher.batch_folder)["0001-translate.jsonl"]
     ] == ["text 1", "text 2"]
 
 
 def test_an_answer_stays_imported_when_its_results_file_is_gone(teacher):
     requests = [teacher.request("translate", "row:0", "v1", "text")]
-    fill(teacher, requests)
-    folder = batch_folder(teacher)
+    fill_store(teacher, requests)
+    folder = teacher.batch_folder
     (folder / "results").mkdir()
     put(folder, "out.jsonl", result(requests[0]))
-    fill(teacher, requests)
+    fill_store(teacher, requests)
     (folder / "results" / "out.jsonl").unlink()
     assert ask(teacher, requests)[requests[0].id].text == "answer" and len(written(folder)) == 1
 
@@ -470,7 +473,7 @@ def test_a_result_that_cannot_be_stored_does_not_lose_the_others(teacher):
     does not.
     """
     requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(2)]
-    (batch_folder(teacher) / "results").mkdir(parents=True)
+    (teacher.batch_folder / "results").mkdir(parents=True)
     odd = (
         json.dumps(
             {
@@ -480,7 +483,7 @@ def test_a_result_that_cannot_be_stored_does_not_lose_the_others(teacher):
         )
         + "\n"
     )
-    put(batch_folder(teacher), "out.jsonl", odd, result(requests[1]))
+    put(teacher.batch_folder, "out.jsonl", odd, result(requests[1]))
     assert ask(teacher, requests)[requests[1].id].text == "answer"
 
 
@@ -489,14 +492,14 @@ def test_what_came_back_is_imported_though_no_more_may_be_spent(teacher):
     them out.
     """
     requests = [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(2)]
-    fill(teacher, requests)
-    folder = batch_folder(teacher)
+    fill_store(teacher, requests)
+    folder = teacher.batch_folder
     (folder / "results").mkdir()
     put(folder, "out.jsonl", result(requests[0]))
     unknown = teacher.model_copy(update={"prices": None})
     assert ask(unknown, requests)[requests[0].id].text == "answer"
     with pytest.raises(TeacherError, match="no price for"):
-        fill(unknown, [teacher.request("translate", "row:9", "v1", "text 9")])
+        fill_store(unknown, [teacher.request("translate", "row:9", "v1", "text 9")])
     assert written(folder) == [request.id for request in requests]
 
 
@@ -511,7 +514,7 @@ def test_the_limit_holds_for_all_that_is_written_and_not_back(teacher):
     def asked(word):
         return [paid.request("translate", f"row:{i}", "v1", f"{word} {i}") for i in range(6)]
 
-    fill(paid, asked("one"))
+    fill_store(paid, asked("one"))
     with pytest.raises(
         TeacherError,
         match=(
@@ -519,30 +522,30 @@ def test_the_limit_holds_for_all_that_is_written_and_not_back(teacher):
             r" 1\.00"
         ),
     ):
-        fill(paid, asked("two"))
-    (batch_folder(paid) / "results").mkdir()
-    put(batch_folder(paid), "out.jsonl", *(result(request) for request in asked("one")))
-    fill(paid, asked("two"))
-    fill(paid, asked("one"))  # imported, and the results thrown away
-    (batch_folder(paid) / "results" / "out.jsonl").unlink()
-    put(batch_folder(paid), "out.jsonl", *(result(request) for request in asked("two")))
-    fill(paid, asked("three"))
-    assert len(written(batch_folder(paid))) == 18
+        fill_store(paid, asked("two"))
+    (paid.batch_folder / "results").mkdir()
+    put(paid.batch_folder, "out.jsonl", *(result(request) for request in asked("one")))
+    fill_store(paid, asked("two"))
+    fill_store(paid, asked("one"))  # imported, and the results thrown away
+    (paid.batch_folder / "results" / "out.jsonl").unlink()
+    put(paid.batch_folder, "out.jsonl", *(result(request) for request in asked("two")))
+    fill_store(paid, asked("three"))
+    assert len(written(paid.batch_folder)) == 18
 
 
 @pytest.mark.parametrize("model", ["..", ".", ""])
 def test_a_model_is_no_way_out_of_the_folder(model, teacher):
     """A model called ".." had its files written beside the store."""
-    made = batch_folder(teacher.model_copy(update={"model": model}))
+    made = teacher.model_copy(update={"model": model}).batch_folder
     assert made.parent == teacher.answers.parent / "batch" and made.name not in ("", ".", "..")
 
 
 def test_send_false_neither_imports_nor_writes(teacher):
     requests = [teacher.request("translate", "row:0", "v1", "text")]
-    (batch_folder(teacher) / "results").mkdir(parents=True)
-    put(batch_folder(teacher), "out.jsonl", result(requests[0]))
+    (teacher.batch_folder / "results").mkdir(parents=True)
+    put(teacher.batch_folder, "out.jsonl", result(requests[0]))
     answer = ask(teacher.model_copy(update={"send": False}), requests)[requests[0].id]
-    assert read(answer, Teacher)[0] == "held" and written(batch_folder(teacher)) == []
+    assert parse_answer(answer, Teacher)[0] == "held" and written(teacher.batch_folder) == []
 
 
 def test_a_batch_needs_a_store_on_disk(teacher):
@@ -558,8 +561,8 @@ def test_what_a_batch_service_is_asked_is_what_an_endpoint_is_asked(teacher):
         asked = teacher.model_copy(update={"backend": "http", "url": stub.url, "answers": None})
         request = asked.request("translate", "row:0", "v1", "نص")
         ask(asked, [request])
-        fill(teacher, [request])
-        line = files(batch_folder(teacher))["0001-translate.jsonl"][0]
+        fill_store(teacher, [request])
+        line = files(teacher.batch_folder)["0001-translate.jsonl"][0]
         assert stub.counts == {body_hash(line["body"]): 1} and line["url"] == "/v1/chat/completions"
 
 
@@ -573,7 +576,7 @@ def test_without_ray_it_is_said_how_to_get_it(teacher, monkeypatch):
         with pytest.raises(
             TeacherError, match=r'TEACHER = "ray" needs Ray: pip install -e "\.\[ray\]"'
         ):
-            fill(clustered, [clustered.request("translate", "row:0", "v1", "text")])
+            fill_store(clustered, [clustered.request("translate", "row:0", "v1", "text")])
         assert stub.total == 0
     store = Store(teacher.answers)
     assert len(store) == 0
@@ -581,19 +584,21 @@ def test_without_ray_it_is_said_how_to_get_it(teacher, monkeypatch):
 
 
 def test_an_address_may_end_in_a_slash_also_where_there_are_several(teacher, monkeypatch):
-    """What `cluster.run` does with them, without a cluster."""
+    """What `ray_backend.send_with_ray` does with them, without a cluster."""
 
     def run(missing, endpoint, workers, deliver):
-        http.send(missing, replace(endpoint, url=endpoint.url.split()[0]), deliver)
+        http.send_requests(missing, replace(endpoint, url=endpoint.url.split()[0]), deliver)
 
-    monkeypatch.setattr(cluster, "run", run)
+    monkeypatch.setattr(ray_backend, "send_with_ray", run)
     with Stub() as stub:
         clustered = teacher.model_copy(update={"backend": "ray", "url": f"{stub.url}/ {stub.url}/"})
-        assert not fill(clustered, [clustered.request("translate", "row:0", "v1", "text")]).failed
+        assert not fill_store(
+            clustered, [clustered.request("translate", "row:0", "v1", "text")]
+        ).failed
 
 
 def asked_by_a_worker(urls, requests, **limits):
-    worker = Asker(Endpoint(" ".join(urls), **limits), urls)
+    worker = RequestWorker(HttpEndpoint(" ".join(urls), **limits), urls)
     return worker(
         {
             "place": [7 + i for i in range(len(requests))],
@@ -628,7 +633,7 @@ def test_workers_take_the_endpoints_in_turn(monkeypatch):
     with Stub() as one, Stub() as two:
         for process in range(4):
             monkeypatch.setattr(
-                "bimedix_utils.teacher.cluster.os.getpid", lambda process=process: process
+                "bimedix_utils.teacher.ray_backend.os.getpid", lambda process=process: process
             )
             asked_by_a_worker([one.url, two.url], some(1))
         assert (one.total, two.total) == (2, 2)
@@ -636,15 +641,17 @@ def test_workers_take_the_endpoints_in_turn(monkeypatch):
 
 def test_workers_share_the_limits_per_minute():
     """Each worker kept the whole limit: eight of them asked eight times as fast."""
-    mine = cluster.share(Endpoint("", requests_per_minute=60, tokens_per_minute=1000), 8)
+    mine = ray_backend.rate_per_worker(
+        HttpEndpoint("", requests_per_minute=60, tokens_per_minute=1000), 8
+    )
     assert (mine.requests_per_minute, mine.tokens_per_minute) == (7.5, 125.0)
-    assert cluster.share(Endpoint(""), 8).requests_per_minute == 0
+    assert ray_backend.rate_per_worker(HttpEndpoint(""), 8).requests_per_minute == 0
 
 
 def test_a_worker_keeps_its_pace_over_its_batches():
     """Each batch began anew."""
     with Stub() as stub:
-        worker = Asker(Endpoint(stub.url, requests_per_minute=1200), [stub.url])
+        worker = RequestWorker(HttpEndpoint(stub.url, requests_per_minute=1200), [stub.url])
         for request in some(5):
             worker({"place": [0], "request": [pickle.dumps(request)]})
         assert (
@@ -663,9 +670,9 @@ def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
 
     def run(missing, endpoint, workers, deliver):
         part = list(missing)
-        worker = Asker(cluster.share(endpoint, workers), endpoint.url.split())
+        worker = RequestWorker(ray_backend.rate_per_worker(endpoint, workers), endpoint.url.split())
         deliver(
-            cluster.unpack(
+            ray_backend.unpack_answers(
                 part,
                 worker(
                     {"place": list(range(len(part))), "request": [pickle.dumps(r) for r in part]}
@@ -673,7 +680,7 @@ def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
             )
         )
 
-    monkeypatch.setattr(cluster, "run", run)
+    monkeypatch.setattr(ray_backend, "send_with_ray", run)
     with Stub() as stub:
         stub.program("text 0", {"choices": []})  # two tries
         stub.program("text 1", 504, "ok")
@@ -681,7 +688,7 @@ def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
         asked = teacher.model_copy(
             update={"backend": "ray", "url": stub.url, "max_cost_usd": 10.0, "max_tokens": 100}
         )
-        outcome = fill(
+        outcome = fill_store(
             asked, [asked.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(4)]
         )
     assert len(outcome.failed) == 2 and asked.spending.reserved == 0.0
@@ -692,7 +699,7 @@ def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
 def test_no_key_is_shipped_to_a_worker(monkeypatch):
     monkeypatch.setenv("TEACHER_API_KEY", "sk-secret-do-not-ship")
     with Stub() as stub:
-        worker = Asker(Endpoint(stub.url), [stub.url])
+        worker = RequestWorker(HttpEndpoint(stub.url), [stub.url])
         assert b"sk-secret" not in pickle.dumps(worker)
         worker({"place": [0], "request": [pickle.dumps(some(1)[0])]})
         assert stub.headers[0]["Authorization"] == "Bearer sk-secret-do-not-ship"

@@ -7,7 +7,7 @@ import pytest
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.core.records import Record
-from bimedix_utils.teacher.engine import Teacher
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Answer
 from bimedix_utils.translation import calibration, checks
 from bimedix_utils.translation.calibration import Item, Judged, Rating

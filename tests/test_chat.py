@@ -20,6 +20,7 @@ from bimedix_utils.chat import conversation, endpoint, local, opening, page, red
 from bimedix_utils.chat.conversation import Conversation, Ending, Shown
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.sources import knowledge
+from bimedix_utils.teacher.permission import require_local_or_allowed
 from bimedix_utils.training import models
 
 pytestmark = pytest.mark.unit
@@ -692,8 +693,8 @@ def test_the_key_is_sent_and_stands_in_no_message(stub, monkeypatch):
     asked(stub, "What is insulin?")
     assert stub.seen()["keys"][-1] == "Bearer k-secret-123"
     with pytest.raises(KitError, match="unencrypted"):
-        endpoint.check_address("http://example.org/v1", allow_remote=True)
-    endpoint.check_address("https://example.org/v1", allow_remote=True)
+        require_local_or_allowed("http://example.org/v1", allow_remote=True)
+    require_local_or_allowed("https://example.org/v1", allow_remote=True)
     for text in ("status 400", "status 500", "cut"):
         with pytest.raises(KitError) as caught:
             asked(stub, text)

@@ -15,7 +15,7 @@ from bimedix_utils.evaluation.forms import Form
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
 from bimedix_utils.teacher import engine
-from bimedix_utils.teacher.engine import Teacher
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.translation import checks
 
 pytestmark = pytest.mark.unit

@@ -19,8 +19,9 @@ from support.stub_server import REFUSAL, Stub, completion
 
 from bimedix_utils.core.errors import TeacherError
 from bimedix_utils.teacher import http
-from bimedix_utils.teacher.engine import Teacher, ask
+from bimedix_utils.teacher.engine import ask
 from bimedix_utils.teacher.requests import Request
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Store, read_body
 
 pytestmark = pytest.mark.unit
@@ -55,8 +56,8 @@ def send(stub, *texts, found=None, reserve=lambda request: True, **limits):
             assert request.row_id not in found and answer.request_id == request.id
             found[request.row_id] = answer
 
-    endpoint = http.Endpoint(stub.url, **{"concurrency": 3, "timeout": 10, **limits})
-    return found, http.send([question(text) for text in texts], endpoint, deliver, reserve)
+    endpoint = http.HttpEndpoint(stub.url, **{"concurrency": 3, "timeout": 10, **limits})
+    return found, http.send_requests([question(text) for text in texts], endpoint, deliver, reserve)
 
 
 def numbered(count, word="text"):
@@ -185,8 +186,8 @@ def test_tries_of_different_failures_add_up(stub):
 
 def test_no_cookie_is_kept(stub):
     stub.program("one", (503, {"Set-Cookie": "who=me; Path=/"}), "ok")
-    endpoint = http.Endpoint(stub.url.replace("127.0.0.1", "localhost"), timeout=10)
-    http.send([question("one")], endpoint, lambda part: None)
+    endpoint = http.HttpEndpoint(stub.url.replace("127.0.0.1", "localhost"), timeout=10)
+    http.send_requests([question("one")], endpoint, lambda part: None)
     assert stub.total == 2 and "Cookie" not in stub.headers[1]
 
 
@@ -309,9 +310,9 @@ def test_the_key_is_in_no_variable_that_a_traceback_shows(key, stub, monkeypatch
     monkeypatch.setenv("TEACHER_API_KEY", key)
     stub.program("one", completion(f"{key} {{"), 401)
     with pytest.raises(TeacherError) as caught:
-        http.send(
+        http.send_requests(
             [question("one"), question("two")],
-            http.Endpoint(stub.url),
+            http.HttpEndpoint(stub.url),
             lambda part: (_ for _ in ()).throw(TeacherError("disk")),
         )
     frames = [
@@ -433,8 +434,8 @@ def test_a_request_given_up_for_a_long_retry_after_does_not_hold_up_the_others(s
 @pytest.mark.parametrize("limit", [{"requests_per_minute": 1200}, {"tokens_per_minute": 120_000}])
 def test_the_limits_per_minute_are_kept(limit, stub):
     """One word and 99 tokens of an answer are 100 tokens: 20 requests a second either way."""
-    endpoint = http.Endpoint(stub.url, concurrency=8, timeout=10, **limit)
-    http.send([question(f"{i:04d}", 99) for i in range(10)], endpoint, lambda part: None)
+    endpoint = http.HttpEndpoint(stub.url, concurrency=8, timeout=10, **limit)
+    http.send_requests([question(f"{i:04d}", 99) for i in range(10)], endpoint, lambda part: None)
     assert all(
         moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(sorted(stub.times))
     )
@@ -442,8 +443,8 @@ def test_the_limits_per_minute_are_kept(limit, stub):
 
 
 def test_a_large_request_makes_the_next_one_wait_longer(stub):
-    endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
-    http.send(
+    endpoint = http.HttpEndpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
+    http.send_requests(
         [question("word", 299), question("next", 9), question("last", 9)],
         endpoint,
         lambda part: None,
@@ -472,8 +473,8 @@ def test_the_limits_per_minute_are_kept_over_several_calls(stub):
     """Each call of a notebook began anew: twelve calls of one request each went out at once."""
     pace = http.Pace()
     for text in numbered(6):
-        endpoint = http.Endpoint(stub.url, requests_per_minute=1200)
-        http.send([question(text)], endpoint, lambda part: None, pace=pace)
+        endpoint = http.HttpEndpoint(stub.url, requests_per_minute=1200)
+        http.send_requests([question(text)], endpoint, lambda part: None, pace=pace)
     assert (
         all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times))
         and stub.total == 6
@@ -485,17 +486,17 @@ def test_tokens_that_were_not_guessed_are_waited_for_afterwards(stub):
     per minute was exceeded without end.
     """
     stub.default = completion("text", usage={"prompt_tokens": 110, "completion_tokens": 200})
-    endpoint = http.Endpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
-    http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
+    endpoint = http.HttpEndpoint(stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000)
+    http.send_requests([question("word", 9), question("next", 9)], endpoint, lambda part: None)
     assert gaps(stub)[0] >= 0.29
 
 
 def test_a_count_of_a_billion_tokens_does_not_hold_up_the_run_for_ever(stub):
     stub.default = completion("text", usage={"prompt_tokens": 2**30, "completion_tokens": 1})
-    endpoint = http.Endpoint(
+    endpoint = http.HttpEndpoint(
         stub.url, concurrency=1, timeout=10, tokens_per_minute=60_000, patience=0.1
     )
-    http.send([question("word", 9), question("next", 9)], endpoint, lambda part: None)
+    http.send_requests([question("word", 9), question("next", 9)], endpoint, lambda part: None)
     assert stub.total == 2 and gaps(stub)[0] < 5
 
 
@@ -525,8 +526,10 @@ def test_answers_that_arrive_during_a_delivery_are_delivered_together(stub):
         sizes.append(len(part))
         time.sleep(0.05)
 
-    http.send(
-        [question(text) for text in numbered(40)], http.Endpoint(stub.url, concurrency=8), deliver
+    http.send_requests(
+        [question(text) for text in numbered(40)],
+        http.HttpEndpoint(stub.url, concurrency=8),
+        deliver,
     )
     assert sum(sizes) == 40 and max(sizes) > 1
 
@@ -540,8 +543,10 @@ def test_a_request_is_under_way_until_its_answer_is_delivered(stub):
         most.append(stub.total - len(delivered))
         delivered.extend(part)
 
-    http.send(
-        [question(text) for text in numbered(40)], http.Endpoint(stub.url, concurrency=4), deliver
+    http.send_requests(
+        [question(text) for text in numbered(40)],
+        http.HttpEndpoint(stub.url, concurrency=4),
+        deliver,
     )
     assert len(delivered) == 40 and max(most) <= 4
 
@@ -554,9 +559,9 @@ def test_what_delivery_raises_ends_the_run_and_is_raised(stub):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        http.send(
+        http.send_requests(
             [question(text) for text in numbered(50)],
-            http.Endpoint(stub.url, concurrency=2),
+            http.HttpEndpoint(stub.url, concurrency=2),
             deliver,
         )
     assert stub.total <= 4 and len(seen) <= 4
@@ -569,7 +574,7 @@ def test_what_the_source_of_requests_raises_ends_the_run_and_keeps_what_arrived(
 
     found = []
     with pytest.raises(LookupError, match="the table ends here"):
-        http.send(source(), http.Endpoint(stub.url, concurrency=1), found.extend)
+        http.send_requests(source(), http.HttpEndpoint(stub.url, concurrency=1), found.extend)
     assert [answer.text for _, answer in found] == ["answer to one"]
 
 
@@ -612,8 +617,8 @@ def test_a_try_that_may_have_been_charged_needs_a_reservation_of_its_own(status,
     stub.program("bad", *[status] * 4, 500)
     asked, given = [], []
     found = {}
-    endpoint = http.Endpoint(stub.url, timeout=10)
-    http.send([question("bad")], endpoint, lambda part: found.update({r.row_id: a for r, a in part}),
+    endpoint = http.HttpEndpoint(stub.url, timeout=10)
+    http.send_requests([question("bad")], endpoint, lambda part: found.update({r.row_id: a for r, a in part}),
               lambda request: not asked.append(request), given.append)  # fmt: skip
     assert (stub.total, len(asked), len(given)) == (5, reserved, 0)
     assert (found["bad"].lost, found["bad"].charged) == (reserved - 1, False)
@@ -625,7 +630,7 @@ def test_the_reservation_of_a_try_that_was_not_sent_is_given_back(stub, monkeypa
     stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     given = []
-    http.send([question(text) for text in ("patient", *numbered(9))], http.Endpoint(stub.url, concurrency=2), lambda part: None,
+    http.send_requests([question(text) for text in ("patient", *numbered(9))], http.HttpEndpoint(stub.url, concurrency=2), lambda part: None,
               lambda request: True, given.append)  # fmt: skip
     assert [request.row_id for request in given] == ["patient"]
 
@@ -737,8 +742,8 @@ def test_what_arrived_before_the_run_was_stopped_is_still_delivered(stub):
         found.extend(request.row_id for request, _ in part)
 
     with pytest.raises(TeacherError, match="HTTP 401"):
-        http.send(
-            [question(text) for text in "abc"], http.Endpoint(stub.url, concurrency=3), deliver
+        http.send_requests(
+            [question(text) for text in "abc"], http.HttpEndpoint(stub.url, concurrency=3), deliver
         )
     assert sorted(found) == ["a", "b"]
 
@@ -750,9 +755,9 @@ def test_nobody_listens_is_said_before_anything_is_sent(stub):
         with pytest.raises(
             TeacherError, match=rf"nobody answers at 127\.0\.0\.1:{port}; nothing was sent"
         ):
-            http.send(
+            http.send_requests(
                 [question("one")],
-                http.Endpoint(f"http://127.0.0.1:{port}/v1"),
+                http.HttpEndpoint(f"http://127.0.0.1:{port}/v1"),
                 lambda part: pytest.fail("delivered"),
             )
 
@@ -803,7 +808,9 @@ def test_an_interrupted_run_ends_after_its_last_delivery(presses, stub):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            http.send([question(text) for text in numbered(50)], http.Endpoint(stub.url), deliver)
+            http.send_requests(
+                [question(text) for text in numbered(50)], http.HttpEndpoint(stub.url), deliver
+            )
         events.append("raised")
     finally:
         signal.signal(signal.SIGINT, before)
@@ -822,7 +829,7 @@ def test_a_thread_that_cannot_be_started_is_said(stub, monkeypatch):
         lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")),
     )
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        http.send([question("one")], http.Endpoint(stub.url), lambda part: None)
+        http.send_requests([question("one")], http.HttpEndpoint(stub.url), lambda part: None)
 
 
 # Everything at once
@@ -861,7 +868,7 @@ def test_a_mixed_run_ends_with_one_outcome_for_every_request_and_pays_for_no_ans
 ):
     monkeypatch.setattr(http, "ATTEMPTS", 3)
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 1000)
-    monkeypatch.setattr(http, "Endpoint", partial(http.Endpoint, patience=0.1))
+    monkeypatch.setattr(http, "HttpEndpoint", partial(http.HttpEndpoint, patience=0.1))
     texts = {f"{kind} {i}": kind for kind, (_, count, _) in KINDS.items() for i in range(count)}
     for text, kind in texts.items():
         stub.program(text, *KINDS[kind][0])

@@ -6,31 +6,30 @@ import pytest
 from support.stub_server import Stub, completion
 
 from bimedix_utils.core.errors import ParameterError, TeacherError
-from bimedix_utils.teacher import cluster, http
+from bimedix_utils.teacher import http, ray_backend
 from bimedix_utils.teacher.engine import (
-    HISTORY,
-    PARAMETERS,
-    Teacher,
+    HISTORY_COLUMNS,
     ask,
     ask_structured,
-    estimate,
-    fill,
-    history,
+    estimate_requests,
+    fill_store,
+    store_history,
 )
 from bimedix_utils.teacher.ledger import (
-    COLUMNS,
+    LEDGER_COLUMNS,
     Estimate,
     Ledger,
     Meter,
     Price,
     Spending,
-    means,
+    mean_usage,
     most_completion_tokens,
     price_of,
     tokens_guess,
 )
-from bimedix_utils.teacher.parsing import read
+from bimedix_utils.teacher.parsing import parse_answer
 from bimedix_utils.teacher.requests import Request
+from bimedix_utils.teacher.settings import PARAMETERS, Teacher
 from bimedix_utils.teacher.store import Answer
 
 pytestmark = pytest.mark.unit
@@ -226,7 +225,7 @@ def test_the_limit_is_never_exceeded_whatever_the_answers_say_they_took(
     """`cost` is what an answer took, or the worst case where that is not said."""
     stub.default = completion("text", usage=counted)
     requests = words(teacher, 30)
-    outcome = fill(teacher, requests)
+    outcome = fill_store(teacher, requests)
     assert stub.total * cost <= LIMIT
     assert stub.total == 30 or (stub.total >= 1 and outcome.stopped == "the budget is spent")
 
@@ -234,14 +233,14 @@ def test_the_limit_is_never_exceeded_whatever_the_answers_say_they_took(
 def test_what_an_unreadable_answer_may_have_cost_counts_for_the_limit(stub, teacher):
     """A body with status 200 was produced and is charged, whether or not it can be read."""
     stub.default = {"choices": [], "usage": usage(1, 10)}
-    fill(teacher, words(teacher, 10))
+    fill_store(teacher, words(teacher, 10))
     assert stub.total * 11 <= LIMIT
 
 
 def test_the_budget_lasts_as_long_as_answers_are_cheap(stub, teacher):
     """Two dollars each: as long as the worst case of one more fits, it is sent."""
     stub.default = completion("text", usage=usage(1, 1))
-    fill(teacher, words(teacher, 100))
+    fill_store(teacher, words(teacher, 100))
     assert stub.total == (LIMIT - WORST) // 2 + 1
 
 
@@ -251,7 +250,7 @@ def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, te
     answers = ask(teacher, requests)
     held = [a for a in answers.values() if a.text is None]
     assert {a.error for a in held} == {"not sent: the budget is spent"} and {
-        read(a, Teacher)[0] for a in held
+        parse_answer(a, Teacher)[0] for a in held
     } == {"held"}
     assert (stub.total, len(held)) == (3, 2)
     ask(again(teacher), requests)
@@ -260,7 +259,7 @@ def test_what_the_budget_left_out_is_held_and_is_sent_with_the_next_one(stub, te
 
 def test_a_request_above_the_limit_is_not_sent(stub, teacher):
     """It said "the budget is spent", of which nothing had been spent."""
-    stopped = fill(
+    stopped = fill_store(
         teacher.model_copy(update={"max_cost_usd": WORST - 0.5}), words(teacher, 3)
     ).stopped
     assert (
@@ -272,7 +271,7 @@ def test_a_request_above_the_limit_is_not_sent(stub, teacher):
 
 def test_why_the_run_stopped_is_printed(stub, teacher, capsys):
     stub.default = completion("text", usage=None)
-    fill(teacher, words(teacher, 9))
+    fill_store(teacher, words(teacher, 9))
     assert "teacher: the budget is spent" in capsys.readouterr().out
 
 
@@ -301,7 +300,7 @@ def test_what_a_gateway_gave_up_on_may_have_been_charged(status, charged, stub, 
     gateway may have answered.
     """
     stub.default = status
-    fill(teacher, words(teacher, 4))
+    fill_store(teacher, words(teacher, 4))
     assert (stub.total <= 3) == charged and (teacher.spending.booked > 2 * WORST) == charged
 
 
@@ -310,7 +309,7 @@ def test_what_was_under_way_when_a_run_was_stopped_stays_booked(stub, teacher):
     stub.program("w000", "hang")
     stub.program("w001", 401)
     with pytest.raises(TeacherError, match="HTTP 401"):
-        fill(teacher.model_copy(update={"concurrency": 2}), words(teacher, 2))
+        fill_store(teacher.model_copy(update={"concurrency": 2}), words(teacher, 2))
     assert (teacher.spending.spent, teacher.spending.reserved) == (0.0, WORST)
 
 
@@ -319,7 +318,7 @@ def test_what_was_booked_and_not_counted_is_shown(stub, teacher):
     the run all the same.
     """
     stub.default = completion("text", usage=None)
-    fill(teacher, words(teacher, 9))
+    fill_store(teacher, words(teacher, 9))
     assert teacher.ledger.rows()[0][-1] == f"0.00 and up to {3 * WORST:.2f} not counted"
 
 
@@ -336,13 +335,11 @@ def test_a_limit_that_is_none_is_refused(setting):
     """
     with pytest.raises(ValueError, match=next(iter(setting))):
         Teacher(backend="http", model="m", **setting)
-    given = {
-        name: getattr(Teacher(backend="http", model="m"), field)
-        for name, field in PARAMETERS.items()
-    }
-    names = {field: name for name, field in PARAMETERS.items()}
+    names = {"max_cost_usd": "MAX_COST_USD", "max_tokens": "ANSWER_TOKENS"}
+    given = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    given |= {names[field]: value for field, value in setting.items()}
     with pytest.raises(ParameterError, match=next(iter(setting))):
-        Teacher.of({**given, **{names[field]: value for field, value in setting.items()}})
+        Teacher.from_parameters(given)
 
 
 # May it be sent at all?
@@ -354,8 +351,8 @@ def never(*_, **__):
 
 @pytest.mark.parametrize("backend", ["http", "ray"])
 def test_a_remote_model_without_a_price_is_refused(backend, teacher, monkeypatch):
-    monkeypatch.setattr(http, "send", never)
-    monkeypatch.setattr(cluster, "run", never)
+    monkeypatch.setattr(http, "send_requests", never)
+    monkeypatch.setattr(ray_backend, "send_with_ray", never)
     unknown = teacher.model_copy(
         update={
             "backend": backend,
@@ -365,14 +362,14 @@ def test_a_remote_model_without_a_price_is_refused(backend, teacher, monkeypatch
         }
     )
     with pytest.raises(TeacherError, match="no price for 'new' in data/prices.csv: add a line"):
-        fill(unknown, words(unknown, 1))
+        fill_store(unknown, words(unknown, 1))
     with pytest.raises(TeacherError, match="no price for 'new'"):
-        fill(unknown.model_copy(update={"prices": None}), words(unknown, 1))
+        fill_store(unknown.model_copy(update={"prices": None}), words(unknown, 1))
 
 
 def test_a_loopback_model_without_a_price_is_free(stub, teacher):
     local = teacher.model_copy(update={"model": "new", "max_cost_usd": 0.0})
-    assert not fill(local, words(local, 3)).stopped and stub.total == 3
+    assert not fill_store(local, words(local, 3)).stopped and stub.total == 3
 
 
 def test_one_remote_endpoint_among_local_ones_makes_a_model_not_free():
@@ -390,7 +387,7 @@ def test_one_remote_endpoint_among_local_ones_makes_a_model_not_free():
 @pytest.mark.parametrize("line", [f"m,{DOLLAR},0,x,y", f"m,0,{DOLLAR},x,y"])
 def test_a_model_that_costs_money_needs_a_limit_even_on_this_machine(line, stub, teacher, prices):
     with pytest.raises(TeacherError, match="m costs money and MAX_COST_USD is 0"):
-        fill(
+        fill_store(
             teacher.model_copy(update={"max_cost_usd": 0.0, "prices": prices(line)}),
             words(teacher, 1),
         )
@@ -401,14 +398,14 @@ def test_a_model_that_costs_money_needs_a_limit_even_on_this_machine(line, stub,
 def test_an_executor_that_cannot_stop_in_between_refuses_beforehand(
     backend, stub, teacher, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(cluster, "run", never)
+    monkeypatch.setattr(ray_backend, "send_with_ray", never)
     with pytest.raises(
         TeacherError,
         match=(
             r"these requests may cost \d+\.00 US dollars, MAX_COST_USD is 43.00; nothing was sent"
         ),
     ):
-        fill(
+        fill_store(
             teacher.model_copy(update={"backend": backend, "max_cost_usd": 43.0}), words(teacher, 4)
         )
     assert stub.total == 0 and not list(tmp_path.rglob("*.jsonl"))
@@ -420,9 +417,11 @@ def test_an_executor_that_cannot_stop_in_between_may_go_up_to_the_limit(
 ):
     """The workers of `ray` send every try on their own: all of them must fit."""
     handed = []
-    monkeypatch.setattr(cluster, "run", lambda missing, *_: handed.extend(missing))
+    monkeypatch.setattr(ray_backend, "send_with_ray", lambda missing, *_: handed.extend(missing))
     limit = LIMIT * (http.ATTEMPTS if backend == "ray" else 1)
-    fill(teacher.model_copy(update={"backend": backend, "max_cost_usd": limit}), words(teacher, 3))
+    fill_store(
+        teacher.model_copy(update={"backend": backend, "max_cost_usd": limit}), words(teacher, 3)
+    )
     assert (
         len(handed) + sum(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.jsonl"))
         == 3
@@ -434,10 +433,10 @@ def test_an_executor_that_cannot_stop_in_between_may_go_up_to_the_limit(
 
 def test_an_estimate_counts_distinct_requests_and_sends_nothing(stub, teacher):
     stub.default = completion("text", usage=usage(3, 4))
-    fill(teacher, words(teacher, 3))
+    fill_store(teacher, words(teacher, 3))
     seen = stub.total
     requests = words(teacher, 8)
-    found = estimate(teacher, iter([*requests, *requests[:4]]))
+    found = estimate_requests(teacher, iter([*requests, *requests[:4]]))
     shown = dict(found.rows())
     assert (shown["requests"], shown["answered already"], shown["to send"], found.to_send) == (
         "8",
@@ -457,19 +456,19 @@ def test_an_estimate_counts_distinct_requests_and_sends_nothing(stub, teacher):
 def test_an_estimate_is_not_changed_by_answers_of_other_models_and_stages(stub, teacher):
     stub.default = completion("text", usage=usage(3, 4))
     other = teacher.model_copy(update={"model": "free", "prices": None})
-    fill(other, words(other, 2))
-    fill(teacher, [teacher.request("score", "row:1", "v1", "word")])
-    assert estimate(teacher, words(teacher, 2)).mean_completion is None
+    fill_store(other, words(other, 2))
+    fill_store(teacher, [teacher.request("score", "row:1", "v1", "word")])
+    assert estimate_requests(teacher, words(teacher, 2)).mean_completion is None
 
 
 def test_an_estimate_counts_nothing_in_the_ledger_and_needs_no_permission(teacher):
     remote = teacher.model_copy(update={"url": "https://example.org/v1"})
-    assert estimate(remote, words(remote, 2)).to_send == 2 and remote.ledger.rows() == []
+    assert estimate_requests(remote, words(remote, 2)).to_send == 2 and remote.ledger.rows() == []
 
 
 def test_an_estimate_for_replay_counts_what_an_endpoint_would_be_asked(teacher):
     recorded = Teacher(backend="replay", model="m", answers=teacher.answers, max_tokens=10)
-    found = estimate(recorded, words(recorded, 2))
+    found = estimate_requests(recorded, words(recorded, 2))
     assert (found.to_send, found.completion_tokens_most, found.most_usd) == (
         2,
         20,
@@ -524,8 +523,8 @@ def test_means_are_weighted_by_answers_and_leave_out_what_was_not_counted():
             "mean_seconds": 9.0,
         },
     ]
-    assert means(totals, "m", {"a", "b"}) == (20.0, 1.0)
-    assert means(totals, "other", {"a", "b"}) == (None, None)
+    assert mean_usage(totals, "m", {"a", "b"}) == (20.0, 1.0)
+    assert mean_usage(totals, "other", {"a", "b"}) == (None, None)
 
 
 def test_a_mean_is_of_the_answers_that_were_counted(stub, teacher):
@@ -540,9 +539,9 @@ def test_a_mean_is_of_the_answers_that_were_counted(stub, teacher):
         ("w003", usage(1, 20)),
     ):
         stub.program(text, completion("text", usage=counted))
-    fill(free, words(free, 4))
-    fill(free, [free.request("score", "row:1", "v1", "word")])
-    found = estimate(free, [*words(free, 5), free.request("score", "row:1", "v1", "word")])
+    fill_store(free, words(free, 4))
+    fill_store(free, [free.request("score", "row:1", "v1", "word")])
+    found = estimate_requests(free, [*words(free, 5), free.request("score", "row:1", "v1", "word")])
     assert found.mean_completion == pytest.approx((10 + 20 + 5) / 3)
 
 
@@ -554,21 +553,21 @@ def test_the_ledger_counts_what_was_asked_answered_bought_and_spent(stub, teache
     stub.program("w001", 400)
     requests = words(teacher, 4)
     ask(teacher, [*requests, requests[0]])
-    row = dict(zip(COLUMNS, teacher.ledger.rows()[0], strict=True))
+    row = dict(zip(LEDGER_COLUMNS, teacher.ledger.rows()[0], strict=True))
     assert row == {"stage": "translate", "requests": 4, "answered": 3, "of these new": 3, "failed": 1, "prompt tokens": 3,
                    "completion tokens": 6, "US dollars": "9.00"}  # fmt: skip
 
 
 def test_a_second_run_buys_nothing_and_spends_nothing(stub, teacher):
-    fill(teacher, words(teacher, 3))
+    fill_store(teacher, words(teacher, 3))
     fresh = teacher.model_copy(update={"ledger": Ledger()})
-    fill(fresh, words(fresh, 3))
+    fill_store(fresh, words(fresh, 3))
     assert fresh.ledger.rows() == [("translate", 3, 3, 0, 0, 0, 0, "0.00")]
 
 
 def test_asking_twice_in_a_row_counts_both_and_buys_once(stub, teacher):
     for _ in range(2):
-        fill(teacher, words(teacher, 3))
+        fill_store(teacher, words(teacher, 3))
     assert teacher.ledger.rows() == [("translate", 6, 6, 3, 0, 9, 15, "24.00")]
 
 
@@ -581,17 +580,17 @@ def test_what_was_not_sent_has_not_failed(stub, teacher, monkeypatch):
     stub.program("w000", (500, {"Retry-After": "0.3"}))
     free = teacher.model_copy(update={"model": "free", "concurrency": 2})
     answers = ask(free, words(free, 9))
-    failed = [a for a in answers.values() if read(a, Teacher)[0] == "failed"]
+    failed = [a for a in answers.values() if parse_answer(a, Teacher)[0] == "failed"]
     assert free.ledger.stages["translate"].failed == len(failed) == 4
 
 
 def test_the_history_of_a_store_is_everything_ever_bought(stub, teacher):
     stub.default = completion("text", usage=usage(1, 2))
-    fill(teacher, words(teacher, 2))
+    fill_store(teacher, words(teacher, 2))
     stub.default = completion("text", usage=None)
     other = teacher.model_copy(update={"model": "free", "ledger": Ledger()})
-    fill(other, words(other, 1))
-    assert HISTORY == [
+    fill_store(other, words(other, 1))
+    assert HISTORY_COLUMNS == [
         "model",
         "stage",
         "answers",
@@ -600,7 +599,7 @@ def test_the_history_of_a_store_is_everything_ever_bought(stub, teacher):
         "US dollars",
         "mean seconds",
     ]
-    assert [row[:-1] for row in history(other)] == [
+    assert [row[:-1] for row in store_history(other)] == [
         ("free", "translate", 1, "not found", "not found", "not found"),
         ("m", "translate", 2, "2", "4", "6.00"),
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from bimedix_utils.core import parameters
 from bimedix_utils.core.provenance import NOTEBOOKS
-from bimedix_utils.teacher import engine
+from bimedix_utils.teacher import settings
 from bimedix_utils.training import recipe
 
 pytestmark = pytest.mark.unit
@@ -23,7 +23,7 @@ ALLOWED_MACHINE_DEPENDENT = {
 
 # Calls that take their parameters from `run.params`.
 READ_TOGETHER = {
-    "engine.Teacher.of(run.params": engine.PARAMETERS,
+    "Teacher.from_run(run": settings.PARAMETERS,
     "training.Recipe.of(run.params)": recipe.PARAMETERS,
     "models.TinySpec.of(run.params)": ("VOCABULARY", "PRETRAIN_STEPS"),
     "plan.setup_of(run.params)": ("GPU", "PARALLEL"),

@@ -14,8 +14,8 @@ from bimedix_utils.core.errors import InputError, TeacherError
 from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.evaluation.open_ended import judge, known, language, simulate
 from bimedix_utils.sources import knowledge
-from bimedix_utils.teacher.engine import Teacher
 from bimedix_utils.teacher.requests import REPAIR
+from bimedix_utils.teacher.settings import Teacher
 
 pytestmark = pytest.mark.unit
 PAIRS = simulate.pairs()

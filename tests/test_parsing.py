@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from bimedix_utils.core.records import STATUSES
-from bimedix_utils.teacher.parsing import loose_json, read
+from bimedix_utils.teacher.parsing import loose_json, parse_answer
 from bimedix_utils.teacher.store import Answer
 
 pytestmark = pytest.mark.unit
@@ -110,18 +110,23 @@ def test_a_long_answer_that_is_broken_is_given_up_in_no_time(text):
     a string without an end.
     """
     begin = time.perf_counter()
-    assert read(Answer("id", text), Toy)[0] == "parse_failed"
+    assert parse_answer(Answer("id", text), Toy)[0] == "parse_failed"
     assert time.perf_counter() - begin < 2
 
 
 def test_a_degenerate_answer_is_parse_failed():
     """A small model caught in a loop repeats one bracket."""
-    assert read(Answer("id", '{"question": ' + "[" * 100_000 + "}"), Toy)[0] == "parse_failed"
+    assert (
+        parse_answer(Answer("id", '{"question": ' + "[" * 100_000 + "}"), Toy)[0] == "parse_failed"
+    )
 
 
 def test_half_an_emoji_is_parse_failed():
-    assert read(Answer("id", '{"question": "half \\ud83d"}'), Toy)[0] == "parse_failed"
-    assert read(Answer("id", '{"question": "whole \\ud83d\\ude00"}'), Toy)[1].question == "whole 😀"
+    assert parse_answer(Answer("id", '{"question": "half \\ud83d"}'), Toy)[0] == "parse_failed"
+    assert (
+        parse_answer(Answer("id", '{"question": "whole \\ud83d\\ude00"}'), Toy)[1].question
+        == "whole 😀"
+    )
 
 
 GOOD = '{"question": "q", "options": ["a"]}'
@@ -164,7 +169,7 @@ STATUS = {
 
 @pytest.mark.parametrize("answer, status, note", STATUS.values(), ids=STATUS)
 def test_status(answer, status, note):
-    found, value, said = read(answer, Toy)
+    found, value, said = parse_answer(answer, Toy)
     assert found == status and note in said
     assert found in STATUSES
     assert (value is not None) == (status == "ok")
@@ -175,8 +180,8 @@ def test_status(answer, status, note):
 def test_notes_stay_short():
     """A note is a table cell: neither a whole refusal nor a whole validation report."""
     many = json.dumps({"question": "q", **{f"key{i}": i for i in range(99)}})
-    assert len(read(Answer("id", many), Toy)[2]) == 200
-    assert len(read(Answer("id", "As an AI " + "x" * 500), Toy)[2]) == 80
+    assert len(parse_answer(Answer("id", many), Toy)[2]) == 200
+    assert len(parse_answer(Answer("id", "As an AI " + "x" * 500), Toy)[2]) == 80
 
 
 def test_not_a_number_is_no_score():
@@ -184,4 +189,4 @@ def test_not_a_number_is_no_score():
         score: int
 
     assert math.isnan(loose_json('{"score": NaN}')["score"])
-    assert read(Answer("id", '{"score": NaN}'), Score)[0] == "parse_failed"
+    assert parse_answer(Answer("id", '{"score": NaN}'), Score)[0] == "parse_failed"

@@ -17,7 +17,7 @@ from bimedix_utils.runner import recordings
 from bimedix_utils.teacher import replay, requests
 
 pytestmark = pytest.mark.unit
-EVERY = replay.load(recordings.FOLDER)
+EVERY = replay.read_recordings(recordings.FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,14 @@ def folder(tmp_path):
 @pytest.fixture
 def reworded(monkeypatch, tmp_path):
     """The prompts with one word more in `synthesize_chat`, the version's name left as it was."""
-    folder = tmp_path / "prompts"
-    shutil.copytree(requests.PROMPTS, folder)
+    folder = tmp_path / "a_room" / "prompts"
+    folder.mkdir(parents=True)
+    for path in requests._ROOMS.glob("*/prompts/*.txt"):
+        shutil.copy(path, folder)
     path = folder / "synthesize_chat.v2.txt"
     path.write_text(path.read_text(encoding="utf-8") + "\nThank you.", encoding="utf-8")
-    monkeypatch.setattr(requests, "PROMPTS", folder)
-    monkeypatch.setattr(synthesis, "PROMPT", requests.Prompt(synthesis.STAGE, "v2"))
+    monkeypatch.setattr(requests, "_ROOMS", tmp_path)
+    monkeypatch.setattr(synthesis.chats, "PROMPT", requests.Prompt(synthesis.STAGE, "v2"))
 
 
 def rows_of(folder) -> list[dict]:
@@ -87,7 +89,7 @@ def test_a_changed_wording_orphans_its_recordings_and_stops_the_run_with_the_com
     with pytest.raises(
         TeacherError, match="46 recordings answer another text of it.*`make orphans`.*`make rekey`"
     ):
-        replay.answers(
+        replay.recorded_answers(
             [request for request, _ in recordings.smoke_requests().values()], recordings.FOLDER
         )
 
@@ -154,7 +156,7 @@ def test_a_skeleton_put_among_the_recordings_as_it_is_is_refused(folder):
         json.dumps(skeleton, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     with pytest.raises(TeacherError, match="new.jsonl, line 1: an unfinished skeleton"):
-        replay.load(folder)
+        replay.read_recordings(folder)
 
 
 def test_the_missing_recordings_are_the_gaps_the_card_states():

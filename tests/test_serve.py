@@ -25,7 +25,7 @@ from bimedix_utils.core.errors import KitError
 from bimedix_utils.runner import serve
 from bimedix_utils.runner.serve import Completion, Generator
 from bimedix_utils.teacher import engine
-from bimedix_utils.teacher.engine import Teacher
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Store
 from bimedix_utils.training import weights
 

@@ -10,8 +10,9 @@ import pytest
 from bimedix_utils import sources, synthesis
 from bimedix_utils.core.records import Record
 from bimedix_utils.synthesis.chats import Chat, ChatTurn, Plan
-from bimedix_utils.teacher.engine import Teacher, ask_structured
+from bimedix_utils.teacher.engine import ask_structured
 from bimedix_utils.teacher.requests import Request
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Answer
 
 pytestmark = pytest.mark.unit

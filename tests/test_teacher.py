@@ -21,12 +21,15 @@ from pydantic import BaseModel, ConfigDict
 from support.stub_server import REFUSAL, Stub, completion
 
 from bimedix_utils.core.errors import TeacherError
-from bimedix_utils.core.provenance import ROOT
+from bimedix_utils.core.parameters import declared
+from bimedix_utils.core.provenance import NOTEBOOKS, ROOT
 from bimedix_utils.teacher import engine, http, requests
 from bimedix_utils.teacher import store as store_module
-from bimedix_utils.teacher.engine import PARAMETERS, Teacher, ask, ask_structured, fill
-from bimedix_utils.teacher.parsing import read
+from bimedix_utils.teacher.engine import ask, ask_structured, fill_store
+from bimedix_utils.teacher.parsing import parse_answer
+from bimedix_utils.teacher.permission import is_loopback, require_local_or_allowed
 from bimedix_utils.teacher.requests import REPAIR, Prompt, Request
+from bimedix_utils.teacher.settings import PARAMETERS, SEND, Teacher
 from bimedix_utils.teacher.store import SCHEMA_VERSION, Answer, Store, read_body
 
 pytestmark = pytest.mark.unit
@@ -150,10 +153,12 @@ def test_prompt_fills_places_and_leaves_braces_in_values_alone():
 def test_a_prompts_tag_changes_with_its_wording_even_when_its_version_does_not(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(requests, "PROMPTS", tmp_path)
+    monkeypatch.setattr(requests, "_ROOMS", tmp_path)
+    prompts = tmp_path / "a_room" / "prompts"
+    prompts.mkdir(parents=True)
     tags = []
     for text in ("Translate {fields}", "Translate  {fields}"):
-        (tmp_path / "translate.v1.txt").write_text(text, encoding="utf-8")
+        (prompts / "translate.v1.txt").write_text(text, encoding="utf-8")
         tags.append(Prompt("translate", "v1").tag)
     assert len(set(tags)) == 2 and all(re.fullmatch(r"v1-[0-9a-f]{8}", tag) for tag in tags)
 
@@ -186,7 +191,7 @@ def test_a_repair_of_another_answer_or_problem_is_another_request(answer, proble
 def test_a_teacher_takes_its_settings_from_a_notebooks_parameters(tmp_path):
     given = {"TEACHER": "http", "TEACHER_MODEL": "m", "TEACHER_URL": "http://127.0.0.1:1/v1", "ALLOW_REMOTE": True, "CONCURRENCY": 5,
              "REQUESTS_PER_MINUTE": 6, "TOKENS_PER_MINUTE": 7, "MAX_COST_USD": 1.5, "ANSWER_TOKENS": 99, "MODE": "smoke"}  # fmt: skip
-    made = Teacher.of(given, answers=tmp_path / "a.sqlite")
+    made = Teacher.from_parameters(given, answers=tmp_path / "a.sqlite")
     assert (made.backend, made.model, made.url, made.allow_remote) == (
         "http",
         "m",
@@ -197,6 +202,14 @@ def test_a_teacher_takes_its_settings_from_a_notebooks_parameters(tmp_path):
     assert (made.max_cost_usd, made.max_tokens, made.answers) == (1.5, 99, tmp_path / "a.sqlite")
     assert dict(made.request("s", "r", "v1", "t").parameters)["max_tokens"] == 99
     assert PARAMETERS.keys() == given.keys() - {"MODE"}
+
+
+@pytest.mark.parametrize("number", ["02", "03", "07"])
+def test_the_notebooks_declare_the_shared_parameters_as_the_table_does(number):
+    """Each notebook holds them as plain literals: an edit in one place only is found here."""
+    legal = declared(next(NOTEBOOKS.glob(f"{number}_*.ipynb")))
+    assert {name: legal[name] for name in PARAMETERS} == PARAMETERS
+    assert legal.get("SEND", SEND) == SEND
 
 
 def test_unknown_teacher_setting_is_refused():
@@ -419,7 +432,10 @@ def test_looking_leaves_a_store_as_it_lies(tmp_path):
 
 
 def test_send_false_makes_no_store(teacher):
-    assert read(send(teacher.model_copy(update={"send": False}), "one")[0], Teacher)[0] == "held"
+    assert (
+        parse_answer(send(teacher.model_copy(update={"send": False}), "one")[0], Teacher)[0]
+        == "held"
+    )
     assert not teacher.answers.parent.exists()
 
 
@@ -487,7 +503,7 @@ def test_a_stored_body_that_todays_reader_refuses_is_an_answer_without_text(stub
         "answer to two",
         2,
     )
-    assert read(one, Teacher)[0] == "failed"
+    assert parse_answer(one, Teacher)[0] == "failed"
 
 
 def test_store_of_another_version_is_refused_before_anything_is_sent(stub, teacher):
@@ -678,9 +694,9 @@ def test_answers_without_a_file_live_for_one_call(stub, teacher):
 
 def test_fill_refuses_what_can_be_read_only_once(stub, teacher):
     with pytest.raises(TypeError, match="the requests are read twice"):
-        fill(teacher, iter(some(teacher, "one")))
+        fill_store(teacher, iter(some(teacher, "one")))
     with pytest.raises(TypeError, match="the requests are read twice"):
-        fill(teacher, (request for request in some(teacher, "one")))
+        fill_store(teacher, (request for request in some(teacher, "one")))
     assert stub.total == 0
 
 
@@ -689,9 +705,9 @@ def test_fill_needs_something_to_fill(stub, teacher):
     its url.
     """
     with pytest.raises(TeacherError, match="no answer store to fill"):
-        fill(teacher.model_copy(update={"answers": None}), some(teacher, "one"))
+        fill_store(teacher.model_copy(update={"answers": None}), some(teacher, "one"))
     with pytest.raises(TeacherError, match="replay has recordings and fills no store"):
-        fill(teacher.model_copy(update={"backend": "replay"}), some(teacher, "one"))
+        fill_store(teacher.model_copy(update={"backend": "replay"}), some(teacher, "one"))
     assert stub.total == 0
 
 
@@ -724,7 +740,7 @@ def test_fill_takes_any_collection_that_starts_anew(stub, teacher):
                 teacher.request("translate", f"row:{i}", "v1", f"text {i % 7}") for i in range(20)
             )
 
-    outcome = fill(teacher, Table())
+    outcome = fill_store(teacher, Table())
     assert (outcome.failed, outcome.stopped, stub.total) == ({}, "", 7) and len(
         stored(teacher.answers)
     ) == 7
@@ -732,7 +748,7 @@ def test_fill_takes_any_collection_that_starts_anew(stub, teacher):
 
 def test_fill_says_which_requests_failed_and_why(stub, teacher):
     stub.program("bad", 400)
-    outcome = fill(teacher, some(teacher, "good", "bad"))
+    outcome = fill_store(teacher, some(teacher, "good", "bad"))
     assert (outcome.failed, outcome.stopped) == (
         {some(teacher, "good", "bad")[1].id: "HTTP 400"},
         "",
@@ -808,7 +824,7 @@ def test_send_false_asks_nobody_and_gives_what_is_stored(stub, teacher):
     send(teacher, "one")
     looking = teacher.model_copy(update={"send": False, "url": "https://example.org/v1"})
     one, two = send(looking, "one", "two")
-    assert one.text == "answer to one" and read(two, Teacher) == (
+    assert one.text == "answer to one" and parse_answer(two, Teacher) == (
         "held",
         None,
         "not sent: SEND says no",
@@ -826,15 +842,15 @@ def test_send_false_asks_nobody_and_gives_what_is_stored(stub, teacher):
     ],
 )
 def test_what_waits_for_its_turn_is_held_and_has_not_failed(error):
-    assert read(Answer("id", None, error=error), Teacher) == ("held", None, error)
+    assert parse_answer(Answer("id", None, error=error), Teacher) == ("held", None, error)
 
 
 def test_failures_in_a_row_leave_the_rest_held(stub, teacher, monkeypatch):
     monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 3)
     stub.default = 403
     answers = send(teacher.model_copy(update={"concurrency": 1}), *"abcdefgh")
-    assert sorted(read(a, Teacher)[0] for a in answers) == ["failed"] * 3 + ["held"] * 5
-    held = {a.error for a in answers if read(a, Teacher)[0] == "held"}
+    assert sorted(parse_answer(a, Teacher)[0] for a in answers) == ["failed"] * 3 + ["held"] * 5
+    held = {a.error for a in answers if parse_answer(a, Teacher)[0] == "held"}
     assert (
         held == {"not sent: 3 requests in a row failed, the last with HTTP 403"} and stub.total == 3
     )
@@ -866,7 +882,8 @@ def test_works_inside_a_running_event_loop(stub, teacher):
 SCRIPT = """
 import signal, sys
 from pathlib import Path
-from bimedix_utils.teacher.engine import Teacher, ask
+from bimedix_utils.teacher.engine import ask
+from bimedix_utils.teacher.settings import Teacher
 signal.signal(signal.SIGINT, signal.default_int_handler)
 teacher = Teacher(backend="http", model="m", url=sys.argv[1], answers=Path(sys.argv[2]), concurrency=4)
 ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(40)])
@@ -938,7 +955,7 @@ REMOTE = ["http://example.org/v1", "https://10.1.2.3:8000/v1", "http://localhost
 
 @pytest.mark.parametrize("url", REMOTE)
 def test_a_remote_host_needs_permission(url, teacher, monkeypatch, capsys):
-    monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
+    monkeypatch.setattr(http, "send_requests", lambda *_: pytest.fail("a request was sent"))
     with pytest.raises(TeacherError, match="ALLOW_REMOTE = True"):
         send(teacher.model_copy(update={"url": url}), "one", "two", "one")
     said = capsys.readouterr().out
@@ -956,8 +973,8 @@ def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsy
         sent.extend((request.row_id, endpoint.url) for request in asked if reserve(request))
         return ""
 
-    monkeypatch.setattr(http, "send", send)
-    fill(
+    monkeypatch.setattr(http, "send_requests", send)
+    fill_store(
         teacher.model_copy(
             update={"url": "https://example.org/v1/", "allow_remote": True, "prices": table}
         ),
@@ -978,7 +995,7 @@ def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsy
     ],
 )
 def test_a_remote_host_behind_a_local_name_is_remote(url):
-    assert not http.is_loopback(url)
+    assert not is_loopback(url)
 
 
 @pytest.mark.parametrize(
@@ -991,7 +1008,7 @@ def test_a_remote_host_behind_a_local_name_is_remote(url):
     ],
 )
 def test_this_machine_needs_no_permission(url, capsys):
-    http.check_permission(url, 3, allow_remote=False)
+    require_local_or_allowed(url, allow_remote=False, sending="3 rows")
     assert capsys.readouterr().out == ""
 
 
@@ -1051,7 +1068,7 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_quoting_it(
 
 def test_the_key_is_never_sent_unencrypted_to_another_machine(teacher, monkeypatch):
     monkeypatch.setenv("TEACHER_API_KEY", KEY)
-    monkeypatch.setattr(http, "send", lambda *_: pytest.fail("a request was sent"))
+    monkeypatch.setattr(http, "send_requests", lambda *_: pytest.fail("a request was sent"))
     with pytest.raises(
         TeacherError,
         match="the key would go to example.org unencrypted: use https, or unset TEACHER_API_KEY",
@@ -1158,7 +1175,7 @@ def test_a_readable_answer_is_asked_for_once(structured, stub):
 def test_an_unreadable_answer_is_repaired_in_one_turn(text, structured, stub):
     status, value, note = structured(completion(text), completion(f"```json\n{GOOD}\n```"))
     assert (status, value, stub.total) == ("ok", Toy(question="q"), 2)
-    assert note == f"repaired: {read(Answer('id', text), Toy)[2]}"
+    assert note == f"repaired: {parse_answer(Answer('id', text), Toy)[2]}"
     assert stub.texts[1] == REPAIR.fill(problem=note.removeprefix("repaired: "))
 
 

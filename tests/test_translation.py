@@ -12,8 +12,9 @@ from bimedix_utils import sources, synthesis, translation
 from bimedix_utils.core.records import Record, Turn
 from bimedix_utils.review import testsets
 from bimedix_utils.teacher import batch, engine
-from bimedix_utils.teacher.engine import Teacher, ask_structured
+from bimedix_utils.teacher.engine import ask_structured
 from bimedix_utils.teacher.requests import REPAIR
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.translation import checks
 from bimedix_utils.translation.checks import Flag
 from bimedix_utils.translation.rounds import Version
@@ -433,7 +434,7 @@ def test_the_first_requests_are_those_of_round_0(teach):
         lambda watch: translation.run_rounds(rows, teacher, THRESHOLD, ROUNDS, ARABIC, ask=watch)
     )
     assert made[: len(rows)] == first  # what is estimated is what is sent
-    assert engine.estimate(teacher, first).to_send == len(rows)
+    assert engine.estimate_requests(teacher, first).to_send == len(rows)
 
 
 # Fields and records
@@ -720,9 +721,9 @@ def test_what_waits_for_a_batch_waits_and_is_no_reviewers_work(teach, monkeypatc
     def asked(teacher, requests):
         found = engine.ask(teacher, requests)
         return {
-            i: a if a.text is not None else replace(a, error=batch.WAITING)
+            i: a if a.text is not None else replace(a, error=batch.WAITING_FOR_BATCH)
             for i, a in found.items()
         }
 
     (state,) = translation.run_rounds([QUESTION], teacher, THRESHOLD, ROUNDS, ARABIC, ask=asked)
-    assert (state.state, state.note, len(state.versions)) == ("held", batch.WAITING, 1)
+    assert (state.state, state.note, len(state.versions)) == ("held", batch.WAITING_FOR_BATCH, 1)

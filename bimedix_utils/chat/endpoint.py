@@ -7,7 +7,6 @@ stands in no message and no file.
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from urllib.parse import urlsplit
 
 from ..core.errors import KitError
 from ..core.templates import checked_messages
-from ..teacher.http import is_loopback, limited
+from ..teacher.http import read_at_most
+from ..teacher.permission import api_key, require_local_or_allowed
 from .conversation import Ending
 
 WAIT = 0.1  # seconds between two looks at the stop button
@@ -26,38 +26,6 @@ TOO_LONG = f"the answer is longer than {MAX_BYTES:,} bytes: it is not read furth
 # Said once, at the head of the first turn: such a model was not tuned by the kit. Mixtral's
 # template has no system role.
 INSTRUCTION = "Answer in the language of the user's last message. أجب بلغة آخر رسالة من المستخدم."
-
-
-def check_address(url: str, allow_remote: bool) -> None:
-    """Nothing leaves this machine unannounced: another host needs permission, a key needs TLS.
-    Raises `KitError`.
-    """
-    try:
-        parts = urlsplit(url)
-        usable = (
-            parts.scheme in ("http", "https")
-            and parts.hostname
-            and "@" not in url
-            and (parts.port is None or parts.port > 0)
-        )
-    except ValueError:
-        usable = False
-    if not usable:
-        raise KitError(
-            "the address of the model is none: give the base URL of an OpenAI-compatible endpoint,"
-            " such as http://127.0.0.1:8000/v1"
-        )
-    if is_loopback(url):
-        return
-    if not allow_remote:
-        raise KitError(
-            f"{parts.hostname} is another machine: set ALLOW_REMOTE if what is written here may be"
-            " sent there; never patient data"
-        )
-    if parts.scheme != "https" and os.environ.get("TEACHER_API_KEY"):
-        raise KitError(
-            f"the key would go to {parts.hostname} unencrypted: use https, or unset TEACHER_API_KEY"
-        )
 
 
 @dataclass
@@ -76,7 +44,7 @@ class EndpointModel:
     patience: float = 120.0  # seconds without a word
 
     def __post_init__(self) -> None:
-        check_address(self.url, self.allow_remote)
+        require_local_or_allowed(self.url, self.allow_remote, name="URL")
 
     def stream(
         self, history: list[dict[str, str]], stop: threading.Event, ending: Ending
@@ -151,7 +119,7 @@ class EndpointModel:
     ) -> None:
         import aiohttp
 
-        key = os.environ.get("TEACHER_API_KEY", "").strip()
+        key = api_key()
         limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.patience)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
@@ -167,7 +135,7 @@ class EndpointModel:
                     if "event-stream" in reply.headers.get("Content-Type", ""):
                         await self._events(reply.content, ending, put)
                     else:  # an endpoint that does not stream: the whole answer at once
-                        whole = await limited(reply.content, MAX_BYTES)
+                        whole = await read_at_most(reply.content, MAX_BYTES)
                         if len(whole) > MAX_BYTES:
                             raise KitError(TOO_LONG)
                         _take(whole, "message", ending, put)
@@ -199,7 +167,7 @@ class EndpointModel:
                 _refused(
                     self._place,
                     reply.status,
-                    (await limited(reply.content, 10_000)).decode("utf-8", "replace"),
+                    (await read_at_most(reply.content, 10_000)).decode("utf-8", "replace"),
                     key,
                 )
             )

@@ -12,9 +12,9 @@ from ..core.provenance import hash_path
 from ..core.records import Record
 from ..core.text import digest
 from ..teacher import engine
-from ..teacher.engine import Teacher
 from ..teacher.ledger import Ledger
 from ..teacher.requests import Request
+from ..teacher.settings import Teacher
 from ..training import models, weights
 from . import endpoint, scoring
 from .forms import Form

@@ -17,8 +17,8 @@ from ..core.templates import answer_lead, render_question
 from ..core.text import match_key
 from ..sources.benchmarks import VERSION
 from ..teacher import engine
-from ..teacher.engine import Teacher
 from ..teacher.requests import Request
+from ..teacher.settings import Teacher
 from ..teacher.store import Answer
 from .forms import Form
 from .scoring import NO_ANSWER, Sample, said

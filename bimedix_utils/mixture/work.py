@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.errors import KitError
 from ..core.provenance import shown_path
-from ..teacher.cluster import joined
+from ..teacher.ray_backend import connect_ray
 
 BACKENDS = ("processes", "ray")
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
@@ -82,7 +82,7 @@ def _end_with_parent() -> None:
 def _ray_map(workers: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     import pickle
 
-    ray = joined("BACKEND")
+    ray = connect_ray("BACKEND")
     rows = [{"place": place, "item": pickle.dumps(item)} for place, item in enumerate(items)]
     if not rows:
         return

@@ -30,8 +30,9 @@ from ..core.text import digest
 from ..evaluation.open_ended import simulate as judged
 from ..review import Decision, testsets, write_decisions
 from ..teacher import parsing, replay
-from ..teacher.engine import Teacher, ask_structured
+from ..teacher.engine import ask_structured
 from ..teacher.requests import Request
+from ..teacher.settings import Teacher
 from ..teacher.store import Answer
 from ..translation import calibration
 from ..translation.checks import load_language
@@ -54,7 +55,7 @@ class Watch:
 
     def __call__(self, teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
         self.asked |= {request.place: (request, self.rows[request.row_id]) for request in requests}
-        return replay.answers(requests, self.folder, any_prompt=True)
+        return replay.recorded_answers(requests, self.folder, any_prompt=True)
 
 
 def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]:
@@ -87,7 +88,7 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
     known = calibration.read_items(ROOT / text["CALIBRATION"])
     watch.rows |= {item.id: watch.rows[item.row_id] for item in known}
     calibration.judge(known, {r.id: r for r in items}, teacher, arabic, ask=watch)
-    recorded = {place[1] for place in replay.load(folder)}
+    recorded = {place[1] for place in replay.read_recordings(folder)}
     few = [r for r in wanted if f"{r.id}:{other.code}" in recorded][: text["OTHER_ROWS"]]
     watch.rows |= {f"{r.id}:{other.code}": r for r in few}
     for rows, language in (
@@ -111,7 +112,7 @@ def still_answers(row: dict, request: Request, record: Record) -> str:
     """Why a recording no longer answers its request, or "" when it does: the wanted structure, or
     the failure planted in it.
     """
-    status, _, note = parsing.read(
+    status, _, note = parsing.parse_answer(
         Answer(request.id, row["text"], row["finish_reason"]), wanted_structure(request, record)
     )
     expected = UNREADABLE.get(row.get("fault", ""), "ok")
@@ -123,7 +124,7 @@ def orphans(folder: Path = FOLDER) -> Iterator[tuple[Place, str]]:
     another text of the prompt.
     """
     asked = smoke_requests(folder)
-    for place, row in replay.load(folder).items():
+    for place, row in replay.read_recordings(folder).items():
         if place not in asked:
             yield place, "no row of the smoke run asks for it"
         elif row["prompt_version"] != (now := asked[place][0].prompt_version):
@@ -175,7 +176,7 @@ def missing(folder: Path = FOLDER) -> Iterator[dict]:
     `prompt` shows what is asked; replay refuses a row that still has it. After a translation is
     written, run again: its score is asked only then.
     """
-    recorded = replay.load(folder)
+    recorded = replay.read_recordings(folder)
     for place, (request, record) in smoke_requests(folder).items():
         if place not in recorded:
             keys = dict(zip(("stage", "row_id", "round", "sample"), place, strict=True))

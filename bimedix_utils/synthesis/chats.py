@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.records import LABELS, Record, Turn
 from ..core.text import digest, match_key
-from ..teacher.engine import Structured, Teacher
+from ..teacher.engine import Structured
 from ..teacher.requests import Prompt, Request
+from ..teacher.settings import Teacher
 
 STAGE = "synthesize_chat"
 PROMPT = Prompt(STAGE, "v2")

@@ -20,14 +20,14 @@ from typing import Any
 
 from ..core.errors import KitError, TeacherError, command
 from ..core.provenance import answers_file, shown_path
-from .http import is_loopback
+from .permission import is_loopback
 
 _OPENER = urllib.request.build_opener(
     urllib.request.ProxyHandler({})
 )  # a loopback address needs no proxy, and must not go to one
 
 
-def ask(url: str, line: dict[str, Any], seconds: float = 600.0) -> dict[str, Any]:
+def answer_line(url: str, line: dict[str, Any], seconds: float = 600.0) -> dict[str, Any]:
     """One line of a result file for one line of a request file; what the endpoint refuses is a
     result too, with its status.
     """
@@ -48,7 +48,7 @@ def ask(url: str, line: dict[str, Any], seconds: float = 600.0) -> dict[str, Any
     }
 
 
-def answer(folder: Path, url: str, workers: int = 8) -> int:
+def answer_batch_folder(folder: Path, url: str, workers: int = 8) -> int:
     """Answer what is still without a result in one batch folder; returns how many requests were
     asked.
 
@@ -67,7 +67,7 @@ def answer(folder: Path, url: str, workers: int = 8) -> int:
         todo = [line for line in _lines(path) if line["custom_id"] not in known]
         with open(target, "a", encoding="utf-8") as handle, ThreadPoolExecutor(workers) as pool:
             try:
-                for result in pool.map(lambda line: ask(url, line), todo):
+                for result in pool.map(lambda line: answer_line(url, line), todo):
                     handle.write(json.dumps(result, ensure_ascii=False) + "\n")
                     handle.flush()
                     asked += 1
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise KitError("no request files: a notebook with TEACHER=batch writes them")
     for folder in folders:
         print(
-            f"{shown_path(folder)}: {answer(folder, given.url)} requests answered; run the notebook's"
+            f"{shown_path(folder)}: {answer_batch_folder(folder, given.url)} requests answered; run the notebook's"
             " command again"
         )
 

@@ -20,18 +20,18 @@ from ..core.text import digest
 from .requests import Request
 from .store import UNREADABLE, Answer, read_body
 
-MAX_LINES = 50_000  # of one file; the usual limits of hosted batch APIs
-MAX_BYTES = 100_000_000
-WAITING = "waiting for batch results"
+MAX_FILE_LINES = 50_000  # of one file; the usual limits of hosted batch APIs
+MAX_FILE_BYTES = 100_000_000
+WAITING_FOR_BATCH = "waiting for batch results"
 _IMPORTED = 500  # answers delivered together
 
 Deliver = Callable[[list[tuple[Request, Answer]]], None]
 Approve = Callable[[list[Request], Iterable[Request]], None]
 
 
-def exchange(requests: Iterable[Request], folder: Path, deliver: Deliver, approve: Approve = lambda todo, due: None,
-             stored: Callable[[Collection[str]], set[str]] = lambda ids: set(), max_lines: int = MAX_LINES,
-             max_bytes: int = MAX_BYTES) -> str:  # fmt: skip
+def exchange_batch_files(requests: Iterable[Request], folder: Path, deliver: Deliver, approve: Approve = lambda todo, due: None,
+             stored: Callable[[Collection[str]], set[str]] = lambda ids: set(), max_lines: int = MAX_FILE_LINES,
+             max_bytes: int = MAX_FILE_BYTES) -> str:  # fmt: skip
     """Import what has come back, then write request files for what was never asked or came back as
     a failure.
 

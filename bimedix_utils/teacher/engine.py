@@ -7,90 +7,20 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel
 
-from ..core.errors import ParameterError, TeacherError
-from ..core.records import explain
-from . import batch, cluster, http, replay
-from .ledger import Estimate, Ledger, Meter, Price, Spending, means, price_of
-from .parsing import read
+from ..core.errors import TeacherError
+from . import batch, http, ray_backend, replay
+from .ledger import Estimate, Meter, Price, mean_usage
+from .parsing import parse_answer
+from .permission import require_local_or_allowed
 from .requests import Request
+from .settings import Teacher
 from .store import Answer, Store
 
 REPAIRABLE = 20_000  # characters: a longer broken answer is not shown to the teacher again
-
-
-# A notebook's parameter -> the teacher's setting
-PARAMETERS = {
-    "TEACHER": "backend", "TEACHER_MODEL": "model", "TEACHER_URL": "url", "ALLOW_REMOTE": "allow_remote", "CONCURRENCY": "concurrency",
-    "REQUESTS_PER_MINUTE": "requests_per_minute", "TOKENS_PER_MINUTE": "tokens_per_minute", "MAX_COST_USD": "max_cost_usd",
-    "ANSWER_TOKENS": "max_tokens",
-}  # fmt: skip
-
-
-class Teacher(BaseModel):
-    """Who is asked, and how. Unknown settings are refused. A copy shares ledger, spending and pace:
-    limits hold for all of them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-    backend: Literal["replay", "http", "batch", "ray"]
-    model: str
-    url: str = ""  # for `ray` several, parted by spaces
-    recordings: Path | None = None
-    answers: Path | None = None  # the store's file; None keeps answers in memory
-    concurrency: int = Field(default=8, ge=1)
-    workers: int = Field(default=2, ge=1)  # of `ray`
-    requests_per_minute: int = Field(default=0, ge=0)
-    tokens_per_minute: int = Field(default=0, ge=0)
-    timeout: float = Field(default=120.0, gt=0)  # seconds for one answer
-    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    max_tokens: int = Field(default=2048, gt=0)
-    allow_remote: bool = False
-    max_cost_usd: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False
-    )  # of all calls together; `batch`: of what is not back
-    prices: Path | None = None
-    send: bool = True  # False looks into the store and asks nobody
-    ledger: Ledger = Field(default_factory=Ledger, repr=False)
-    spending: Spending = Field(default_factory=Spending, repr=False)
-    pace: http.Pace = Field(default_factory=http.Pace, repr=False)
-
-    @classmethod
-    def of(cls, parameters: dict[str, Any], **more: Any) -> "Teacher":
-        """A teacher from a notebook's parameters (`run.params`), see `PARAMETERS`. Raises
-        `ParameterError` for one out of range.
-        """
-        try:
-            return cls(**{field: parameters[name] for name, field in PARAMETERS.items()}, **more)
-        except ValidationError as error:
-            raise ParameterError(f"the teacher cannot be made: {explain(error)}") from None
-
-    def request(
-        self, stage: str, row_id: str, version: str, text: str, round: int = 0, sample: int = 0
-    ) -> Request:
-        """A request with this teacher's model and parameters."""
-        parameters = (("max_tokens", self.max_tokens), ("temperature", self.temperature))
-        return Request(
-            stage, row_id, round, sample, version, self.model, (("user", text),), parameters
-        )
-
-    @property
-    def missing(self) -> int:
-        """Requests so far that another try may answer: a recording that is not there stays away."""
-        return 0 if self.backend == "replay" else self.ledger.missing
-
-    def price(self) -> Price | None:
-        """The model's price; a model on this machine costs nothing unless the table says otherwise;
-        None when unknown.
-        """
-        known = price_of(self.model, self.prices) if self.prices else None
-        return known or (
-            Price(0.0, 0.0) if self.url and all(map(http.is_loopback, self.url.split())) else None
-        )
 
 
 @dataclass
@@ -101,7 +31,7 @@ class Outcome:
     stopped: str = ""
 
 
-def estimate(teacher: Teacher, requests: Iterable[Request]) -> Estimate:
+def estimate_requests(teacher: Teacher, requests: Iterable[Request]) -> Estimate:
     """What sending these requests would take. Sends nothing; for `replay` what an endpoint would be
     asked.
     """
@@ -109,7 +39,7 @@ def estimate(teacher: Teacher, requests: Iterable[Request]) -> Estimate:
         return _survey(store, teacher, requests)[0]
 
 
-HISTORY = [
+HISTORY_COLUMNS = [
     "model",
     "stage",
     "answers",
@@ -120,7 +50,7 @@ HISTORY = [
 ]
 
 
-def history(teacher: Teacher) -> list[tuple]:
+def store_history(teacher: Teacher) -> list[tuple]:
     """Everything the teacher's store has ever bought, as table rows, see `HISTORY`; `not found`
     where the endpoint counted nothing.
     """
@@ -152,7 +82,7 @@ def _survey(
         result.add(request, stored)
         if not stored:
             missing.add(raw)
-    result.mean_completion, result.mean_seconds = means(
+    result.mean_completion, result.mean_seconds = mean_usage(
         store.totals(), teacher.model, set(result.asked)
     )
     return result, missing
@@ -165,7 +95,7 @@ def _permitted(teacher: Teacher, todo: Estimate) -> None:
             "TEACHER_URL is empty: give the base URL of an OpenAI-compatible endpoint"
         )
     for url in teacher.url.split():
-        http.check_permission(url, todo.to_send, teacher.allow_remote)
+        require_local_or_allowed(url, teacher.allow_remote, sending=f"{todo.to_send:,} rows")
     if teacher.backend == "http" and len(teacher.url.split()) > 1:
         raise TeacherError("http asks one endpoint; several addresses are for TEACHER = ray")
     # Workers cannot be asked to stop one by one: every try of every request must fit beforehand.
@@ -194,7 +124,7 @@ def _affordable(teacher: Teacher, price: Price | None, most_usd: float, before: 
         )
 
 
-def fill(teacher: Teacher, requests: Iterable[Request]) -> Outcome:
+def fill_store(teacher: Teacher, requests: Iterable[Request]) -> Outcome:
     """Make the store hold an answer to every request. Equal requests are asked once, stored ones
     not again.
 
@@ -266,7 +196,7 @@ def _take(requests: Iterable[Request], ids: set[bytes], teacher: Teacher) -> Ite
     again in the next run, often stand together, and at the beginning they would pass for an
     endpoint that refuses everything.
     """
-    few = http.Endpoint(teacher.url, teacher.concurrency).failures_borne()
+    few = http.HttpEndpoint(teacher.url, teacher.concurrency).failures_borne()
     if teacher.backend == "http" and len(ids) > few:
         probes = set(
             random.Random().sample(tuple(ids), few)
@@ -289,7 +219,7 @@ def _execute(
     store: Store, teacher: Teacher, missing: Iterator[Request], deliver: Callable, meter: Meter
 ) -> str:
     """Hand the requests to the executor. Returns why the run stopped early, or ""."""
-    endpoint = http.Endpoint(
+    endpoint = http.HttpEndpoint(
         " ".join(url.rstrip("/") for url in teacher.url.split()),
         teacher.concurrency,
         teacher.timeout,
@@ -309,26 +239,21 @@ def _execute(
                 teacher, meter.price, sum(map(meter.worst, todo)), sum(map(meter.worst, due))
             )
 
-        return batch.exchange(missing, batch_folder(teacher), deliver, approve, store.stored)
+        return batch.exchange_batch_files(
+            missing, teacher.batch_folder, deliver, approve, store.stored
+        )
     if teacher.backend == "ray":
-        cluster.run(missing, endpoint, teacher.workers, deliver)
+        ray_backend.send_with_ray(missing, endpoint, teacher.workers, deliver)
         return ""
-    stopped = http.send(missing, endpoint, deliver, meter.reserve, meter.release, teacher.pace)
-    if stopped == http.BUDGET and meter.refused > meter.limit:
+    stopped = http.send_requests(
+        missing, endpoint, deliver, meter.reserve, meter.release, teacher.pace
+    )
+    if stopped == http.BUDGET_SPENT and meter.refused > meter.limit:
         return (
             f"one request may cost {meter.refused:.2f} US dollars, more than MAX_COST_USD ="
             f" {meter.limit:.2f}"
         )
     return stopped
-
-
-def batch_folder(teacher: Teacher) -> Path:
-    """Where a model's batch files are exchanged, beside the store."""
-    safe = "".join(
-        letter if letter.isalnum() or letter in "-._" else "_" for letter in teacher.model
-    )
-    safe = safe if safe.strip(".") else f"_{safe}"  # a model called ".." is no folder above
-    return teacher.answers.parent / "batch" / safe
 
 
 def _progress(total: int) -> Any:
@@ -352,7 +277,7 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
     if teacher.backend == "replay":
         if teacher.recordings is None:
             raise TeacherError("replay needs the folder of recordings")
-        found = replay.answers(requests, teacher.recordings)
+        found = replay.recorded_answers(requests, teacher.recordings)
         for request in {request.id: request for request in requests}.values():
             entry = teacher.ledger.stage(request.stage)
             entry.requests += 1
@@ -363,7 +288,7 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
         outcome = _fill(store, teacher, requests)
         found = store.get({request.id for request in requests})
     why = (
-        batch.WAITING
+        batch.WAITING_FOR_BATCH
         if teacher.backend == "batch" and teacher.send
         else f"not sent: {outcome.stopped}"
     )
@@ -391,7 +316,7 @@ def ask_structured(
     """
     requests = list(requests)
     answers = ask(teacher, requests)
-    outcomes = [read(answers[request.id], schema(request)) for request in requests]
+    outcomes = [parse_answer(answers[request.id], schema(request)) for request in requests]
     repairs = {
         place: request.repair(answers[request.id].text, note)
         for place, (request, (status, _, note)) in enumerate(zip(requests, outcomes, strict=True))
@@ -400,7 +325,7 @@ def ask_structured(
     if repairs:
         mended = ask(teacher, list(repairs.values()))
         for place, repair in repairs.items():
-            status, value, note = read(mended[repair.id], schema(requests[place]))
+            status, value, note = parse_answer(mended[repair.id], schema(requests[place]))
             first, waits = (
                 outcomes[place][2],
                 status in ("held", "failed") and teacher.backend != "replay",

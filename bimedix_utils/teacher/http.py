@@ -23,10 +23,8 @@ and the rest not sent.
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import math
-import os
 import random
 import threading
 import time
@@ -38,15 +36,16 @@ from urllib.parse import urlsplit
 
 from ..core.errors import TeacherError
 from .ledger import most_completion_tokens, tokens_guess
+from .permission import api_key
 from .requests import Request
 from .store import UNREADABLE, Answer, read_body
 
 ATTEMPTS = 5
 UNREADABLE_ATTEMPTS = 2
 FAILURES_IN_A_ROW = 20  # or the number of requests under way at once, if that is more
-BUDGET = "the budget is spent"
+BUDGET_SPENT = "the budget is spent"
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
-MAX_BYTES = 8_000_000  # a longer body is not an answer
+MAX_BODY_BYTES = 8_000_000  # a longer body is not an answer
 # characters: a shorter one is a placeholder for a local server, and may well stand in an answer
 SHORTEST_KEY = 8
 _RETRIED = (408, 409, 425)  # and every 5xx
@@ -61,7 +60,7 @@ Deliver = Callable[[list[tuple[Request, Answer]]], None]
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class HttpEndpoint:
     """Where and how fast to ask. `url` is the base, such as http://127.0.0.1:8000/v1; the limits
     per minute are off at 0.
     """
@@ -93,72 +92,15 @@ class Pace:
     resume_at: float = 0.0  # nobody sends before this moment: the endpoint said 429
 
 
-def is_loopback(url: str) -> bool:
-    """True when the URL points at this machine."""
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def check_permission(url: str, rows: int, allow_remote: bool) -> None:
-    """Nothing leaves this machine unannounced: a remote host needs ALLOW_REMOTE = True, a key needs
-    TLS. Raises `TeacherError`.
-    """
-    if "@" in url:
-        raise TeacherError(
-            "TEACHER_URL holds a user name or password: give the key in the variable"
-            " TEACHER_API_KEY instead"
-        )
-    try:
-        parts = urlsplit(url)
-        usable = (
-            parts.scheme in ("http", "https")
-            and parts.hostname
-            and (parts.port is None or parts.port > 0)
-        )
-        (parts.hostname or "").encode("idna")  # as the resolver will
-    except ValueError:
-        usable = False
-    if not usable:
-        raise TeacherError(
-            f"TEACHER_URL = {url!r} is no address: give the base URL of an OpenAI-compatible"
-            " endpoint"
-        )
-    if is_loopback(url):
-        return
-    print(
-        f"teacher: {rows:,} rows go to {parts.hostname}. Never send patient data: these rows leave"
-        " this machine."
-    )
-    if not allow_remote:
-        raise TeacherError(
-            "the teacher is on another machine: set ALLOW_REMOTE = True if these rows may be sent"
-            " there"
-        )
-    if parts.scheme != "https" and os.environ.get("TEACHER_API_KEY"):
-        raise TeacherError(
-            f"the key would go to {parts.hostname} unencrypted: use https, or unset TEACHER_API_KEY"
-        )
-
-
-def _key() -> str:
-    """The key. It is bound to no name anywhere, since tracebacks may show the names of every
-    function they pass.
-    """
-    return os.environ.get("TEACHER_API_KEY", "").strip()
-
-
 def _headers() -> dict[str, str]:
     """What every request carries. Raises `TeacherError` for a key that cannot be sent."""
-    if not _key().isprintable():
+    if not api_key().isprintable():
         raise TeacherError(
             "the variable TEACHER_API_KEY holds characters that cannot stand in a header"
         )
     return {
         "Content-Type": "application/json",
-        **({"Authorization": f"Bearer {_key()}"} if _key() else {}),
+        **({"Authorization": f"Bearer {api_key()}"} if api_key() else {}),
     }
 
 
@@ -168,18 +110,18 @@ def _read(request: Request, body: bytes, seconds: float) -> Answer:
     """
     text = body.decode("utf-8")
     answer = read_body(request.id, text, seconds)
-    if len(_key()) >= SHORTEST_KEY:
+    if len(api_key()) >= SHORTEST_KEY:
         plain = (
             json.dumps(json.loads(text.removeprefix("\ufeff")), ensure_ascii=False)
             if "\\" in text
             else ""
         )
-        if _key() in text or _key() in plain or _key() in answer.text:
+        if api_key() in text or api_key() in plain or api_key() in answer.text:
             return Answer(request.id, None, error="the answer repeats the key", charged=True)
     return answer
 
 
-def send(requests: Iterable[Request], endpoint: Endpoint, deliver: Deliver, reserve: Callable[[Request], bool] = lambda request: True,
+def send_requests(requests: Iterable[Request], endpoint: HttpEndpoint, deliver: Deliver, reserve: Callable[[Request], bool] = lambda request: True,
          release: Callable[[Request], None] = lambda request: None, pace: Pace | None = None) -> str:  # fmt: skip
     """Send every request; hand each answer to `deliver`, in the order of arrival, several at once,
     on a thread of its own.
@@ -233,7 +175,7 @@ def send(requests: Iterable[Request], endpoint: Endpoint, deliver: Deliver, rese
 
 @dataclass
 class _Sender:
-    endpoint: Endpoint
+    endpoint: HttpEndpoint
     queue: Iterator[Request]
     deliver: Deliver
     reserve: Callable[[Request], bool]
@@ -303,7 +245,7 @@ class _Sender:
         while not self.stopped and (request := next(self.queue, None)) is not None:
             while not self.reserve(request):
                 if not self.under_way:
-                    self.stopped = self.stopped or BUDGET
+                    self.stopped = self.stopped or BUDGET_SPENT
                     return
                 await asyncio.sleep(0.02)
             self.under_way += 1
@@ -421,9 +363,11 @@ class _Sender:
                 # Redirects are refused: the key must not follow one to another host.
                 async with self.session.post(url, data=content, allow_redirects=False) as reply:
                     status, after = reply.status, _retry_after(reply.headers.get("Retry-After", ""))
-                    body = await limited(reply.content, MAX_BYTES) if status == 200 else b""
+                    body = (
+                        await read_at_most(reply.content, MAX_BODY_BYTES) if status == 200 else b""
+                    )
                 if status == 200:
-                    if len(body) > MAX_BYTES:
+                    if len(body) > MAX_BODY_BYTES:
                         return Answer(
                             request.id, None, error="answer too long", charged=True, lost=lost
                         )
@@ -478,7 +422,7 @@ class _Sender:
                 await asyncio.sleep(wait)
 
 
-async def limited(content: Any, most: int) -> bytes:
+async def read_at_most(content: Any, most: int) -> bytes:
     """A body, in however many parts it comes; of one longer than `most` bytes its beginning, longer
     than `most` as well.
     """

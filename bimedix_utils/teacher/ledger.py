@@ -237,7 +237,7 @@ class Ledger:
         ]
 
 
-COLUMNS = [
+LEDGER_COLUMNS = [
     "stage",
     "requests",
     "answered",
@@ -324,7 +324,7 @@ class Estimate:
         ]
 
 
-def means(
+def mean_usage(
     totals: Iterable[dict], model: str, stages: set[str]
 ) -> tuple[float | None, float | None]:
     """(mean completion tokens, mean seconds) of a model's stored answers in some stages."""

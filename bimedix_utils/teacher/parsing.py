@@ -56,7 +56,7 @@ def loose_json(text: str) -> dict:
     return value
 
 
-def read(answer: Answer, schema: type[Model]) -> tuple[str, Model | None, str]:
+def parse_answer(answer: Answer, schema: type[Model]) -> tuple[str, Model | None, str]:
     """(status, value, note) of one answer: `ok` with a validated value, or held / failed /
     truncated / refused / parse_failed.
     """

@@ -12,17 +12,17 @@ from ..core.files import iter_json_lines
 from .requests import Request
 from .store import Answer
 
-FIELDS = ("stage", "row_id", "round", "sample", "prompt_version", "finish_reason", "text")
+RECORDING_FIELDS = ("stage", "row_id", "round", "sample", "prompt_version", "finish_reason", "text")
 
 
-def load(folder: Path) -> dict[tuple[str, str, int, int], dict]:
+def read_recordings(folder: Path) -> dict[tuple[str, str, int, int], dict]:
     """All recordings of a folder by place. Raises `TeacherError` for a missing field or two
     recordings of one place.
     """
     recordings: dict[tuple[str, str, int, int], dict] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for number, row in iter_json_lines(path):
-            missing = [name for name in FIELDS if name not in row]
+            missing = [name for name in RECORDING_FIELDS if name not in row]
             if missing:
                 raise TeacherError(
                     f"{path.name}, line {number}: a recording needs {', '.join(missing)}"
@@ -44,14 +44,16 @@ def load(folder: Path) -> dict[tuple[str, str, int, int], dict]:
     return recordings
 
 
-def answers(requests: list[Request], folder: Path, any_prompt: bool = False) -> dict[str, Answer]:
+def recorded_answers(
+    requests: list[Request], folder: Path, any_prompt: bool = False
+) -> dict[str, Answer]:
     """The recorded answer of each request, by request id; one without a recording gets text None
     and the error `no recording`.
 
     Raises `TeacherError` when a recording answers another text of its prompt (unless `any_prompt`,
     for the tools that mend this): such answers would pass for what they are not.
     """
-    recordings = load(folder)
+    recordings = read_recordings(folder)
     found: dict[str, Answer] = {}
     orphans = []
     for request in requests:

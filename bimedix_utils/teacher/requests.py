@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import TeacherError
 from ..core.text import digest
 
-PACKAGE = Path(__file__).resolve().parents[1]
+_ROOMS = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Prompt:
     def text(self) -> str:
         """The file's text, its places in braces."""
         name = f"{self.stage}.{self.version}.txt"
-        path = next(PACKAGE.glob(f"*/prompts/{name}"), PACKAGE / name)
+        path = next(_ROOMS.glob(f"*/prompts/{name}"), _ROOMS / name)
         return path.read_text(encoding="utf-8")
 
     @property

@@ -19,7 +19,7 @@ from ..core.files import iter_json_lines, read_utf8
 from ..core.records import Record
 from ..core.statistics import wilson
 from ..teacher import engine
-from ..teacher.engine import Teacher
+from ..teacher.settings import Teacher
 from ..teacher.store import Answer
 from .checks import Language, run_all
 from .rounds import Score, fields, pair, score_request

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from ..core.records import Record, Turn
 from ..core.text import digest, nfc
 from ..teacher import engine
-from ..teacher.engine import Teacher
 from ..teacher.requests import Prompt, Request
+from ..teacher.settings import Teacher
 from ..teacher.store import Answer
 from .checks import Flag, Language, Pair, whole
 from .checks import load_language as load_language

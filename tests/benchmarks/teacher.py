@@ -31,6 +31,7 @@ from support import asker, server
 from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import git_state, runs_folder
 from bimedix_utils.teacher import engine, http
+from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Answer, Store, read_body
 
 CONCURRENCY, LATENCY = 64, 0.05
@@ -40,7 +41,7 @@ IDEAL = CONCURRENCY / LATENCY
 class Rows:
     """Requests made anew on each reading, so that no list of them fills the memory."""
 
-    def __init__(self, teacher: engine.Teacher, first: int, count: int):
+    def __init__(self, teacher: Teacher, first: int, count: int):
         self.teacher, self.first, self.count = teacher, first, count
 
     def __iter__(self):
@@ -62,7 +63,7 @@ def with_store(url: str, folder: Path, first: int, count: int) -> float:
     """Answers a second through the whole engine with a store on disk."""
     teacher = asker.teacher(url, str(folder / f"{first}.sqlite"), CONCURRENCY)
     begin = time.perf_counter()
-    outcome = engine.fill(teacher, Rows(teacher, first, count))
+    outcome = engine.fill_store(teacher, Rows(teacher, first, count))
     seconds = time.perf_counter() - begin
     assert not outcome.failed and not outcome.stopped
     return rate(seconds, count)
@@ -78,7 +79,7 @@ def without_store(url: str, first: int, count: int) -> float:
         counted += sum(bool(request.id) and answer.text is not None for request, answer in batch)
 
     begin = time.perf_counter()
-    http.send(Rows(teacher, first, count), http.Endpoint(url, CONCURRENCY), deliver)
+    http.send_requests(Rows(teacher, first, count), http.HttpEndpoint(url, CONCURRENCY), deliver)
     seconds = time.perf_counter() - begin
     assert counted == count
     return rate(seconds, count)
@@ -103,7 +104,7 @@ def throughput(folder: Path, count: int = 8000) -> dict:
 def memory(folder: Path, count: int = 200_000) -> dict:
     with server.running(0.005) as url:
         teacher = asker.teacher(url, str(folder / "memory.sqlite"), CONCURRENCY)
-        engine.fill(teacher, Rows(teacher, 0, 2000))
+        engine.fill_store(teacher, Rows(teacher, 0, 2000))
         before, peak, done = resident_mb(), 0.0, threading.Event()
 
         def watch() -> None:
@@ -114,7 +115,7 @@ def memory(folder: Path, count: int = 200_000) -> dict:
         watcher = threading.Thread(target=watch)
         watcher.start()
         begin = time.perf_counter()
-        outcome = engine.fill(teacher, Rows(teacher, 2000, count))
+        outcome = engine.fill_store(teacher, Rows(teacher, 2000, count))
         seconds = time.perf_counter() - begin
         done.set()
         watcher.join()
@@ -169,7 +170,7 @@ def resume(folder: Path, count: int = 1_000_000) -> dict:
     store.close()
     assert missing == 0
     begin = time.perf_counter()
-    outcome = engine.fill(teacher, Rows(teacher, 0, count))
+    outcome = engine.fill_store(teacher, Rows(teacher, 0, count))
     whole = time.perf_counter() - begin
     peak = max(peak, resident_mb())
     assert not outcome.failed
@@ -206,7 +207,7 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
     with server.running(0.02) as url:
         plain = asker.teacher(url, str(folder / "plain.sqlite"), 16)
         rows = asker.requests(plain, count)
-        engine.fill(plain, rows)
+        engine.fill_store(plain, rows)
         first = server.counts(url)
     with server.running(0.02) as url:
         spread = asker.teacher(url, str(folder / "ray.sqlite"), 16).model_copy(
@@ -237,7 +238,7 @@ def ray_cluster(folder: Path, count: int = 4000) -> dict:
         killer = threading.Thread(target=kill_one)
         killer.start()
         begin = time.perf_counter()
-        outcome = engine.fill(spread, rows)
+        outcome = engine.fill_store(spread, rows)
         seconds = time.perf_counter() - begin
         killer.join()
         second = server.counts(url)

@@ -8,20 +8,21 @@ import sys
 from pathlib import Path
 
 from bimedix_utils.teacher import engine
+from bimedix_utils.teacher.settings import Teacher
 
 WORDS = "A short case, number {}: fever, cough and a rash since {} days. What should be asked next?"
 
 
-def requests(teacher: engine.Teacher, rows: int) -> list:
+def requests(teacher: Teacher, rows: int) -> list:
     """The same requests in every process."""
     return [
         teacher.request("stress", f"row:{i}", "v1", WORDS.format(i, i % 30)) for i in range(rows)
     ]
 
 
-def teacher(url: str, store: str, concurrency: int) -> engine.Teacher:
+def teacher(url: str, store: str, concurrency: int) -> Teacher:
     """The teacher of the kill tests."""
-    return engine.Teacher(
+    return Teacher(
         backend="http",
         model="stub",
         url=url,
@@ -34,5 +35,5 @@ def teacher(url: str, store: str, concurrency: int) -> engine.Teacher:
 if __name__ == "__main__":
     url, store, rows, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     asked = teacher(url, store, concurrency)
-    outcome = engine.fill(asked, requests(asked, rows))
+    outcome = engine.fill_store(asked, requests(asked, rows))
     print(len(outcome.failed), outcome.stopped)

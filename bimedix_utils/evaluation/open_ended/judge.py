@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...core.statistics import wilson
 from ...core.text import digest
 from ...teacher import engine
-from ...teacher.engine import Teacher
 from ...teacher.requests import Prompt, Request
+from ...teacher.settings import Teacher
 from ...teacher.store import Answer
 from .rules import share
 

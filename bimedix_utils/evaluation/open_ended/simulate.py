@@ -21,9 +21,9 @@ from ...core.files import write_json_lines
 from ...core.provenance import ROOT
 from ...sources import knowledge
 from ...teacher import replay
-from ...teacher.engine import Teacher
-from ...teacher.parsing import read
+from ...teacher.parsing import parse_answer
 from ...teacher.requests import Request
+from ...teacher.settings import Teacher
 from ...teacher.store import Answer
 from . import judge, known
 
@@ -71,7 +71,7 @@ def recordings(items: list[judge.Pair]) -> Iterator[dict]:
             text, fault = _grades(pair, good, GRADE_ERRS.get(place, ""))
             yield _row(request, text, fault)
             if fault == "out_of_range":
-                problem = read(Answer(request.id, text), judge.RubricAnswer)[2]
+                problem = parse_answer(Answer(request.id, text), judge.RubricAnswer)[2]
                 yield _row(request.repair(text, problem), _grades(pair, good, "")[0], "")
 
 
@@ -110,7 +110,7 @@ def check(folder: Path = FOLDER) -> list[tuple[tuple, str]]:
     """(place, reason) of each recording that is missing, asked for by nothing, or not what the rule
     writes for the present prompt.
     """
-    there = replay.load(folder)
+    there = replay.read_recordings(folder)
     wanted = {
         (row["stage"], row["row_id"], row["round"], row["sample"]): row
         for row in recordings(pairs())

@@ -21,18 +21,18 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.errors import TeacherError
-from .http import Endpoint, Pace, send
+from .http import HttpEndpoint, Pace, send_requests
 from .requests import Request
 from .store import Answer, read_body
 
-FIELDS = ("body", "seconds", "error", "charged", "lost")  # of an answer, as a worker gives it back
-ROUND = 20_000  # requests handed to the cluster at once: bounds the driver's memory
+_FIELDS = ("body", "seconds", "error", "charged", "lost")  # of an answer, as a worker gives it back
+_ROWS_AT_ONCE = 20_000  # requests handed to the cluster at once: bounds the driver's memory
 
 
-class Asker:
+class RequestWorker:
     """One worker: asks a batch of requests through `http.send`."""
 
-    def __init__(self, endpoint: Endpoint, urls: list[str]):
+    def __init__(self, endpoint: HttpEndpoint, urls: list[str]):
         self.endpoint, self.urls = endpoint, urls
         self.pace = Pace()  # of all its batches
 
@@ -44,7 +44,7 @@ class Asker:
         answers: dict[str, Answer] = {}
         url = self.urls[os.getpid() % len(self.urls)]
         endpoint = replace(self.endpoint, url=url)
-        stopped = send(
+        stopped = send_requests(
             requests,
             endpoint,
             lambda part: answers.update({r.id: a for r, a in part}),
@@ -55,21 +55,21 @@ class Asker:
         ]
         return {
             "place": batch["place"],
-            **{name: [getattr(answer, name) for answer in found] for name in FIELDS},
+            **{name: [getattr(answer, name) for answer in found] for name in _FIELDS},
         }
 
 
-def share(endpoint: Endpoint, workers: int) -> Endpoint:
+def rate_per_worker(endpoint: HttpEndpoint, workers: int) -> HttpEndpoint:
     """The endpoint with one worker's part of the limits per minute."""
     requests, tokens = endpoint.requests_per_minute / workers, endpoint.tokens_per_minute / workers
     return replace(endpoint, requests_per_minute=requests, tokens_per_minute=tokens)
 
 
-def unpack(part: list[Request], batch: dict) -> list[tuple[Request, Answer]]:
+def unpack_answers(part: list[Request], batch: dict) -> list[tuple[Request, Answer]]:
     """The requests of `part` that an `Asker` was given, with their answers, from what it gave back."""
     found = []
     for place, body, seconds, error, charged, lost in zip(
-        batch["place"], *(batch[name] for name in FIELDS), strict=True
+        batch["place"], *(batch[name] for name in _FIELDS), strict=True
     ):
         request = part[int(place)]
         answer = (
@@ -81,7 +81,7 @@ def unpack(part: list[Request], batch: dict) -> list[tuple[Request, Answer]]:
     return found
 
 
-def joined(parameter: str) -> Any:
+def connect_ray(parameter: str) -> Any:
     """Ray, after joining the cluster named by RAY_ADDRESS or starting a local one. `parameter` is
     what asked for it.
 
@@ -101,9 +101,9 @@ def joined(parameter: str) -> Any:
     return ray
 
 
-def run(
+def send_with_ray(
     requests: Iterable[Request],
-    endpoint: Endpoint,
+    endpoint: HttpEndpoint,
     workers: int,
     deliver: Callable[[list[tuple[Request, Answer]]], None],
 ) -> None:
@@ -114,10 +114,10 @@ def run(
     """
     import pickle
 
-    ray = joined("TEACHER")
+    ray = connect_ray("TEACHER")
     urls = endpoint.url.split()
     source = iter(requests)
-    while part := list(itertools.islice(source, ROUND)):
+    while part := list(itertools.islice(source, _ROWS_AT_ONCE)):
         random.Random().shuffle(
             part
         )  # rows the endpoint refuses often stand together: one batch must not be made of them alone
@@ -125,7 +125,7 @@ def run(
             {"place": place, "request": pickle.dumps(request)} for place, request in enumerate(part)
         ]
         answered = ray.data.from_items(rows).map_batches(
-            Asker, fn_constructor_args=(share(endpoint, workers), urls), batch_size=4 * endpoint.concurrency, concurrency=workers,
+            RequestWorker, fn_constructor_args=(rate_per_worker(endpoint, workers), urls), batch_size=4 * endpoint.concurrency, concurrency=workers,
         )  # fmt: skip
         for batch in answered.iter_batches(batch_size=None, prefetch_batches=1):
-            deliver(unpack(part, batch))
+            deliver(unpack_answers(part, batch))
