@@ -1,19 +1,34 @@
-"""Intervals and paired tests: every score carries n and an interval, every comparison of two models
-uses the same items.
+"""Seeded draws, intervals and paired tests.
+
+Every score carries n and an interval; every comparison of two models uses the same items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
+from .text import digest
+
+Item = TypeVar("Item")
 
 
-def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """The Wilson score interval of a share (Wilson 1927); (0, 1) when n is 0."""
+def seeded_sample(
+    items: Iterable[Item], count: int | None, salt: str, key: Callable[[Item], str]
+) -> list[Item]:
+    """`count` items (None: all) in an order that only `salt` and each item's `key` decide.
+
+    A hash is drawn, not a position: more items, or another order of them, keep who was drawn first.
+    """
+    return sorted(items, key=lambda item: digest(f"{salt}:{key(item)}"))[:count]
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share (Wilson 1927); (0, 1) when n is 0."""
+    from scipy.stats import binomtest
+
     if n == 0:
         return 0.0, 1.0
-    p, zz = hits / n, z * z / n
-    middle, half = p + zz / 2, z * (p * (1 - p) / n + zz / (4 * n)) ** 0.5
-    return max(0.0, (middle - half) / (1 + zz)), min(1.0, (middle + half) / (1 + zz))
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def paired_bootstrap(
@@ -56,21 +71,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """(mean, low, high, p) of one score or difference for each seed: Student's t with n - 1 degrees
-    of freedom, 95 %; p of a mean of 0.
+    """(mean, low, high, p) of one score or difference for each seed: 95 % by Student's t; p of a
+    mean of 0.
 
     Few seeds give wide intervals, and should: it is the training that is repeated here, not the
     questions. Raises `ValueError` for fewer than two.
     """
-    from statistics import mean, stdev
+    from statistics import mean
 
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
-    n = len(values)
-    if n < 2:
+    if len(values) < 2:
         raise ValueError("one seed says nothing about other seeds")
-    middle, error = mean(values), stdev(values) / n**0.5
-    if not error:
+    middle = mean(values)
+    if len(set(values)) == 1:  # no spread: Student's t is not defined
         return middle, middle, middle, float(middle == 0)
-    half = float(t.ppf(0.975, n - 1)) * error
-    return middle, middle - half, middle + half, float(2 * t.sf(abs(middle) / error, n - 1))
+    test = ttest_1samp(values, 0)
+    interval = test.confidence_interval()
+    return middle, float(interval.low), float(interval.high), float(test.pvalue)
