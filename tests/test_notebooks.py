@@ -26,7 +26,7 @@ READ_TOGETHER = {
     "Teacher.from_run(run": settings.PARAMETERS,
     "training.Recipe.of(run.params)": recipe.PARAMETERS,
     "models.TinySpec.of(run.params)": ("VOCABULARY", "PRETRAIN_STEPS"),
-    "plan.setup_of(run.params)": ("GPU", "PARALLEL"),
+    "plan.TrainingSetup.of(run.params)": ("GPU", "PARALLEL"),
 }
 
 

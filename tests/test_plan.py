@@ -5,7 +5,7 @@ work, and the command line.
 import csv
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -13,48 +13,53 @@ from bimedix_utils.core.errors import AuditError, InputError, KitError, Paramete
 from bimedix_utils.core.provenance import ROOT, hash_path
 from bimedix_utils.training import plan
 from bimedix_utils.training.plan import __main__ as command
-from bimedix_utils.training.plan import activations, fit, hardware, memory, shape, show, whole, work
-from bimedix_utils.training.plan.hardware import GB
+from bimedix_utils.training.plan import cost, memory, planner, report, shape
+from bimedix_utils.training.plan import setup as setups
+from bimedix_utils.training.plan.setup import GB
+from bimedix_utils.training.recipe import Recipe
 
 pytestmark = pytest.mark.unit
 PARTS = ("attention", "experts", "router")
 BASE = "mistralai/Mixtral-8x7B-Instruct-v0.1"
-MIXTRAL = plan.Shape(32000, 4096, 14336, 32, 8, 2, 32, 8, 128)
-ONE = plan.Setup(
-    BASE, 16, optimiser="paged_adamw_8bit", checkpointing=True, gpu="L40S"
-)  # one 48 GB GPU
-EIGHT = replace(ONE, rank=128, gpus=8, gpu="A100 80GB", step_tokens=16384)
+MIXTRAL = plan.Shape(4096, 14336, 32, 32, experts=8, vocabulary=32000, kv_heads=8, head_size=128)
+SMALL = plan.Shape(64, 128, 2, 4, experts=4, vocabulary=100, kv_heads=2, head_size=16)
+# one 48 GB GPU
+RECIPE = Recipe(*(2e-4, 1, 8192, 2048, 42, 200), optimiser="paged_adamw_8bit", checkpointing=True)
+ONE = plan.TrainingSetup(BASE, 16, RECIPE, gpu="L40S")
+EIGHT = ONE.changed(rank=128, gpus=8, gpu="A100 80GB", token_budget=16384)
 TABLE = ROOT / "data" / "studies" / "memory.csv"
 VALUES = {
-    "MODEL": BASE, "LORA_RANK": 16, "LORA_TARGETS": "attention experts router", "EPOCHS": 1, "MAX_STEPS": 0, "TOKEN_BUDGET": 8192,
-    "MICRO_TOKENS": 2048, "MAX_TOKENS": 2048, "OPTIMISER": "paged_adamw_8bit", "CHECKPOINTING": "yes", "GPUS": 1, "GPU": "L40S",
-    "PARALLEL": "ddp",
-}  # fmt: skip
+    **{"MODEL": BASE, "LORA_RANK": 16, "LORA_TARGETS": "attention experts router"},
+    **{"EPOCHS": 1, "MAX_STEPS": 0, "TOKEN_BUDGET": 8192, "MICRO_TOKENS": 2048},
+    **{"MAX_TOKENS": 2048, "OPTIMISER": "paged_adamw_8bit", "CHECKPOINTING": "yes", "GPUS": 1},
+    **{"GPU": "L40S", "PARALLEL": "ddp", "LEARNING_RATE": 2e-4, "PACKING": "no"},
+    **{"SAVE_STEPS": 200, "KEEP_BEST": "no", "COMPUTE": "float32", "SEED": 42},
+}
 
 
 def test_paper_scale_is_counted_exactly_on_the_meta_device():
-    proof = plan.prove(plan.find_config(BASE), 128, PARTS)
-    assert proof.base == 46_702_792_704 and proof.learning == 1_937_801_216
-    assert f"{proof.share:.2%} {proof.learning / proof.base:.2%}" == "3.98% 4.15%"
-    assert proof.targets == {"attention": 128, "experts": 768, "router": 32}
+    proof = plan.count_on_meta(plan.find_config(BASE), 128, PARTS)
+    assert proof.base == 46_702_792_704 and proof.trainable == 1_937_801_216
+    assert f"{proof.share:.2%} {proof.trainable / proof.base:.2%}" == "3.98% 4.15%"
+    assert proof.modules == {"attention": 128, "experts": 768, "router": 32}
     part = sum(MIXTRAL.adapters(128, ("experts", "router")).values())
     assert f"{part / proof.base:.2%}" == "3.92%"
-    assert plan.shape_of(plan.find_config(BASE)) == MIXTRAL
+    assert plan.Shape.of(plan.find_config(BASE)) == MIXTRAL
 
 
 def test_a_count_that_differs_from_the_closed_form_stops(monkeypatch):
-    monkeypatch.setattr(shape, "shape_of", lambda config: MIXTRAL)
+    monkeypatch.setattr(shape.Shape, "of", lambda config: MIXTRAL)
     with pytest.raises(AuditError, match="the plan computes with"):
-        plan.prove(plan.find_config("tiny"), 4, PARTS)
+        plan.count_on_meta(plan.find_config("tiny"), 4, PARTS)
 
 
 def test_the_kits_tiny_model_a_folder_and_a_file_can_be_planned(tmp_path):
     tiny = plan.find_config("tiny")
-    proof = plan.prove(tiny, 8, ("attention", "router"))
+    proof = plan.count_on_meta(tiny, 8, ("attention", "router"))
     assert set(proof.adapters) == {"attention", "router"}
     tiny.save_pretrained(tmp_path)
     for name in (str(tmp_path), str(tmp_path / "config.json")):
-        assert plan.shape_of(plan.find_config(name)) == plan.shape_of(tiny)
+        assert plan.Shape.of(plan.find_config(name)) == plan.Shape.of(tiny)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(InputError, match="Mixtral models; .* is 'llama'"):
         plan.find_config(str(tmp_path))
@@ -66,7 +71,7 @@ def test_the_kits_tiny_model_a_folder_and_a_file_can_be_planned(tmp_path):
 
 def test_nf4_costs_what_its_paper_says_and_what_bitsandbytes_stores():
     """Dettmers et al. 2023: 4 bits and 0.127 bits of constants a parameter."""
-    codes, constants = memory.nf4(4096 * 14336)
+    codes, constants = memory.nf4_bytes(4096 * 14336)
     assert codes * 8 / (4096 * 14336) == 4 and constants * 8 / (4096 * 14336) == pytest.approx(
         0.127, abs=0.001
     )
@@ -78,30 +83,30 @@ def test_nf4_costs_what_its_paper_says_and_what_bitsandbytes_stores():
     ).to("cpu")
     state = weight.quant_state
     kept = (state.absmax, state.offset, state.code, state.state2.absmax, state.state2.code)
-    assert (weight.numel(), sum(t.numel() * t.element_size() for t in kept)) == memory.nf4(96 * 80)
+    assert (weight.numel(), sum(t.numel() * t.element_size() for t in kept)) == memory.nf4_bytes(
+        96 * 80
+    )
 
 
 def test_eight_bit_states_cost_what_bitsandbytes_allocates():
-    small, large = (
-        plan.Shape(100, 64, 96, 1, 2, 2, 2, 2, 32),
-        replace(ONE, rank=8, parts=("experts",)),
-    )
+    small = plan.Shape(64, 96, 1, 2, experts=2, vocabulary=100, kv_heads=2)
+    large = ONE.changed(rank=8, targets=("experts",))
     # w1 and w3: A 8 x 64, B 96 x 8; w2 the other way round; all under 4,096 elements, so all in
     # float32.
-    assert (
-        memory.optimiser(small, large) == 2 * 8 * sum(small.adapters(8, ("experts",)).values()) // 2
-    )
-    wide = replace(large, rank=128)
+    states = 2 * 8 * sum(small.adapters(8, ("experts",)).values()) // 2
+    assert memory.optimiser_bytes(small, large) == states
+    wide = large.changed(rank=128)
     n = Counter({128 * 64: 6, 128 * 96: 6})
-    assert memory.optimiser(small, wide) == sum(
+    assert memory.optimiser_bytes(small, wide) == sum(
         k * (2 * size + 8 * size // 256) for size, k in n.items()
     )
 
 
 @pytest.mark.parametrize("e", [4, 2])
-def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
-    """Counted with saved-tensor hooks on an NF4 model with LoRA, in float32 and in bfloat16 under
-    autocast, without and with padding.
+@pytest.mark.parametrize("targets", [PARTS, ("q_proj", "v_proj", "w2")])
+def test_what_autograd_keeps_is_what_the_formula_says(e, targets, tmp_path, monkeypatch):
+    """Counted with saved-tensor hooks on an NF4 model with LoRA on all parts and on single modules,
+    in float32 and in bfloat16 under autocast, without and with padding.
     """
     import bitsandbytes as bnb
     import torch
@@ -110,10 +115,7 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
     from bimedix_utils.training.models import add_adapters
     from bimedix_utils.training.models.loader import UNQUANTISED_MODULES
 
-    small, dtype = (
-        plan.Shape(100, 64, 128, 2, 4, 2, 4, 2, 16),
-        {4: torch.float32, 2: torch.bfloat16}[e],
-    )
+    small, dtype = (SMALL, {4: torch.float32, 2: torch.bfloat16}[e])
     config = plan.find_config("tiny")
     config.update(
         {
@@ -139,7 +141,7 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
-    model = add_adapters(model, 4, 8).train()
+    model = add_adapters(model, 4, 8, targets).train()
     assert {p.dtype for name, p in model.named_parameters() if "lora_" in name} == {torch.float32}
     known, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
 
@@ -149,11 +151,10 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
             kept[place] = tensor
         return tensor
 
-    if (
-        e == 2
-    ):  # PEFT asks whether CUDA's autocast is on, and only then leaves the input in bfloat16; here the CPU's is
-        # Asked about a device, it must tell the truth: autocast asks too, to leave things as they
-        # were.
+    if e == 2:
+        # PEFT asks whether CUDA's autocast is on, and only then leaves the input in bfloat16; here
+        # the CPU's is. Asked about a device, it must tell the truth: autocast asks too, to leave
+        # things as they were.
         real = torch.is_autocast_enabled
         monkeypatch.setattr(
             torch, "is_autocast_enabled", lambda *device: real(*device) if device else True
@@ -170,24 +171,21 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, tmp_path, monkeypatch):
                 input_ids=ids, attention_mask=mask, use_cache=False
             ).last_hidden_state
         measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-        batch = activations.Batch(96, 32, masked=min(lengths) < 32)
+        batch = plan.MicroBatch(96, 32, masked=min(lengths) < 32)
         layers = [
-            activations.layer_saved(small, 4, PARTS, batch, e, first=first)
-            for first in (True, False)
+            memory.layer_saved(small, 4, targets, batch, e, first=first) for first in (True, False)
         ]
-        planned = (
-            sum(layers)
-            + activations.final_saved(small, 96)
-            + activations.shared_saved(small, batch, e)
-        )
+        planned = sum(layers) + memory.final_saved(small, 96) + memory.shared_saved(small, batch, e)
         planned += (
-            2 * sum(small.adapters(4, PARTS).values()) if e == 2 else 0
+            2 * sum(small.adapters(4, targets).values()) if e == 2 else 0
         )  # autocast's copies of the adapters
         assert states.requires_grad and abs(planned / measured - 1) < 0.01, (planned, measured)
 
 
 def test_rank_128_does_not_fit_48_gb_and_the_reason_is_named():
-    wide = plan.verdict(MIXTRAL, replace(ONE, rank=128, optimiser="adamw"), plan.gpu("RTX A6000"))
+    wide = plan.plan_device(
+        MIXTRAL, ONE.changed(rank=128, optimiser="adamw"), plan.find_gpu("RTX A6000")
+    )
     parts = wide.peak.parts
     learned = parts["adapters"] + parts["gradients"] + parts["optimiser"]
     assert not wide.fits and wide.micro_tokens == 0 and learned / GB == pytest.approx(31.0, abs=0.1)
@@ -196,7 +194,7 @@ def test_rank_128_does_not_fit_48_gb_and_the_reason_is_named():
         "more than the 48 of RTX A6000; largest: weights, NF4 24.0 GB, optimiser 15.5 GB"
         in wide.why
     )
-    helps = plan.remedies(MIXTRAL, replace(ONE, rank=128), plan.gpu("L40S"))
+    helps = plan.remedies(MIXTRAL, ONE.changed(rank=128), plan.find_gpu("L40S"))
     assert "LORA_RANK = 64" in helps and not any(
         "MICRO" in one or "LORA_RANK = 16" in one for one in helps
     )
@@ -205,35 +203,36 @@ def test_rank_128_does_not_fit_48_gb_and_the_reason_is_named():
 @pytest.mark.parametrize("rank", [16, 32])
 @pytest.mark.parametrize("device", ["RTX A6000", "L40S"])
 def test_ranks_of_the_gpu_preset_fit_48_gb_only_with_checkpointing(rank, device):
-    setup = replace(ONE, rank=rank)
-    found = plan.verdict(MIXTRAL, setup, plan.gpu(device))
-    assert found.fits and found.micro_tokens == setup.step_tokens
-    plain = replace(setup, checkpointing=False)
-    assert not plan.verdict(MIXTRAL, plain, plan.gpu(device)).fits
-    assert 'CHECKPOINTING = "yes"' in plan.remedies(MIXTRAL, plain, plan.gpu(device))
+    setup = ONE.changed(rank=rank)
+    found = plan.plan_device(MIXTRAL, setup, plan.find_gpu(device))
+    assert found.fits and found.micro_tokens == setup.recipe.token_budget
+    plain = setup.changed(checkpointing=False)
+    assert not plan.plan_device(MIXTRAL, plain, plan.find_gpu(device)).fits
+    assert 'CHECKPOINTING = "yes"' in plan.remedies(MIXTRAL, plain, plan.find_gpu(device))
     both = 'CHECKPOINTING = "yes" with LORA_RANK = 64'
-    assert both in plan.remedies(MIXTRAL, replace(plain, rank=128), plan.gpu(device))
+    assert both in plan.remedies(MIXTRAL, plain.changed(rank=128), plan.find_gpu(device))
 
 
 def test_the_largest_pass_is_the_largest():
-    device, many = plan.gpu("RTX A6000"), replace(ONE, rank=32, step_tokens=10**6)
-    most = plan.largest_micro(MIXTRAL, many, device)
+    device, many = plan.find_gpu("RTX A6000"), ONE.changed(rank=32, token_budget=10**6)
+    most = planner.largest_micro_tokens(MIXTRAL, many, device)
     need = [
-        plan.peak(MIXTRAL, replace(many, micro_tokens=n)).total for n in (most, most + fit.GRAIN)
+        plan.peak_memory(MIXTRAL, many.changed(micro_tokens=n)).total
+        for n in (most, most + planner.GRAIN)
     ]
-    assert many.row_tokens < most < many.step_tokens and need[0] <= device.bytes < need[1]
+    assert many.max_tokens < most < many.recipe.token_budget and need[0] <= device.bytes < need[1]
 
 
 def test_rank_128_fits_eight_gpus_of_80_gb_and_fsdp_shards():
-    whole = plan.verdict(MIXTRAL, EIGHT, plan.gpu("A100 80GB"))
-    assert whole.fits and not plan.verdict(MIXTRAL, EIGHT, plan.gpu("L40S")).fits
+    whole = plan.plan_device(MIXTRAL, EIGHT, plan.find_gpu("A100 80GB"))
+    assert whole.fits and not plan.plan_device(MIXTRAL, EIGHT, plan.find_gpu("L40S")).fits
     assert whole.peak.parts["gradient buckets"] == 4 * 1_937_801_216
-    sharded = plan.peak(MIXTRAL, replace(EIGHT, parallel="fsdp"))
+    sharded = plan.peak_memory(MIXTRAL, EIGHT.changed(parallel="fsdp"))
     assert (
         sharded.parts["gradient buckets"] == 0
         and sharded.parts["adapters"] == whole.peak.parts["adapters"] // 8
     )
-    constants = memory.weights(MIXTRAL, 2)[1]
+    constants = memory.weight_bytes(MIXTRAL, 2)[1]
     assert (
         sharded.parts["weights, NF4"]
         == (whole.peak.parts["weights, NF4"] - constants) // 8 + constants
@@ -243,19 +242,19 @@ def test_rank_128_fits_eight_gpus_of_80_gb_and_fsdp_shards():
 
 
 def test_checkpointing_and_a_chunked_loss_need_less():
-    plain, batch = replace(ONE, checkpointing=False), plan.Batch(4096, 2048)
-    kept = [plan.peak(MIXTRAL, setup, batch).parts["activations"] for setup in (ONE, plain)]
+    plain, batch = ONE.changed(checkpointing=False), plan.MicroBatch(4096, 2048)
+    kept = [plan.peak_memory(MIXTRAL, setup, batch).parts["activations"] for setup in (ONE, plain)]
     assert kept[0] * 10 < kept[1]
     assert (
-        plan.peak(MIXTRAL, plain, batch, head_tokens=256).total
-        < plan.peak(MIXTRAL, plain, batch).total
+        plan.peak_memory(MIXTRAL, plain.changed(head_tokens=256), batch).total
+        < plan.peak_memory(MIXTRAL, plain, batch).total
     )
-    assert activations.layer_saved(MIXTRAL, 16, ("router",), batch, 2) < activations.layer_saved(
+    assert memory.layer_saved(MIXTRAL, 16, ("router",), batch, 2) < memory.layer_saved(
         MIXTRAL, 16, PARTS, batch, 2
     )
     assert (
-        plan.peak(MIXTRAL, plain, plan.Batch(4096, 2048, masked=False)).total
-        < plan.peak(MIXTRAL, plain, batch).total
+        plan.peak_memory(MIXTRAL, plain, plan.MicroBatch(4096, 2048, masked=False)).total
+        < plan.peak_memory(MIXTRAL, plain, batch).total
     )
 
 
@@ -265,33 +264,20 @@ def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
     assert json.loads(TABLE.with_suffix(".json").read_text())["sha256"] == hash_path(TABLE)
     errors = {}
     for row in rows:
-        sizes = [
-            int(row[name])
-            for name in (
-                "vocabulary",
-                "hidden",
-                "inner",
-                "layers",
-                "experts",
-                "per_token",
-                "heads",
-                "kv_heads",
-                "head_size",
-            )
-        ]
-        small, tokens, length = plan.Shape(*sizes), int(row["tokens"]), int(row["length"])
-        assert sum(small.parameters().values()) == int(row["parameters"])
-        setup = plan.Setup(
-            row["model"],
-            int(row["rank"]),
-            step_tokens=tokens,
+        sizes = {field.name for field in fields(plan.Shape)} & set(row)
+        small = plan.Shape(**{name: int(row[name]) for name in sizes})
+        assert len(sizes) == 9 and small.total == int(row["parameters"])
+        tokens, length, checkpointing = int(row["tokens"]), int(row["length"]), row["checkpointing"]
+        setup = plan.TrainingSetup(row["model"], int(row["rank"]), RECIPE, max_tokens=length)
+        setup = setup.changed(
+            token_budget=tokens,
             micro_tokens=tokens,
-            row_tokens=length,
-            checkpointing=row["checkpointing"] == "yes",
+            optimiser="adamw",
+            checkpointing=checkpointing == "yes",
         )
         name = f"{row['model']} {tokens} {row['rank']} {row['checkpointing']}"
         errors[name] = (
-            plan.peak(small, setup, plan.Batch(tokens, length)).total
+            plan.peak_memory(small, setup, plan.MicroBatch(tokens, length)).total
             / 1e6
             / float(row["measured_mb"])
             - 1
@@ -310,7 +296,7 @@ def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
 
 
 def test_work_is_counted_from_the_architecture():
-    flops = plan.flops_per_token(MIXTRAL, replace(ONE, checkpointing=False), 482)
+    flops = cost.flops_per_token(MIXTRAL, ONE.changed(checkpointing=False), 482)
     active = (
         32 * (2 * 3 * 4096 * 14336 + 2 * 4096 * 4096 + 2 * 4096 * 1024 + 8 * 4096) + 32000 * 4096
     )
@@ -321,42 +307,42 @@ def test_work_is_counted_from_the_architecture():
         "backward": 2 * active + 4 * adapter + 2 * attention,
         "recomputed forward": 0,
     }
-    again = plan.flops_per_token(MIXTRAL, ONE, 482)["recomputed forward"]
+    again = cost.flops_per_token(MIXTRAL, ONE, 482)["recomputed forward"]
     assert again == flops["forward"] - 2 * 32000 * 4096
 
 
 def test_steps_hours_and_cost():
-    rows = plan.Rows(1000, 500_000, "made up")
+    rows = plan.EpochRows(1000, 500_000, "made up")
     assert (
-        plan.steps(ONE, rows) == 62
-        and plan.steps(replace(ONE, epochs=2), rows) == 124
-        and plan.steps(replace(ONE, max_steps=7), rows) == 7
+        cost.optimiser_steps(ONE, rows) == 62
+        and cost.optimiser_steps(ONE.changed(epochs=2), rows) == 124
+        and cost.optimiser_steps(ONE.changed(max_steps=7), rows) == 7
     )
     assert (
-        work.tokens_read(ONE, rows) == 500_000
-        and work.tokens_read(replace(ONE, max_steps=7), rows) == 7 * 8192
+        cost.tokens_read(ONE, rows) == 500_000
+        and cost.tokens_read(ONE.changed(max_steps=7), rows) == 7 * 8192
     )
-    low, high = plan.hours(MIXTRAL, ONE, rows, plan.gpu("L40S"))
-    assert high / low == pytest.approx(work.UTILISATION[1] / work.UTILISATION[0])
-    eight = plan.hours(MIXTRAL, replace(ONE, gpus=8), rows, plan.gpu("L40S"))
-    assert eight[0] == pytest.approx(low / 8) and plan.cost(eight, replace(ONE, gpus=8), 2.0)[
+    low, high = cost.training_hours(MIXTRAL, ONE, rows, plan.find_gpu("L40S"))
+    assert high / low == pytest.approx(cost.UTILISATION[1] / cost.UTILISATION[0])
+    eight = cost.training_hours(MIXTRAL, ONE.changed(gpus=8), rows, plan.find_gpu("L40S"))
+    assert eight[0] == pytest.approx(low / 8) and cost.training_cost(eight, 8, 2.0)[
         1
     ] == pytest.approx(2 * high)
     assert (
-        plan.hours(MIXTRAL, ONE, rows, plan.gpu("MI300X")) is None
-        and plan.cost(None, ONE, 1.0) is plan.cost((1, 2), ONE, None) is None
+        cost.training_hours(MIXTRAL, ONE, rows, plan.find_gpu("MI300X")) is None
+        and cost.training_cost(None, 1, 1.0) is cost.training_cost((1, 2), 1, None) is None
     )
-    day = work.steps_in(24, MIXTRAL, ONE, rows, plan.gpu("L40S"))
-    assert plan.hours(MIXTRAL, replace(ONE, max_steps=day), rows, plan.gpu("L40S"))[
+    day = cost.steps_in(24, MIXTRAL, ONE, rows, plan.find_gpu("L40S"))
+    assert cost.training_hours(MIXTRAL, ONE.changed(max_steps=day), rows, plan.find_gpu("L40S"))[
         1
     ] == pytest.approx(24, rel=0.01)
 
 
 def test_rows_come_from_the_mix_or_from_the_paper(tmp_path, monkeypatch):
     monkeypatch.setenv("BIMEDIX_RUNS", str(tmp_path))
-    paper = plan.rows_of("paper")
+    paper = plan.epoch_rows("paper")
     assert (paper.rows, paper.tokens) == (1_311_000, 632_300_000) and "data/paper" in paper.source
-    assumed = plan.rows_of("paper", tokens_per_row=100)
+    assumed = plan.epoch_rows("paper", tokens_per_row=100)
     assert assumed.tokens == 131_100_000 and "ASSUMED 100 tokens a row" in assumed.source
     folder = tmp_path / "paper" / "05_build_bilingual_mix" / "bimed"
     folder.mkdir(parents=True)
@@ -366,9 +352,10 @@ def test_rows_come_from_the_mix_or_from_the_paper(tmp_path, monkeypatch):
     }
     (folder / "manifest.json").write_text(json.dumps(facts))
     assert (
-        plan.rows_of("smoke") is None and plan.rows_of("smoke", tokens_per_row=30).rows == 1_311_000
+        plan.epoch_rows("smoke") is None
+        and plan.epoch_rows("smoke", tokens_per_row=30).rows == 1_311_000
     )
-    assert plan.rows_of("paper") == plan.Rows(
+    assert plan.epoch_rows("paper") == plan.EpochRows(
         7, 70, "runs/paper/05_build_bilingual_mix/bimed/manifest.json"
     )
 
@@ -377,28 +364,28 @@ def test_an_unknown_gpu_and_a_bad_table_are_named(tmp_path):
     with pytest.raises(
         InputError, match="no GPU 'A100 80 GB' in data/gpus.csv; did you mean 'A100 80GB'"
     ):
-        plan.gpu("A100 80 GB")
+        plan.find_gpu("A100 80 GB")
     table = tmp_path / "gpus.csv"
-    lines = hardware.TABLE.read_text(encoding="utf-8").splitlines()
+    lines = setups.GPU_TABLE.read_text(encoding="utf-8").splitlines()
     for line, wanted in (
-        ("X,48,fast,1,not found,s,d", "X, bf16_dense_tflops: 'fast' is no number"),
-        ("X,not found,1,1,1,s,d", "without memory_gb"),
+        ("X,48,fast,1,not found,s,d", "X, bfloat16_dense_tflops: 'fast' is not a number"),
+        ("X,not found,1,1,1,s,d", "a plan needs its memory_gb"),
     ):
         table.write_text("\n".join([lines[0], line]))
         with pytest.raises(InputError, match=wanted):
-            hardware.gpus(table)
+            plan.read_gpus(table)
     table.write_text("name,memory\nX,1\n")
     with pytest.raises(InputError, match="the columns must be name, memory_gb"):
-        hardware.gpus(table)
-    assert all(row.source and row.usd_per_hour is None for row in plan.gpus()), (
+        plan.read_gpus(table)
+    assert all(row.source and row.usd_per_hour is None for row in plan.read_gpus()), (
         "a price needs a source; then change this test"
     )
 
 
 def test_parameters_become_a_setup_and_wrong_ones_are_refused():
-    assert plan.setup_of(VALUES) == ONE
+    assert plan.TrainingSetup.of(VALUES) == ONE
     with pytest.raises(ParameterError, match="a plan needs GPU, PARALLEL: add them to section 06"):
-        plan.setup_of(
+        plan.TrainingSetup.of(
             {name: value for name, value in VALUES.items() if name not in ("GPU", "PARALLEL")}
         )
     for name, value in (
@@ -410,7 +397,7 @@ def test_parameters_become_a_setup_and_wrong_ones_are_refused():
         ("GPUS", 0),
     ):
         with pytest.raises(ParameterError):
-            plan.setup_of({**VALUES, name: value})
+            plan.TrainingSetup.of({**VALUES, name: value})
 
 
 def run(tmp_path, monkeypatch, capsys, values, *more):
@@ -419,10 +406,12 @@ def run(tmp_path, monkeypatch, capsys, values, *more):
     """
 
     def closed(config, rank, parts):
-        found = plan.shape_of(config)
-        return plan.Proof(found.parameters(), found.adapters(rank, parts), dict.fromkeys(parts, 0))
+        found = plan.Shape.of(config)
+        return plan.ParameterCount(
+            found.parameters(), found.adapters(rank, parts), dict.fromkeys(parts, 0)
+        )
 
-    monkeypatch.setattr(whole, "prove", closed)
+    monkeypatch.setattr(planner, "count_on_meta", closed)
     monkeypatch.setenv("BIMEDIX_RUNS", str(tmp_path))
     monkeypatch.setattr(command, "preset_values", lambda *_: values)
     code = command.main(["--mode", "gpu", *more])
@@ -433,7 +422,7 @@ def test_the_command_line_prints_writes_and_says_yes(tmp_path, monkeypatch, caps
     code, out, err = run(tmp_path, monkeypatch, capsys, VALUES, "--usd-per-hour", "1.5")
     assert code == 0, err
     assert (
-        "242,225,152 parameters learn, 0.52% of all" in out
+        "242,225,152 parameters are trainable, 0.52% of all" in out
         and "it fits" in out
         and "assumed, not measured" in out
     )
@@ -449,7 +438,7 @@ def test_the_command_line_prints_writes_and_says_yes(tmp_path, monkeypatch, caps
 
 def test_the_command_line_fails_when_the_presets_gpu_cannot_hold_it(tmp_path, monkeypatch, capsys):
     code, _, err = run(
-        tmp_path, monkeypatch, capsys, VALUES, "--rank", "128", "--optimiser", "adamw"
+        tmp_path, monkeypatch, capsys, VALUES, "--set", "LORA_RANK=128", "OPTIMISER=adamw"
     )
     assert (
         code == 1
@@ -485,8 +474,8 @@ def test_a_cpu_is_planned_against_this_machine(tmp_path, monkeypatch, capsys):
 
 
 def test_the_figure_stacks_every_part_up_to_the_total():
-    rows = show.variants(MIXTRAL, EIGHT)
-    axis = plan.figure(rows)
+    rows = report.rank_variants(MIXTRAL, EIGHT)
+    axis = plan.memory_figure(rows)
     tops = [0.0] * len(rows)
     for bars in axis.containers:
         tops = [
@@ -497,20 +486,48 @@ def test_the_figure_stacks_every_part_up_to_the_total():
     assert {48, 80} <= lines and [label.get_text() for label in axis.get_xticklabels()][
         0
     ] == "rank 16"
-    assert {part for parts, _ in show.BLOCKS.values() for part in parts} == set(memory.PARTS)
+    assert {part for parts, _ in report.BLOCKS.values() for part in parts} == set(
+        memory.MEMORY_PARTS
+    )
 
 
 def test_a_plan_raises_what_the_command_line_prints():
-    made = plan.make(replace(ONE, model="tiny", gpu="L40S"), plan.Rows(10, 1000, "made up"))
-    made.check()
-    short = replace(
-        made,
-        answers=[
-            replace(
-                made.answers[0],
-                verdict=replace(made.own, device=hardware.Gpu("dwarf", 0.001, 1, 1, 1, "")),
-            )
-        ],
+    made = plan.plan_training(
+        ONE.changed(model="tiny", gpu="L40S"), plan.EpochRows(10, 1000, "made up")
     )
+    made.check()
+    dwarf = plan.Gpu("dwarf", 0.001, 1, 1, 1, "")
+    short = replace(made, devices=[replace(made.own, device=dwarf)])
     with pytest.raises(KitError, match="more than the 0.001 of dwarf.*nothing would do"):
         short.check()
+
+
+def test_single_modules_are_planned_like_parts():
+    """`LORA_TARGETS = "q_proj,v_proj"`: the count, the memory and the work follow the modules."""
+    few = plan.TrainingSetup.of({**VALUES, "LORA_TARGETS": "q_proj,v_proj"})
+    made = plan.plan_training(few, plan.EpochRows(10, 1000, "made up"))
+    assert made.count.modules == {"attention": 64}
+    assert made.count.trainable == 32 * 16 * (2 * 4096 + 4096 + 1024)
+    attention = plan.TrainingSetup.of({**VALUES, "LORA_TARGETS": "attention"})
+    more = plan.peak_memory(MIXTRAL, attention)
+    assert made.own.peak.total < more.total and made.own.peak.parts["adapters"] * 2 < (
+        more.parts["adapters"] * 1.2
+    )
+    lora = cost.flops_per_token(MIXTRAL, few, 482)["forward"]
+    assert lora < cost.flops_per_token(MIXTRAL, attention, 482)["forward"]
+    helps = plan.remedies(
+        MIXTRAL,
+        few.changed(targets=("q_proj", "v_proj", "experts"), rank=256, optimiser="adamw"),
+        plan.find_gpu("L40S"),
+    )
+    assert 'LORA_TARGETS = "q_proj v_proj"' in helps
+
+
+def test_overrides_of_the_command_line_are_checked(capsys):
+    for item, reason in (
+        ("LORA_RNAK=8", "did you mean LORA_RANK"),
+        ("LORA_RANK=many", "LORA_RANK=many: must be int"),
+        ("OPTIMISER=sgd", "OPTIMISER = 'sgd'"),
+    ):
+        assert command.main(["--mode", "gpu", "--set", item]) == 1
+        assert reason in capsys.readouterr().err

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..training.plan.hardware import Gpu
+from ..training.plan.setup import Gpu
 from ..training.plan.shape import find_config
 from .probes import Machine
 from .roofline import BYTES, predict

@@ -1,16 +1,12 @@
-"""Paper scale without a GPU: the real configuration on the `meta` device, then memory, steps, hours
-and cost from its numbers.
+"""The plan of a training without a GPU: the real configuration on the `meta` device, then memory,
+steps, hours and cost.
 
-python -m bimedix_utils.training.plan --mode paper        the preset's plan; exit code 1 when its
-own GPU cannot hold it
+python -m bimedix_utils.training.plan --mode paper       exit code 1 when its own GPU is too small
 """
 
-from .activations import Batch
-from .fit import Verdict, largest_micro, remedies, verdict
-from .hardware import Gpu, gpu, gpus
-from .memory import Peak, peak
-from .setup import Setup, setup_of
-from .shape import Proof, Shape, find_config, prove, shape_of
-from .show import figure
-from .whole import Plan, make
-from .work import Rows, cost, flops_per_token, hours, rows_of, steps
+from .cost import EpochRows, epoch_rows
+from .memory import MicroBatch, PeakMemory, peak_memory
+from .planner import DevicePlan, TrainingPlan, plan_device, plan_training, remedies
+from .report import memory_figure
+from .setup import Gpu, TrainingSetup, find_gpu, read_gpus
+from .shape import ParameterCount, Shape, count_on_meta, find_config

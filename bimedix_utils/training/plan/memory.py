@@ -1,27 +1,23 @@
 """Memory of one process by part, at the moment of the training step that needs most.
 
-The same formulas serve a GPU in bfloat16 and a CPU in float32; they are held against measured peaks
-of small models in data/studies/memory.csv (`make bench-memory`). Bytes throughout.
+Derived from the source of transformers 4.57, PEFT 0.21 and bitsandbytes 0.50. Autograd keeps a
+tensor when some derivative needs it. A frozen matrix needs no input, so NF4 matrices keep nothing;
+the LoRA beside them does. Each line below names the operation that keeps the tensor.
+
+Results are bytes; `e` is the bytes of a number in the forward pass (2: bfloat16 under autocast,
+4: float32), `tokens` counts padding. Norms and the router's softmax run in float32. The same
+formulas serve a GPU and a CPU; they are compared with measured peaks of small models in
+data/studies/memory.csv (`make bench-memory`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .activations import (
-    FLOAT,
-    Batch,
-    balancing,
-    final_saved,
-    head_backward,
-    head_forward,
-    input_saved,
-    layer_saved,
-    layer_transient,
-    recomputed,
-    shared_saved,
-)
-from .setup import Setup
+from ..models.adapters import resolve_targets
+from .setup import TrainingSetup
 from .shape import Shape
 
+FLOAT, LONG = 4, 8  # bytes of a float32 and of an index
 # Assumed, not measured: driver context, matrix-library workspaces, communication buffers and what
 # the allocator cannot reuse.
 GPU_CONTEXT = 1_500_000_000
@@ -30,7 +26,7 @@ GPU_CONTEXT = 1_500_000_000
 # buffers of the libraries, and the dozen Python modules, tensor heads and optimiser entries of each
 # adapted matrix.
 CPU_BUFFERS, CPU_MATRIX = 5_000_000, 75_000
-PARTS = (
+MEMORY_PARTS = (
     "weights, NF4",
     "weights, not quantised",
     "adapters",
@@ -46,7 +42,20 @@ PARTS = (
 
 
 @dataclass(frozen=True)
-class Peak:
+class MicroBatch:
+    """One forward pass of one process: `tokens` in rows of `length`; `masked`: some row is padded.
+
+    Rows of one length with a mask of ones need no mask tensor; any other batch makes transformers
+    build one, and sdpa then repeats keys and values for every query head.
+    """
+
+    tokens: int
+    length: int
+    masked: bool = True
+
+
+@dataclass(frozen=True)
+class PeakMemory:
     """Bytes by part at the moment that needs most, and which moment it is."""
 
     moment: str
@@ -58,9 +67,84 @@ class Peak:
         return sum(self.parts.values())
 
 
-def nf4(elements: int) -> tuple[int, int]:
-    """(bytes of the 4-bit codes, bytes of the constants) of one matrix in NF4 with double
-    quantisation.
+def attention_saved(
+    shape: Shape, rank: int, adapted: Iterable[str], batch: MicroBatch, e: int, first: bool = False
+) -> int:
+    """Bytes that one layer's attention keeps, its norm included; `adapted`: modules with LoRA.
+
+    The first layer's norm needs no gradient: the embeddings are frozen.
+    """
+    h, q, k = shape.hidden, shape.queries, shape.keys
+    inputs = {"q_proj", "k_proj", "v_proj"} & set(adapted)
+    token = 0 if first else FLOAT * (h + 1)  # norm: its input, its inverse root mean square
+    token += e * h if inputs else 0  # LoRA A of q, k and v: one shared input
+    token += e * rank * len({"o_proj", *inputs} & set(adapted))  # LoRA B: an input each
+    token += e * q + FLOAT * shape.heads  # sdpa: query, log-sum-exp
+    token += 2 * e * (q if batch.masked else k)  # sdpa: keys and values
+    token += e * q  # sdpa: its output, which is also the input of LoRA A of o
+    token += e * batch.length if batch.masked else 0  # sdpa: the mask as numbers, in each layer
+    return batch.tokens * token
+
+
+def experts_saved(shape: Shape, rank: int, adapted: Iterable[str], tokens: int, e: int) -> int:
+    """Bytes that one layer's router and experts keep, their norm included."""
+    h, f, n, k = shape.hidden, shape.inner, shape.experts, shape.per_token
+    lora = set(adapted)
+    token = FLOAT * (h + 1)  # norm
+    token += e * (h + rank) if "gate" in lora else 0  # LoRA of the router: inputs of A and of B
+    token += FLOAT * n + LONG * k  # softmax, chosen experts
+    token += FLOAT * (1 + k)  # the division of the chosen weights by their sum
+    expert = e * rank * len({"w1", "w2", "w3"} & lora)  # LoRA B: an input each
+    expert += e * h if {"w1", "w3"} & lora else 0  # LoRA A of w1 and w3: the gathered rows
+    expert += e * f if "w2" in lora else 0  # LoRA A of w2: its input
+    expert += 3 * e * f  # silu: its input; the multiplication: both factors
+    expert += 2 * e * h  # the expert's output before and after its routing weight
+    expert += 2 * LONG + e  # indices of the gathered rows; their routing weights
+    return tokens * (token + k * expert)
+
+
+def layer_saved(
+    shape: Shape, rank: int, targets: Iterable[str], batch: MicroBatch, e: int, first: bool = False
+) -> int:
+    """Bytes that one decoder layer keeps for its backward pass when it is not recomputed."""
+    adapted = [name for names in resolve_targets(targets).values() for name in names]
+    attention = attention_saved(shape, rank, adapted, batch, e, first)
+    return attention + experts_saved(shape, rank, adapted, batch.tokens, e)
+
+
+def shared_saved(shape: Shape, batch: MicroBatch, e: int) -> int:
+    """Bytes that all layers share: the mask, one byte an element, and the rotary tables."""
+    mask = batch.tokens * batch.length if batch.masked else 0
+    return mask + 2 * e * batch.length * shape.head_size
+
+
+def final_saved(shape: Shape, tokens: int) -> int:
+    """Bytes of the final norm's input and root mean square, kept until the loss's backward pass."""
+    return tokens * FLOAT * (shape.hidden + 1)
+
+
+def _balancing(shape: Shape, tokens: int) -> int:
+    """Bytes of the load-balancing loss: logits of all layers, softmax, choice, one-hot code."""
+    n, k = shape.experts, shape.per_token
+    return shape.layers * tokens * (3 * FLOAT * n + LONG * k + (LONG + FLOAT) * k * n)
+
+
+def _layer_transient(shape: Shape, tokens: int, e: int) -> int:
+    """Bytes a layer's backward pass needs at its widest point beyond what the forward pass kept.
+
+    That point is the first matrix it meets, w2 of the last expert, while the other experts' tensors
+    are still kept: the gradient of the layer's output (tokens x hidden); for the expert's rows, an
+    even share of all, the gradient of its output and the two of its inner width, LoRA's and the
+    base's, less the two tensors of hidden width already released; one dequantised matrix with its
+    float32 constants.
+    """
+    h, f = shape.hidden, shape.inner
+    rows = -(-tokens * shape.per_token // shape.experts)
+    return e * (tokens * h + max(0, 2 * rows * f - rows * h) + f * h) + FLOAT * f * h // 64
+
+
+def nf4_bytes(elements: int) -> tuple[int, int]:
+    """(bytes of the 4-bit codes, bytes of the constants) of one NF4 matrix, doubly quantised.
 
     Constants (bitsandbytes 0.50, `QuantState`): one byte for each block of 64, float32 for each 256
     of those bytes, a float32 offset, and the two code books of 16 and 256 float32. Dettmers et al.
@@ -70,29 +154,27 @@ def nf4(elements: int) -> tuple[int, int]:
     return -(-elements // 2), blocks + FLOAT * (-(-blocks // 256) + 1 + 16 + 256)
 
 
-def weights(shape: Shape, e: int) -> tuple[int, int, int]:
-    """(4-bit codes, their constants, bytes of what is not quantised: router, norms, embeddings,
-    head) of the base.
-    """
-    codes = constants = 0
-    for part in ("attention", "experts"):
-        for a, b in shape.matrices(part):
-            one = nf4(a * b)
-            codes += shape.layers * shape.copies(part) * one[0]
-            constants += shape.layers * shape.copies(part) * one[1]
-    plain = sum(n for part, n in shape.parameters().items() if part not in ("attention", "experts"))
-    return codes, constants, e * plain
+def weight_bytes(shape: Shape, e: int) -> tuple[int, int, int]:
+    """(4-bit codes, their constants, what is not quantised: router, norms, embeddings, head)."""
+    codes = constants = small = 0
+    for name, (a, b) in shape.matrices.items():
+        if name != "gate":
+            one = nf4_bytes(a * b)
+            codes += shape.copies(name) * one[0]
+            constants += shape.copies(name) * one[1]
+            small += shape.copies(name) * a * b
+    return codes, constants, e * (shape.total - small)
 
 
-def optimiser(shape: Shape, setup: Setup) -> int:
+def optimiser_bytes(shape: Shape, setup: TrainingSetup) -> int:
     """Bytes of the optimiser's two states: float32, or one byte each with a float32 for each block
     of 256 (bitsandbytes).
 
     bitsandbytes keeps tensors under 4,096 elements in float32. Paged states may be moved to the
-    host; they are counted as staying.
+    host; they are counted as if they stayed.
     """
-    tensors = shape.adapter_tensors(setup.rank, setup.parts)
-    if setup.optimiser == "adamw":
+    tensors = shape.adapter_tensors(setup.rank, setup.targets)
+    if setup.recipe.optimiser == "adamw":
         return sum(count * (2 * FLOAT * n + FLOAT) for n, count in tensors.items())
     return sum(
         count * (2 * FLOAT * n if n < 4096 else 2 * n + 2 * FLOAT * -(-n // 256))
@@ -100,99 +182,81 @@ def optimiser(shape: Shape, setup: Setup) -> int:
     )
 
 
-def step_transient(shape: Shape, setup: Setup) -> int:
-    """Bytes the optimiser needs for itself: on a GPU PyTorch's AdamW works on all tensors at once,
+def _step_transient(shape: Shape, setup: TrainingSetup) -> int:
+    """Bytes of the optimiser's own step: PyTorch's AdamW works on all tensors at once on a GPU,
     elsewhere on one at a time.
     """
-    tensors = shape.adapter_tensors(setup.rank, setup.parts)
-    if setup.optimiser == "adamw":
-        return FLOAT * (
-            sum(n * count for n, count in tensors.items()) if setup.gpu else max(tensors)
-        )
-    return 0
+    if setup.recipe.optimiser != "adamw":
+        return 0
+    tensors = shape.adapter_tensors(setup.rank, setup.targets)
+    together = sum(n * count for n, count in tensors.items())
+    return FLOAT * (together if setup.gpu else max(tensors))
 
 
-def peak(
-    shape: Shape, setup: Setup, batch: Batch | None = None, head_tokens: int | None = None
-) -> Peak:
-    """The memory of one process in a steady training step.
+def peak_memory(shape: Shape, setup: TrainingSetup, batch: MicroBatch | None = None) -> PeakMemory:
+    """The memory of one process in a training step after the first.
 
     `batch` is the largest forward pass (default: MICRO_TOKENS in rows of MAX_TOKENS, padded).
-    `head_tokens` is how many positions the loss head computes at once; the default, all of them, is
-    an upper bound for a head that reads answers only, in chunks.
     """
-    batch = batch or Batch(setup.pass_tokens, setup.row_tokens)
-    e, layers, parts = setup.compute_bytes, shape.layers, setup.parts
-    sharded = setup.gpus if setup.parallel == "fsdp" else 1
-    learning = sum(shape.adapters(setup.rank, parts).values())
-    codes, constants, plain = weights(shape, e)
-    gradients = FLOAT * learning // sharded
-    matrices = shape.layers * sum(shape.copies(part) * len(shape.matrices(part)) for part in parts)
-    copies = e * learning if e != FLOAT else 0
-    head = batch.tokens if head_tokens is None else min(head_tokens, batch.tokens)
+    batch = batch or MicroBatch(setup.pass_tokens, setup.max_tokens)
+    e, layers, tokens = setup.compute_bytes, shape.layers, batch.tokens
+    shards = setup.gpus if setup.parallel == "fsdp" else 1
+    trainable = sum(shape.adapters(setup.rank, setup.targets).values())
+    codes, constants, plain = weight_bytes(shape, e)
+    gradients = FLOAT * trainable // shards
+    modules = [name for names in resolve_targets(setup.targets).values() for name in names]
+    python = CPU_BUFFERS + CPU_MATRIX * sum(map(shape.copies, modules))
+    head = tokens if setup.head_tokens is None else min(setup.head_tokens, tokens)
     fixed = {
-        "weights, NF4": (
-            codes // sharded + constants
-        ),  # FSDP shards parameters; the constants are none
-        "weights, not quantised": plain // sharded,
-        "adapters": FLOAT * learning // sharded,
-        "gradient buckets": (
-            gradients if setup.gpus > 1 and setup.parallel == "ddp" else 0
-        ),  # DDP's default keeps its own copy
-        "optimiser": optimiser(shape, setup) // sharded,
-        "context": GPU_CONTEXT if setup.gpu else CPU_BUFFERS + CPU_MATRIX * matrices,
+        # FSDP shards parameters; the constants of NF4 are none.
+        "weights, NF4": codes // shards + constants,
+        "weights, not quantised": plain // shards,
+        "adapters": FLOAT * trainable // shards,
+        # DDP's default keeps a copy of its own.
+        "gradient buckets": gradients if setup.gpus > 1 and setup.parallel == "ddp" else 0,
+        "optimiser": optimiser_bytes(shape, setup) // shards,
+        "context": GPU_CONTEXT if setup.gpu else python,
     }
-    gathered = _gathered(shape, codes, plain, learning) if sharded > 1 else 0
-    held = (
-        gradients if setup.accumulation > 1 else 0
-    )  # from the second forward pass on, all gradients exist
-    kept = 0 if setup.checkpointing else copies  # a recomputed layer casts its adapters anew
-    whole, last, first = _kept(shape, setup, batch)
-    wide = layer_transient(shape, batch.tokens, e) + gathered
-    moments = {
-        "end of the forward pass": (
-            held,
-            copies,
-            whole,
-            head_forward(shape, head, e),
-            balancing(shape, batch.tokens) + gathered,
-        ),
-        "backward through the loss": (held, kept, whole, head_backward(shape, head), gathered),
-        "backward through the last layer": (held, kept or copies // layers, last, 0, wide),
-        "backward through the first layer": (
-            held or gradients - gradients // layers,
-            copies // layers,
-            first,
-            0,
-            wide,
-        ),
-        "optimiser step": (gradients, 0, 0, 0, step_transient(shape, setup) // sharded),
-    }
+    # FSDP gathers two layers, the one at work and the one fetched ahead, and what is outside them.
+    gathered = 2 * (codes + FLOAT * trainable) // layers + plain if shards > 1 else 0
+    held = gradients if setup.accumulation > 1 else 0  # all gradients exist from the second pass on
+    copies = e * trainable if e != FLOAT else 0
+    kept = 0 if setup.recipe.checkpointing else copies  # a recomputed layer casts its adapters anew
+    whole, last, first = _activations(shape, setup, batch)
+    # Logits, their float32 copy if they are not float32, log-softmax, and the head's input.
+    numbers = shape.vocabulary * (e + FLOAT + (FLOAT if e != FLOAT else 0))
+    logits = head * (numbers + e * shape.hidden)
+    loss = 3 * FLOAT * head * shape.vocabulary  # log-softmax, its gradient, that of the logits
+    balancing = _balancing(shape, tokens) + gathered
+    wide = _layer_transient(shape, tokens, e) + gathered
+    one_layer = held or gradients - gradients // layers
     names = ("gradients", "adapters, 16-bit copies", "activations", "loss head", "transients")
+    moments = {
+        "end of the forward pass": (held, copies, whole, logits, balancing),
+        "backward through the loss": (held, kept, whole, loss, gathered),
+        "backward through the last layer": (held, kept or copies // layers, last, 0, wide),
+        "backward through the first layer": (one_layer, copies // layers, first, 0, wide),
+        "optimiser step": (gradients, 0, 0, 0, _step_transient(shape, setup) // shards),
+    }
     moment, most = max(moments.items(), key=lambda item: sum(item[1]))
     found = {**fixed, **dict(zip(names, most, strict=True))}
-    return Peak(moment, {part: found[part] for part in PARTS})
+    return PeakMemory(moment, {part: found[part] for part in MEMORY_PARTS})
 
 
-def _kept(shape: Shape, setup: Setup, batch: Batch) -> tuple[int, int, int]:
+def _activations(shape: Shape, setup: TrainingSetup, batch: MicroBatch) -> tuple[int, int, int]:
     """Bytes kept from the forward pass when the backward pass begins, at the last layer's widest
     point and at the first layer's.
     """
-    e, rank, parts = setup.compute_bytes, setup.rank, setup.parts
-    shared, inner = shared_saved(shape, batch, e), shape.layers - 1
-    if setup.checkpointing:
-        one = input_saved(shape, batch.tokens, e)
-        inputs = shape.layers * one
-        last = inputs + recomputed(shape, rank, parts, batch, e, first=not inner)
-        first = one + recomputed(shape, rank, parts, batch, e, first=True)
-    else:
-        first = layer_saved(shape, rank, parts, batch, e, first=True)
-        inputs = last = first + inner * layer_saved(shape, rank, parts, batch, e)
-    return shared + inputs + final_saved(shape, batch.tokens), shared + last, shared + first
-
-
-def _gathered(shape: Shape, codes: int, plain: int, learning: int) -> int:
-    """Bytes FSDP gathers: two layers, the one at work and the one fetched ahead, and what stands
-    outside the layers.
-    """
-    return 2 * (codes + FLOAT * learning) // shape.layers + plain
+    e, inner = setup.compute_bytes, shape.layers - 1
+    settings = (shape, setup.rank, setup.targets, batch, e)
+    shared, final = shared_saved(shape, batch, e), final_saved(shape, batch.tokens)
+    first, other = layer_saved(*settings, first=True), layer_saved(*settings)
+    if not setup.recipe.checkpointing:
+        every = first + inner * other
+        return shared + every + final, shared + every, shared + first
+    # A checkpointed layer keeps its input only (non-reentrant, one decoder layer a segment). Once
+    # it is recomputed in float32, the norm keeps that very tensor: it is not counted twice.
+    one = batch.tokens * e * shape.hidden
+    again = other - one if e == FLOAT else other
+    inputs, last = shape.layers * one, again if inner else first
+    return shared + inputs + final, shared + inputs + last, shared + one + first

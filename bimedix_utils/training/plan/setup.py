@@ -1,105 +1,174 @@
-"""What a plan is asked about: the settings of notebook 06 that decide memory, steps and time."""
+"""What a plan is asked about: the model, its adapters, the recipe, and the GPUs it runs on.
 
+GPUs come by name from data/gpus.csv, which the user edits. A number that no source states is
+written `not found` there and is None here.
+"""
+
+import csv
+import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-from ...core.errors import ParameterError
-from ..models import LORA_PARTS, resolve_targets
+from ...core.errors import InputError, ParameterError
+from ...core.provenance import ROOT, shown_path
+from ..models.adapters import LORA_PARTS, resolve_targets
+from ..recipe import PARAMETERS, Recipe
 
-OPTIMISERS = ("adamw", "paged_adamw_8bit")
-PARALLEL = ("ddp", "fsdp")
+GPU_TABLE = ROOT / "data" / "gpus.csv"
+NOT_FOUND = "not found"
+GB = 10**9  # data sheets do not say which gigabyte they mean; the smaller one is the safe reading
+# Field of a setup -> parameter of notebook 06; the recipe's parameters come beside them.
+OWN_PARAMETERS = {
+    "model": "MODEL",
+    "rank": "LORA_RANK",
+    "targets": "LORA_TARGETS",
+    "max_tokens": "MAX_TOKENS",
+    "gpus": "GPUS",
+    "gpu": "GPU",
+    "parallel": "PARALLEL",
+}
+_LEGAL = {
+    "OPTIMISER": ("adamw", "paged_adamw_8bit"),
+    "CHECKPOINTING": ("yes", "no"),
+    "PARALLEL": ("ddp", "fsdp"),
+}
 
 
 @dataclass(frozen=True)
-class Setup:
-    """One training as planned. Tokens count padding; `gpu` names a line of data/gpus.csv, empty for
-    a CPU in float32.
+class Gpu:
+    """One line of data/gpus.csv: memory in GB, dense bfloat16 TFLOPS, memory bandwidth in GB/s,
+    US dollars an hour.
+    """
+
+    name: str
+    memory_gb: float
+    tflops: float | None
+    bandwidth: float | None
+    usd_per_hour: float | None
+    source: str
+
+    @property
+    def bytes(self) -> int:
+        """Memory in bytes."""
+        return int(self.memory_gb * GB)
+
+
+_COLUMNS = ("name", "memory_gb", "bfloat16_dense_tflops", "bandwidth_gb_per_s", "usd_per_hour")
+
+
+def read_gpus(table: Path = GPU_TABLE) -> list[Gpu]:
+    """All GPUs of the table, smallest memory first. Raises `InputError` for a table with other
+    columns or a cell that holds no number.
+    """
+    with open(table, encoding="utf-8", newline="") as handle:
+        reader = csv.DictReader(handle)
+        if tuple(reader.fieldnames or ()) != (*_COLUMNS, "source", "date"):
+            columns = ", ".join((*_COLUMNS, "source", "date"))
+            raise InputError(f"{shown_path(table)}: the columns must be {columns}")
+        rows = list(reader)
+
+    def number(row: dict[str, str], column: str) -> float | None:
+        text = row[column]
+        if text == NOT_FOUND:
+            return None
+        try:
+            value = float(text)
+        except (TypeError, ValueError):
+            value = -1.0
+        if not 0 <= value < math.inf:
+            raise InputError(
+                f"{shown_path(table)}: {row['name']}, {column}: {text!r} is not a number; write"
+                f" {NOT_FOUND!r} for an unknown one"
+            )
+        return value
+
+    found = []
+    for row in rows:
+        memory, *others = (number(row, column) for column in _COLUMNS[1:])
+        if not memory:
+            raise InputError(f"{shown_path(table)}: {row['name']}: a plan needs its memory_gb")
+        found.append(Gpu(row["name"], memory, *others, row["source"]))
+    return sorted(found, key=lambda gpu: gpu.memory_gb)
+
+
+def find_gpu(name: str, table: Path = GPU_TABLE) -> Gpu:
+    """The GPU of a name. Raises `InputError` that lists the known ones."""
+    known = {gpu.name: gpu for gpu in read_gpus(table)}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"no GPU {name!r} in {shown_path(table)}; {hint}known: {', '.join(known)}; or add a"
+            " line with its data sheet's numbers"
+        )
+    return known[name]
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """One training as planned. `gpu` names a line of data/gpus.csv, empty for a CPU in float32.
+
+    `head_tokens`: positions that the loss head computes at once. None means all of them: an upper
+    bound for the kit's head, which reads answers only, in chunks.
     """
 
     model: str
     rank: int
-    parts: tuple[str, ...] = tuple(LORA_PARTS)
-    epochs: int = 1
-    max_steps: int = 0  # 0: by epochs
-    step_tokens: int = 8192  # one optimiser step, over all processes
-    micro_tokens: int = 2048  # one forward pass of one process
-    row_tokens: int = 2048  # the longest row
-    optimiser: str = "adamw"
-    checkpointing: bool = False
+    recipe: Recipe
+    targets: tuple[str, ...] = tuple(LORA_PARTS)
+    max_tokens: int = 2048  # the longest row
     gpus: int = 1
     gpu: str = ""
     parallel: str = "ddp"
+    head_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        legal = {"optimiser": OPTIMISERS, "parallel": PARALLEL}
-        for name, values in legal.items():
-            if getattr(self, name) not in values:
-                raise ParameterError(
-                    f"{name.upper()} = {getattr(self, name)!r}; wanted one of {' | '.join(values)}"
-                )
-        resolve_targets(self.parts)
-        for name in ("rank", "epochs", "step_tokens", "micro_tokens", "row_tokens", "gpus"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} = {getattr(self, name)}; wanted 1 or more")
+        resolve_targets(self.targets)  # refuses unknown ones
+        sizes = {name: getattr(self, name) for name in ("rank", "max_tokens", "gpus")}
+        recipe = {name: getattr(self.recipe, name) for name in ("epochs", "micro_tokens")}
+        for name, value in (sizes | recipe).items():
+            if value < 1:
+                raise ParameterError(f"{name} = {value}; must be 1 or more")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "TrainingSetup":
+        """The setup in notebook 06's parameters. Raises `ParameterError` for a missing or an
+        illegal one.
+        """
+        missing = [n for n in (*OWN_PARAMETERS.values(), *PARAMETERS) if n not in values]
+        if missing:
+            raise ParameterError(
+                f"a plan needs {', '.join(missing)}: add them to section 06_finetune_qlora of the"
+                " preset"
+            )
+        for name, legal in _LEGAL.items():
+            if values[name] not in legal:
+                raise ParameterError(f"{name} = {values[name]!r}; must be {' | '.join(legal)}")
+        own = {field: values[name] for field, name in OWN_PARAMETERS.items()}
+        targets = str(own["targets"]).replace(",", " ").split()
+        return cls(**{**own, "targets": tuple(targets)}, recipe=Recipe.of(values))
+
+    def changed(self, **changes: Any) -> "TrainingSetup":
+        """This setup with other values; fields of the recipe are named like its own."""
+        own = {field.name for field in fields(self)}
+        recipe = {name: value for name, value in changes.items() if name not in own}
+        rest = {name: value for name, value in changes.items() if name in own}
+        return replace(self, **{"recipe": replace(self.recipe, **recipe), **rest})
 
     @property
     def compute_bytes(self) -> int:
-        """Bytes of a number in the forward pass: bfloat16 on a GPU, float32 on a CPU (see
-        `models.load_base`).
-        """
+        """Bytes of a number in the forward pass: bfloat16 on a GPU, float32 on a CPU."""
         return 2 if self.gpu else 4
 
     @property
     def pass_tokens(self) -> int:
-        """Tokens of the largest forward pass: a row longer than MICRO_TOKENS makes a pass of its
-        own.
-        """
-        return max(self.micro_tokens, self.row_tokens)
+        """Tokens of the largest forward pass: a row longer than MICRO_TOKENS is one of its own."""
+        return max(self.recipe.micro_tokens, self.max_tokens)
 
     @property
     def accumulation(self) -> int:
-        """Forward passes of one process in one optimiser step."""
-        return max(1, math.ceil(self.step_tokens / (self.micro_tokens * self.gpus)))
-
-
-def setup_of(values: Mapping[str, Any]) -> Setup:
-    """The setup that notebook 06's parameters describe. Raises `ParameterError` for one that is
-    missing or not legal.
-    """
-    names = (
-        "MODEL",
-        "LORA_RANK",
-        "LORA_TARGETS",
-        "EPOCHS",
-        "MAX_STEPS",
-        "TOKEN_BUDGET",
-        "MICRO_TOKENS",
-        "MAX_TOKENS",
-        "OPTIMISER",
-        "CHECKPOINTING",
-    )
-    missing = [name for name in (*names, "GPUS", "GPU", "PARALLEL") if name not in values]
-    if missing:
-        raise ParameterError(
-            f"a plan needs {', '.join(missing)}: add them to section 06_finetune_qlora of the"
-            " preset"
-        )
-    if values["CHECKPOINTING"] not in ("yes", "no"):
-        raise ParameterError(f"CHECKPOINTING = {values['CHECKPOINTING']!r}; wanted yes | no")
-    return Setup(
-        model=str(values["MODEL"]),
-        rank=values["LORA_RANK"],
-        parts=tuple(values["LORA_TARGETS"].replace(",", " ").split()),
-        epochs=values["EPOCHS"],
-        max_steps=max(0, values["MAX_STEPS"]),
-        step_tokens=values["TOKEN_BUDGET"],
-        micro_tokens=values["MICRO_TOKENS"],
-        row_tokens=values["MAX_TOKENS"],
-        optimiser=values["OPTIMISER"],
-        checkpointing=values["CHECKPOINTING"] == "yes",
-        gpus=values["GPUS"],
-        gpu=values["GPU"],
-        parallel=values["PARALLEL"],
-    )
+        """Forward passes of one process in one optimiser step, rounded up."""
+        return math.ceil(self.recipe.token_budget / (self.recipe.micro_tokens * self.gpus))

@@ -1,9 +1,8 @@
-"""The model a plan is about: its numbers, its parameters by part, and the proof of both on the
-`meta` device.
+"""The sizes of a decoder, its parameters by part, and a check of both on the `meta` device.
 
-The closed forms below are what the memory model computes with. `prove` builds the real
-configuration without storage, puts real PEFT adapters on it and compares: 46.7 billion parameters
-take about two seconds and half a gigabyte.
+The memory model, the plan and the speed measurement compute with these closed forms.
+`count_on_meta` builds the real configuration without storage, puts real PEFT adapters on it and
+compares: 46.7 billion parameters take about two seconds and half a gigabyte.
 """
 
 import json
@@ -15,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import AuditError, InputError
 from ...core.provenance import ROOT, resolve_path
-from ..models import LORA_PARTS, TinySpec, add_adapters, group_of
+from ..models.adapters import LORA_PARTS, add_adapters, resolve_targets
+from ..models.audit import group_of
+from ..models.tiny import TinySpec
 
 if TYPE_CHECKING:
     from transformers import MixtralConfig
 
-CONFIGS = ROOT / "data" / "models"
+_CONFIGS = ROOT / "data" / "models"
 # Ids of one architecture: the instruction-tuned model has the configuration of its base.
-KNOWN = {
+_PUBLISHED = {
     "mistralai/Mixtral-8x7B-v0.1": "mixtral-8x7b.json",
     "mistralai/Mixtral-8x7B-Instruct-v0.1": "mixtral-8x7b.json",
 }
@@ -30,18 +31,48 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of a Mixtral that decide its memory and its work; sizes in elements."""
+    """The sizes of a decoder, in elements: Mixtral, or with 0 experts a Mistral or Llama.
 
-    vocabulary: int
+    `kv_heads` 0 means half of the heads, `head_size` 0 the hidden width divided by the heads.
+    Raises `InputError` for sizes that no attention can have.
+    """
+
     hidden: int
-    inner: int
+    inner: int  # width of one expert, or of a dense layer's MLP
     layers: int
-    experts: int
-    per_token: int  # experts that see a token
     heads: int
-    kv_heads: int
-    head_size: int
-    tied: bool = False
+    experts: int = 0
+    vocabulary: int = 4000
+    kv_heads: int = 0
+    per_token: int = 2  # experts that see a token
+    head_size: int = 0
+    tied: bool = False  # the head is the embedding matrix
+
+    def __post_init__(self) -> None:
+        kv_heads = self.kv_heads or max(1, self.heads // 2)
+        if self.heads % kv_heads or not self.head_size and self.hidden % self.heads:
+            raise InputError(
+                f"hidden {self.hidden} must divide by {self.heads} heads, and these by {kv_heads}"
+                " key heads"
+            )
+        object.__setattr__(self, "kv_heads", kv_heads)
+        object.__setattr__(self, "head_size", self.head_size or self.hidden // self.heads)
+
+    @classmethod
+    def of(cls, config: Any) -> "Shape":
+        """The sizes in a Mixtral, Mistral or Llama configuration of `transformers`."""
+        return cls(
+            hidden=config.hidden_size,
+            inner=config.intermediate_size,
+            layers=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            experts=getattr(config, "num_local_experts", 0),
+            vocabulary=config.vocab_size,
+            kv_heads=config.num_key_value_heads,
+            per_token=getattr(config, "num_experts_per_tok", 2),
+            head_size=getattr(config, "head_dim", None) or 0,
+            tied=bool(config.tie_word_embeddings),
+        )
 
     @property
     def queries(self) -> int:
@@ -53,78 +84,72 @@ class Shape:
         """Width of all key heads together; values have the same."""
         return self.kv_heads * self.head_size
 
-    def matrices(self, part: str) -> list[tuple[int, int]]:
-        """(outputs, inputs) of one layer's matrices of a part (`attention`, `router`, `experts`: of
-        one expert).
-        """
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """{module name: (outputs, inputs)} of one layer; `w1`, `w2` and `w3` are of one expert."""
         h, f, q, k = self.hidden, self.inner, self.queries, self.keys
-        return {
-            "attention": [(q, h), (k, h), (k, h), (h, q)],
-            "router": [(self.experts, h)],
-            "experts": [(f, h), (h, f), (f, h)],
-        }[part]
+        attention = {"q_proj": (q, h), "k_proj": (k, h), "v_proj": (k, h), "o_proj": (h, q)}
+        router = {"gate": (self.experts, h)} if self.experts else {}
+        return {**attention, **router, "w1": (f, h), "w2": (h, f), "w3": (f, h)}
 
-    def copies(self, part: str) -> int:
-        """How often a part's matrices occur in one layer."""
-        return self.experts if part == "experts" else 1
+    def copies(self, module: str) -> int:
+        """How often a module occurs in the model."""
+        return self.layers * (max(1, self.experts) if module in LORA_PARTS["experts"] else 1)
+
+    def part_parameters(self, part: str) -> int:
+        """Parameters of `attention`, `experts` or `router` in the whole model."""
+        found = {name: a * b for name, (a, b) in self.matrices.items() if name in LORA_PARTS[part]}
+        return sum(self.copies(name) * size for name, size in found.items())
 
     def parameters(self) -> dict[str, int]:
-        """Parameters of the base by part."""
-        found = {
-            p: self.layers * self.copies(p) * sum(a * b for a, b in self.matrices(p))
-            for p in LORA_PARTS
-        }
-        found |= {
-            "norms": (2 * self.layers + 1) * self.hidden,
-            "embeddings": self.vocabulary * self.hidden,
-        }
-        return found if self.tied else {**found, "lm_head": self.vocabulary * self.hidden}
-
-    def adapters(self, rank: int, parts: Iterable[str]) -> dict[str, int]:
-        """Parameters of the LoRA adapters by part: rank x (inputs + outputs) for each adapted
-        matrix.
-        """
+        """Parameters of the whole model by part."""
+        words = self.vocabulary * self.hidden
         return {
-            p: self.layers * self.copies(p) * sum(rank * (a + b) for a, b in self.matrices(p))
-            for p in parts
+            **{part: self.part_parameters(part) for part in LORA_PARTS},
+            "norms": (2 * self.layers + 1) * self.hidden,
+            "embeddings": words,
+            **({} if self.tied else {"lm_head": words}),
         }
 
-    def adapter_tensors(self, rank: int, parts: Iterable[str]) -> Counter[int]:
+    @property
+    def expert(self) -> int:
+        """Parameters of one expert of one layer, or of a dense layer's MLP."""
+        return 3 * self.hidden * self.inner
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return sum(self.parameters().values())
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token uses: of the experts only `per_token`."""
+        idle = self.experts - self.per_token if self.experts else 0
+        return self.total - self.layers * idle * self.expert
+
+    def adapters(self, rank: int, targets: str | Iterable[str]) -> dict[str, int]:
+        """LoRA parameters by part: rank x (inputs + outputs) for each adapted matrix."""
+        sizes = {name: rank * (a + b) for name, (a, b) in self.matrices.items()}
+        return {
+            part: sum(self.copies(name) * sizes[name] for name in modules)
+            for part, modules in resolve_targets(targets).items()
+        }
+
+    def adapter_tensors(self, rank: int, targets: str | Iterable[str]) -> Counter[int]:
         """{elements of an adapter tensor: how many there are}."""
-        sizes: Counter[int] = Counter()
-        for part in parts:
-            for a, b in self.matrices(part):
-                for width in (a, b):
-                    sizes[rank * width] += self.layers * self.copies(part)
-        return sizes
-
-
-def shape_of(config: "MixtralConfig") -> Shape:
-    """The numbers of a Mixtral configuration. Raises `InputError` for another architecture."""
-    if config.model_type != "mixtral":
-        raise InputError(
-            f"a plan is made for Mixtral models; this configuration is {config.model_type!r}"
-        )
-    return Shape(
-        vocabulary=config.vocab_size,
-        hidden=config.hidden_size,
-        inner=config.intermediate_size,
-        layers=config.num_hidden_layers,
-        experts=config.num_local_experts,
-        per_token=config.num_experts_per_tok,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_size=getattr(config, "head_dim", None)
-        or config.hidden_size // config.num_attention_heads,
-        tied=bool(config.tie_word_embeddings),
-    )
+        found: Counter[int] = Counter()
+        for modules in resolve_targets(targets).values():
+            for name in modules:
+                for width in self.matrices[name]:
+                    found[rank * width] += self.copies(name)
+        return found
 
 
 def find_config(name: str) -> "MixtralConfig":
     """The configuration a MODEL parameter names: `tiny`, the paper's base, a folder or file, or a
     hub id already on this machine.
 
-    Nothing is downloaded. Raises `InputError` when there is none.
+    Nothing is downloaded. Raises `InputError` when there is none, or it is no Mixtral.
     """
     from transformers import MixtralConfig
 
@@ -140,44 +165,39 @@ def find_config(name: str) -> "MixtralConfig":
             num_key_value_heads=max(1, spec.heads // 2),
         )
     values = json.loads(_config_file(name).read_text(encoding="utf-8"))
-    if values.get("model_type") != "mixtral":
-        raise InputError(
-            f"a plan is made for Mixtral models; {name!r} is"
-            f" {values.get('model_type', 'of no stated type')!r}"
-        )
-    values.pop("source", None)
-    return MixtralConfig(**{k: v for k, v in values.items() if k != "quantization_config"})
+    family = values.get("model_type", "of no stated type")
+    if family != "mixtral":
+        raise InputError(f"a plan is made for Mixtral models; {name!r} is {family!r}")
+    kept = {k: v for k, v in values.items() if k not in ("source", "quantization_config")}
+    return MixtralConfig(**kept)
 
 
 def _config_file(name: str) -> Path:
-    if name in KNOWN:
-        return CONFIGS / KNOWN[name]
+    if name in _PUBLISHED:
+        return _CONFIGS / _PUBLISHED[name]
     here = resolve_path(name)
-    found = [
-        path for path in (here, here / "config.json", CONFIGS / f"{name}.json") if path.is_file()
-    ]
-    if not found and name.count("/") == 1:
+    for path in (here, here / "config.json", _CONFIGS / f"{name}.json"):
+        if path.is_file():
+            return path
+    if name.count("/") == 1:
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(name, "config.json")
-        found = [Path(cached)] if isinstance(cached, str) else []
-    if not found:
-        raise InputError(
-            f"no configuration of {name!r} on this machine: give a folder with config.json, or put"
-            " the published file into data/models"
-        )
-    return found[0]
+        if isinstance(cached, str):
+            return Path(cached)
+    raise InputError(
+        f"no configuration of {name!r} on this machine: give a folder with config.json, or put the"
+        " published file into data/models"
+    )
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What the real model on the meta device holds: parameters, trainable ones and adapted modules,
-    each by part.
-    """
+class ParameterCount:
+    """Parameters, trainable parameters and adapted modules of a real model, each by part."""
 
     parameters: dict[str, int]
     adapters: dict[str, int]
-    targets: dict[str, int]
+    modules: dict[str, int]
 
     @property
     def base(self) -> int:
@@ -185,45 +205,49 @@ class Proof:
         return sum(self.parameters.values())
 
     @property
-    def learning(self) -> int:
-        """Parameters that learn."""
+    def trainable(self) -> int:
+        """Trainable parameters: those of the adapters."""
         return sum(self.adapters.values())
 
     @property
     def share(self) -> float:
-        """The learning share of all parameters, adapters included."""
-        return self.learning / (self.base + self.learning)
+        """The trainable share of all parameters, adapters included."""
+        return self.trainable / (self.base + self.trainable)
 
 
-def prove(config: "MixtralConfig", rank: int, parts: tuple[str, ...]) -> Proof:
-    """Build the model and its adapters without storage and count them. Raises `AuditError` when the
-    closed forms differ.
+def count_on_meta(
+    config: "MixtralConfig", rank: int, targets: str | Iterable[str]
+) -> ParameterCount:
+    """Build the model and its adapters without storage and count them.
+
+    Raises `AuditError` when the closed forms of `Shape` differ.
     """
     import torch
     from transformers import MixtralForCausalLM
 
     with torch.device("meta"):
-        model: Any = add_adapters(MixtralForCausalLM(config), rank, 2 * rank, parts)
+        model: Any = add_adapters(MixtralForCausalLM(config), rank, 2 * rank, targets)
     parameters: Counter[str] = Counter()
     adapters: Counter[str] = Counter()
-    targets: Counter[str] = Counter()
+    modules: Counter[str] = Counter()
     for name, value in model.named_parameters():
-        (adapters if "lora_" in name else parameters)[group_of(name)] += value.numel()
-        targets[group_of(name)] += name.endswith("lora_A.default.weight")
-        if value.requires_grad != ("lora_" in name):
-            raise AuditError(
-                f"{name} is {'' if value.requires_grad else 'not '}trainable: only adapters may"
-                " learn"
-            )
-    shape = shape_of(config)
-    proof = Proof(dict(parameters), dict(adapters), {part: targets[part] for part in parts})
-    wanted = Proof(
-        shape.parameters(),
-        shape.adapters(rank, parts),
-        {part: shape.layers * shape.copies(part) * len(shape.matrices(part)) for part in parts},
+        adapter, part = "lora_" in name, group_of(name)
+        (adapters if adapter else parameters)[part] += value.numel()
+        modules[part] += name.endswith("lora_A.default.weight")
+        if value.requires_grad != adapter:
+            state = "trainable" if value.requires_grad else "not trainable"
+            raise AuditError(f"{name} is {state}: only adapters may be trained")
+    shape, chosen = Shape.of(config), resolve_targets(targets)
+    found = ParameterCount(
+        dict(parameters), dict(adapters), {part: modules[part] for part in chosen}
     )
-    if proof != wanted:
+    expected = ParameterCount(
+        shape.parameters(),
+        shape.adapters(rank, targets),
+        {part: sum(map(shape.copies, names)) for part, names in chosen.items()},
+    )
+    if found != expected:
         raise AuditError(
-            f"the model on the meta device holds {proof}, the plan computes with {wanted}"
+            f"the model on the meta device holds {found}, the plan computes with {expected}"
         )
-    return proof
+    return found

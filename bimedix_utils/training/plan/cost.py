@@ -1,0 +1,143 @@
+"""Steps, floating-point operations, hours and cost of a training.
+
+Operations are counted as in Kaplan et al. 2020 (two for each weight and token) with what LoRA
+changes: a frozen matrix needs the gradient of its input but none of its own, an adapter needs both.
+No training reaches the peak rate of a data sheet, and the reached share was not measured on any GPU
+here: hours are a range between two assumed shares.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+
+from ...core.errors import InputError
+from ...core.provenance import run_folder, shown_path
+from ...sources.composition import COMPOSITION, paper_composition
+from ..models.adapters import resolve_targets
+from .setup import Gpu, TrainingSetup
+from .shape import Shape
+
+UTILISATION = (0.15, 0.40)  # assumed shares of the data sheet's dense bfloat16 rate
+Range = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class EpochRows:
+    """How much one epoch reads, and where the number comes from."""
+
+    rows: int
+    tokens: int
+    source: str
+
+    @property
+    def mean(self) -> float:
+        """Tokens in a row."""
+        return self.tokens / self.rows
+
+
+def epoch_rows(mode: str, run: str = "", tokens_per_row: float | None = None) -> EpochRows | None:
+    """Rows and tokens of an epoch: notebook 05's manifest of this run if there is one, else the
+    paper's stated totals.
+
+    Small modes never read the paper's rows: without a manifest they get None. `tokens_per_row`
+    replaces the mean length by an assumed one, in any mode. Raises `InputError` when a source holds
+    no rows.
+    """
+    manifest = run_folder(mode, run) / "05_build_bilingual_mix" / "bimed" / "manifest.json"
+    if manifest.exists():
+        facts = json.loads(manifest.read_text(encoding="utf-8"))
+        rows, source = facts["splits"]["train"], shown_path(manifest)
+        tokens = round(sum(part["tokens"] or 0 for part in facts["tokens"]["languages"]))
+    elif mode in ("smoke", "laptop") and tokens_per_row is None:
+        return None
+    else:
+        rows, tokens = _stated("BiMed1.3M total"), _stated("BiMed1.3M tokens")
+        source = "the paper's rows and tokens (data/paper/composition.csv)"
+    if tokens_per_row is not None:
+        tokens = round(rows * tokens_per_row)
+        source = f"rows: {source}; ASSUMED {tokens_per_row:g} tokens a row"
+    if rows < 1 or tokens < 1:
+        raise InputError(f"{source}: no rows or no tokens to plan with; give --tokens-per-row")
+    return EpochRows(rows, tokens, source)
+
+
+def _stated(part: str) -> int:
+    """A total that data/paper states in millions, such as '~1.311M'."""
+    text = {row.component: row.samples for row in paper_composition()}[part]
+    match = re.fullmatch(r"~?([\d.]+)M", text)
+    if not match:
+        raise InputError(f"{shown_path(COMPOSITION)}: {part} is {text!r}, not a number of millions")
+    return round(float(match[1]) * 1e6)
+
+
+def flops_per_token(shape: Shape, setup: TrainingSetup, row: float) -> dict[str, float]:
+    """Operations for one token of a row of `row` tokens: forward, backward and, with checkpointing,
+    the second forward pass.
+
+    Causal attention reads half the row on average; its two matmuls cost twice in the backward pass.
+    The loss head is counted for all tokens, an upper bound when only answers are trained on.
+    """
+    adapted = [name for names in resolve_targets(setup.targets).values() for name in names]
+    active = adapter = 0
+    for name, (a, b) in shape.matrices.items():
+        times = shape.layers * (shape.per_token if name in ("w1", "w2", "w3") else 1)
+        active += times * a * b
+        adapter += times * setup.rank * (a + b) if name in adapted else 0
+    attention = 2 * 2 * shape.layers * shape.queries * row / 2
+    head = 2 * shape.vocabulary * shape.hidden
+    layers = 2 * (active + adapter) + attention
+    return {
+        "forward": layers + head,
+        "backward": 2 * active + 4 * adapter + 2 * attention + head,
+        "recomputed forward": layers if setup.recipe.checkpointing else 0.0,
+    }
+
+
+def optimiser_steps(setup: TrainingSetup, rows: EpochRows) -> int:
+    """MAX_STEPS, or the steps of EPOCHS; padding is not known beforehand and is not counted."""
+    recipe = setup.recipe
+    return recipe.max_steps or math.ceil(rows.tokens / recipe.token_budget) * recipe.epochs
+
+
+def tokens_read(setup: TrainingSetup, rows: EpochRows) -> int:
+    """Tokens that all steps read."""
+    most = optimiser_steps(setup, rows) * setup.recipe.token_budget
+    return most if setup.recipe.max_steps else min(most, rows.tokens * setup.recipe.epochs)
+
+
+def _hours(
+    tokens: int, shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu, share: float
+) -> float:
+    """Hours for some tokens on `setup.gpus` of a GPU that reaches a share of its rate."""
+    work = sum(flops_per_token(shape, setup, rows.mean).values()) * tokens
+    return work / ((device.tflops or 0) * 1e12 * share * setup.gpus) / 3600
+
+
+def training_hours(shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu) -> Range:
+    """(fewest, most) hours at the assumed shares of a GPU's rate; None when it is not found."""
+    if not device.tflops:
+        return None
+    settings = (tokens_read(setup, rows), shape, setup, rows, device)
+    return _hours(*settings, UTILISATION[1]), _hours(*settings, UTILISATION[0])
+
+
+def training_cost(hours: Range, gpus: int, price: float | None) -> Range:
+    """(least, most) US dollars at the price of one GPU's hour; None when either is not found."""
+    return (
+        None
+        if hours is None or price is None
+        else (hours[0] * gpus * price, hours[1] * gpus * price)
+    )
+
+
+def steps_in(
+    span: float, shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu
+) -> int | None:
+    """Optimiser steps in `span` hours at the lower assumed rate; None when the GPU's rate is not
+    found.
+    """
+    if not device.tflops:
+        return None
+    settings = (setup.recipe.token_budget, shape, setup, rows, device)
+    return int(span / _hours(*settings, UTILISATION[0]))

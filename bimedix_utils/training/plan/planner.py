@@ -1,0 +1,266 @@
+"""Which device holds a training, why another does not, what would help, how long it takes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import KitError
+from ..models.adapters import LORA_PARTS, resolve_targets
+from .cost import (
+    UTILISATION,
+    EpochRows,
+    Range,
+    flops_per_token,
+    optimiser_steps,
+    steps_in,
+    tokens_read,
+    training_cost,
+    training_hours,
+)
+from .memory import CPU_BUFFERS, GPU_CONTEXT, PeakMemory, peak_memory
+from .setup import GB, NOT_FOUND, Gpu, TrainingSetup, find_gpu, read_gpus
+from .shape import ParameterCount, Shape, count_on_meta, find_config
+
+GRAIN = 64  # tokens: the largest forward pass is found to this precision
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """One device: whether it holds the training and, if so, hours, US dollars and steps in a day.
+
+    `micro_tokens`: the largest forward pass that fits, at most one step's share of the process; 0:
+    none. None: does not fit, or a number that is not found.
+    """
+
+    device: Gpu
+    peak: PeakMemory
+    micro_tokens: int
+    hours: Range = None
+    cost: Range = None
+    steps_a_day: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the setup as it stands fits."""
+        return self.peak.total <= self.device.bytes
+
+    @property
+    def why(self) -> str:
+        """How much memory is left, or how much is missing and which parts take most."""
+        need, have = self.peak.total / GB, self.device.bytes / GB
+        if self.fits:
+            return f"{have - need:.1f} GB are left of {have:g}"
+        parts = sorted(self.peak.parts.items(), key=lambda item: -item[1])[:3]
+        largest = ", ".join(f"{part} {size / GB:.1f} GB" for part, size in parts)
+        return (
+            f"needs {need:.1f} GB ({self.peak.moment}), {need - have:.1f} more than the {have:g} of"
+            f" {self.device.name}; largest: {largest}"
+        )
+
+    def shown(self, value: Any) -> Any:
+        """A value, or why there is none."""
+        if value is not None:
+            return value
+        return NOT_FOUND if self.fits else "does not fit"
+
+
+def this_machine(processes: int = 1) -> Gpu:
+    """The memory of this machine that each of some processes may take, a device without a rate."""
+    share = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB / processes
+    name = "this machine" if processes == 1 else f"this machine, shared by {processes}"
+    return Gpu(name, round(share, 1), None, None, None, "the operating system")
+
+
+def plan_device(
+    shape: Shape,
+    setup: TrainingSetup,
+    device: Gpu,
+    rows: EpochRows | None = None,
+    price: float | None = None,
+) -> DevicePlan:
+    """The plan for one device; `price`: US dollars of its hour, instead of the table's."""
+    peak, most = peak_memory(shape, setup), largest_micro_tokens(shape, setup, device)
+    if rows is None or peak.total > device.bytes:
+        return DevicePlan(device, peak, most)
+    hours = training_hours(shape, setup, rows, device)
+    cost = training_cost(hours, setup.gpus, device.usd_per_hour if price is None else price)
+    return DevicePlan(device, peak, most, hours, cost, steps_in(24, shape, setup, rows, device))
+
+
+def largest_micro_tokens(shape: Shape, setup: TrainingSetup, device: Gpu) -> int:
+    """The most tokens of one forward pass that fit, in rows of MAX_TOKENS.
+
+    At least one row, at most what one process reads in a step; 0 when not even one row fits.
+    """
+    row, budget = setup.max_tokens, setup.recipe.token_budget
+
+    def fits(tokens: int) -> bool:
+        changed = setup.changed(micro_tokens=min(tokens, budget))
+        return peak_memory(shape, changed).total <= device.bytes
+
+    # A process that reads a whole step at once keeps no gradients between passes: tried first,
+    # below it memory only grows with tokens.
+    most = max(-(-budget // setup.gpus), row)
+    if fits(most):
+        return most
+    if not fits(row):
+        return 0
+    low, high = 0, (most - row) // GRAIN
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(row + middle * GRAIN) else (low, middle - 1)
+    return row + low * GRAIN
+
+
+def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
+    """Changes each of which would make the setup fit a device: single ones, and a smaller rank with
+    checkpointing.
+    """
+    recipe, parts = setup.recipe, resolve_targets(setup.targets)
+    tried: list[tuple[str, dict[str, Any]]] = []
+    micro = largest_micro_tokens(shape, setup, device)
+    if micro:
+        tokens = min(micro, recipe.token_budget)
+        tried.append((f"MICRO_TOKENS = {tokens}", {"micro_tokens": tokens}))
+    if not recipe.checkpointing:
+        tried.append(('CHECKPOINTING = "yes"', {"checkpointing": True}))
+    if recipe.optimiser == "adamw":
+        paged = "paged_adamw_8bit"
+        tried.append((f'OPTIMISER = "{paged}"', {"optimiser": paged}))
+    if setup.parallel == "ddp" and setup.gpus > 1:
+        tried.append(('PARALLEL = "fsdp"', {"parallel": "fsdp"}))
+    for part in parts if len(parts) > 1 else ():
+        rest = tuple(
+            name
+            for other, modules in parts.items()
+            if other != part
+            for name in ([other] if modules == LORA_PARTS[other] else modules)
+        )
+        tried.append((f'LORA_TARGETS = "{" ".join(rest)}"', {"targets": rest}))
+
+    def fits(**changes: Any) -> bool:
+        return peak_memory(shape, setup.changed(**changes)).total <= device.bytes
+
+    def first_rank(**changes: Any) -> int | None:
+        halves = [setup.rank >> power for power in range(1, 12) if setup.rank >> power]
+        return next((rank for rank in halves if fits(rank=rank, **changes)), None)
+
+    found = [name for name, changes in tried if fits(**changes)]
+    for length in [setup.max_tokens >> power for power in range(1, 12)] if not micro else ():
+        tokens = min(length, recipe.micro_tokens)
+        if length >= 64 and fits(max_tokens=length, micro_tokens=tokens):
+            found.append(f"MAX_TOKENS = MICRO_TOKENS = {length}")
+            break
+    rank = first_rank()
+    if rank:
+        return [*found, f"LORA_RANK = {rank}"]
+    rank = None if recipe.checkpointing else first_rank(checkpointing=True)
+    return [*found, f'CHECKPOINTING = "yes" with LORA_RANK = {rank}'] if rank else found
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A planned training. The first of `devices` is the setup's own GPU, or this machine where it
+    names none; `rows` is None when they are not known.
+    """
+
+    setup: TrainingSetup
+    shape: Shape
+    count: ParameterCount
+    rows: EpochRows | None
+    devices: Sequence[DevicePlan]
+
+    @property
+    def own(self) -> DevicePlan:
+        """The plan for the setup's own device."""
+        return self.devices[0]
+
+    def check(self) -> None:
+        """Raise `KitError` when the setup's own device cannot hold it: what is short, and each
+        change that would help.
+        """
+        if self.own.fits:
+            return
+        found = remedies(self.shape, self.setup, self.own.device)
+        one_of = "any one of these would do: " + "; ".join(found)
+        helps = one_of if found else "nothing would do; take a larger GPU"
+        raise KitError(
+            f"the training does not fit: it {self.own.why}. Of what the plan tries, {helps}"
+        )
+
+    @cached_property
+    def assumptions(self) -> list[str]:
+        """What the plan takes for granted, in words (assumptions.yaml)."""
+        import yaml
+
+        text = Path(__file__).with_name("assumptions.yaml").read_text(encoding="utf-8")
+        numbers = {
+            "low": UTILISATION[0],
+            "high": UTILISATION[1],
+            "context": GPU_CONTEXT / GB,
+            "buffers": CPU_BUFFERS / 1e6,
+        }
+        lines = yaml.safe_load(text)["gpu" if self.setup.gpu else "cpu"]
+        return [line.format(**numbers) for line in lines]
+
+    @cached_property
+    def work(self) -> dict[str, Any]:
+        """Steps, tokens and operations for a token, `not found` when the rows are not known."""
+        if self.rows is None:
+            return dict.fromkeys(("steps", "tokens", "flops_per_token"), NOT_FOUND)
+        return {
+            "steps": optimiser_steps(self.setup, self.rows),
+            "tokens": tokens_read(self.setup, self.rows),
+            "flops_per_token": flops_per_token(self.shape, self.setup, self.rows.mean),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """What plan.json holds: bytes, hours, US dollars; an unknown number is `not found`."""
+        devices = [
+            {
+                "device": one.device.name,
+                "memory_gb": one.device.memory_gb,
+                "fits": one.fits,
+                "why": one.why,
+                "largest_micro_tokens": one.micro_tokens,
+                "hours": one.shown(one.hours),
+                "cost_usd": one.shown(one.cost),
+                "steps_a_day": one.shown(one.steps_a_day),
+            }
+            for one in self.devices
+        ]
+        return {
+            "setup": asdict(self.setup),
+            "parameters": self.count.parameters,
+            "adapters": self.count.adapters,
+            "adapted_modules": self.count.modules,
+            "trainable_share_of_all": self.count.share,
+            "memory_bytes": self.own.peak.parts,
+            "memory_moment": self.own.peak.moment,
+            "devices": devices,
+            "rows": asdict(self.rows) if self.rows else NOT_FOUND,
+            **self.work,
+            "assumptions": self.assumptions,
+        }
+
+
+def plan_training(
+    setup: TrainingSetup, rows: EpochRows | None, usd_per_hour: float | None = None
+) -> TrainingPlan:
+    """Plan a training on its own device and on every GPU of data/gpus.csv; without a GPU, on this
+    machine only.
+
+    `usd_per_hour` is the price of one hour of the setup's own GPU. Raises `InputError` for an
+    unknown model or GPU, `AuditError` when the model on the meta device is not the one computed
+    with.
+    """
+    own = find_gpu(setup.gpu) if setup.gpu else this_machine(setup.gpus)
+    others = [gpu for gpu in read_gpus() if gpu.name != own.name] if setup.gpu else []
+    config = find_config(setup.model)
+    shape, count = Shape.of(config), count_on_meta(config, setup.rank, setup.targets)
+    devices = [plan_device(shape, setup, own, rows, usd_per_hour)]
+    devices += [plan_device(shape, setup, gpu, rows) for gpu in others]
+    return TrainingPlan(setup, shape, count, rows, devices)
