@@ -24,25 +24,37 @@ from typing import Any
 from bimedix_utils.core.freshness import package_versions
 from bimedix_utils.core.provenance import git_state
 from bimedix_utils.core.studies import write_study
-from bimedix_utils.training.plan import Batch, Setup, Shape, peak
+from bimedix_utils.training.plan import MicroBatch, Shape, TrainingSetup, peak_memory
+from bimedix_utils.training.recipe import Recipe
 
 LIMIT = 0.15  # relative error of the plan
 MODELS = {
-    "small": Shape(2000, 384, 1024, 3, 4, 2, 6, 2, 64),
-    "medium": Shape(4000, 512, 1792, 4, 4, 2, 8, 2, 64),
-    "deep": Shape(4000, 512, 1024, 8, 8, 2, 8, 4, 64),
-    "large": Shape(8000, 768, 2688, 6, 8, 2, 12, 4, 64),
+    "small": Shape(384, 1024, 3, 6, experts=4, vocabulary=2000, kv_heads=2),
+    "medium": Shape(512, 1792, 4, 8, experts=4, vocabulary=4000, kv_heads=2),
+    "deep": Shape(512, 1024, 8, 8, experts=8, vocabulary=4000, kv_heads=4),
+    "large": Shape(768, 2688, 6, 12, experts=8, vocabulary=8000, kv_heads=4),
 }
 # model, rows, tokens a row, rank, checkpointing
 CASES = [
-    ("small", 4, 128, 16, False), ("small", 8, 256, 16, False), ("small", 16, 256, 16, False), ("small", 16, 256, 16, True),
-    ("small", 32, 256, 8, True), ("medium", 8, 128, 16, False), ("medium", 4, 512, 32, False), ("medium", 16, 256, 16, True),
-    ("deep", 8, 128, 16, False), ("deep", 8, 256, 16, True), ("large", 4, 256, 8, False), ("large", 8, 256, 64, True),
+    ("small", 4, 128, 16, False),
+    ("small", 8, 256, 16, False),
+    ("small", 16, 256, 16, False),
+    ("small", 16, 256, 16, True),
+    ("small", 32, 256, 8, True),
+    ("medium", 8, 128, 16, False),
+    ("medium", 4, 512, 32, False),
+    ("medium", 16, 256, 16, True),
+    ("deep", 8, 128, 16, False),
+    ("deep", 8, 256, 16, True),
+    ("large", 4, 256, 8, False),
+    ("large", 8, 256, 64, True),
     ("large", 4, 128, 64, True),
-]  # fmt: skip
-COLUMNS = ["model", "vocabulary", "hidden", "inner", "layers", "experts", "per_token", "heads", "kv_heads", "head_size", "parameters",
-           "rows", "length", "tokens", "rank", "checkpointing", "measured_mb", "high_water_mb", "idle_mb", "planned_mb", "error",
-           "moment", "seconds"]  # fmt: skip
+]
+SIZES = "vocabulary hidden inner layers experts per_token heads kv_heads head_size".split()
+COLUMNS = [
+    *("model", *SIZES, "parameters", "rows", "length", "tokens", "rank", "checkpointing"),
+    *("measured_mb", "high_water_mb", "idle_mb", "planned_mb", "error", "moment", "seconds"),
+]
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
@@ -55,15 +67,9 @@ def planned(case: tuple) -> Any:
     """The plan's peak for one case."""
     name, rows, length, rank, checkpointing = case
     tokens = rows * length
-    setup = Setup(
-        name,
-        rank,
-        step_tokens=tokens,
-        micro_tokens=tokens,
-        row_tokens=length,
-        checkpointing=checkpointing,
-    )
-    return peak(MODELS[name], setup, Batch(tokens, length))
+    recipe = Recipe(1e-4, 1, tokens, tokens, 0, 1, checkpointing=checkpointing)
+    setup = TrainingSetup(name, rank, recipe, max_tokens=length)
+    return peak_memory(MODELS[name], setup, MicroBatch(tokens, length))
 
 
 def status() -> dict[str, int]:
@@ -83,19 +89,18 @@ def make(name: str, folder: Path) -> None:
 
     shape = MODELS[name]
     torch.manual_seed(0)
-    MixtralForCausalLM(
-        MixtralConfig(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.hidden,
-            intermediate_size=shape.inner,
-            num_hidden_layers=shape.layers,
-            num_local_experts=shape.experts,
-            num_experts_per_tok=shape.per_token,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=1024,
-        )
-    ).save_pretrained(folder)
+    config = MixtralConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_local_experts=shape.experts,
+        num_experts_per_tok=shape.per_token,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=1024,
+    )
+    MixtralForCausalLM(config).save_pretrained(folder)
 
 
 def measure(case: tuple, folder: Path) -> dict[str, float]:
@@ -210,43 +215,16 @@ def main() -> None:
             plan = planned(case)
             error = plan.total / 1e6 / got["measured_mb"] - 1
             worst = max(worst, abs(error))
-            shape = MODELS[name]
-            numbers = [
-                shape.vocabulary,
-                shape.hidden,
-                shape.inner,
-                shape.layers,
-                shape.experts,
-                shape.per_token,
-                shape.heads,
-            ]
-            numbers += [
-                shape.kv_heads,
-                shape.head_size,
-                sum(shape.parameters().values()),
-                rows,
-                length,
-                rows * length,
-                rank,
-            ]
-            sizes = [round(got[key], 1) for key in ("measured_mb", "high_water_mb", "idle_mb")] + [
-                round(plan.total / 1e6, 1)
-            ]
-            table.append(
-                (
-                    name,
-                    *numbers,
-                    "yes" if checkpointing else "no",
-                    *sizes,
-                    round(error, 4),
-                    plan.moment,
-                    round(got["seconds"], 1),
-                )
-            )
+            shape, flag = MODELS[name], "yes" if checkpointing else "no"
+            sizes = [*(getattr(shape, size) for size in SIZES), shape.total]
+            megabytes = [round(got[f"{kind}_mb"], 1) for kind in ("measured", "high_water", "idle")]
+            megabytes.append(round(plan.total / 1e6, 1))
+            row = (name, *sizes, rows, length, rows * length, rank, flag, *megabytes)
+            table.append((*row, round(error, 4), plan.moment, round(got["seconds"], 1)))
             print(
-                f"{name:7} {rows:3} x {length:4}, rank {rank:3}, checkpointing"
-                f" {'yes' if checkpointing else 'no ':3}: measured {sizes[0]:7.1f} MB, planned"
-                f" {sizes[3]:7.1f} MB, {error:+.1%}, {plan.moment}",
+                f"{name:7} {rows:3} x {length:4}, rank {rank:3}, checkpointing {flag:3}: measured"
+                f" {megabytes[0]:7.1f} MB, planned {megabytes[3]:7.1f} MB, {error:+.1%},"
+                f" {plan.moment}",
                 flush=True,
             )
     threads = int(ENVIRONMENT["OMP_NUM_THREADS"])
