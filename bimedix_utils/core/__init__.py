@@ -1,4 +1,4 @@
-"""The ground floor: records, text, errors, runs, parameters, provenance, files, statistics, display.
+"""The ground floor: records, text, runs, parameters, provenance, files, statistics, display.
 
 Every room stands on it; a notebook imports it as `core`.
 """

@@ -91,7 +91,7 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def read_utf8(path: Path) -> str:
-    """A file's text, or an `InputError` that names the byte which is not UTF-8 and the usual cause."""
+    """A file's text. Raises `InputError` naming the byte that is not UTF-8 and the usual cause."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -121,8 +121,9 @@ def not_utf8(path: Path) -> InputError:
 
 
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of a JSON Lines file, one line in memory at a time; blank lines are
-    skipped; a broken or non-object line raises `InputError`.
+    """(line number, object) of a JSON Lines file, one line in memory at a time.
+
+    Blank lines are skipped; a broken or non-object line raises `InputError`.
     """
     try:
         with open(path, encoding="utf-8-sig") as handle:

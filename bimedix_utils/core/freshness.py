@@ -32,7 +32,7 @@ def package_versions() -> dict[str, str]:
 
 
 def fingerprint(notebook: str, values: dict[str, Any]) -> str:
-    """Hash (64 hex digits) of all that decides what `notebook` with the parameters `values` gives."""
+    """Hash, 64 hex digits, of all that decides what `notebook` gives with these parameters."""
     cells = json.loads((provenance.NOTEBOOKS / f"{notebook}.ipynb").read_text("utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     lines = [line for source in code for line in source.split("\n") if line[:1] not in "%!"]
@@ -61,34 +61,28 @@ def depends_on(source: str) -> list[Path]:
     modules = imported_modules(source)
     package = provenance.ROOT / "bimedix_utils"
     folders = {path.parent for path in modules} | {package / "languages"}
-    found = set(modules) | {
-        path for folder in folders - {package} for path in _data_files(folder, folders)
-    }
+    found = set(modules)
+    for folder in folders - {package}:
+        found.update(_data_files(folder, folders))
     for text in (source, *(path.read_text("utf-8") for path in modules)):
         found.update(_kit_data(text))
     return sorted(found)
 
 
 def _data_files(folder: Path, modules: set[Path]) -> Iterator[Path]:
-    """Files of a room that are no modules; a sub-folder with modules of its own answers for itself."""
+    """Files of a room that are no modules; a sub-folder with modules answers for itself."""
     for path in folder.glob("*"):
         if path.is_dir() and path not in modules and not (path / "__init__.py").exists():
-            yield from (file for file in _data_files(path, modules))
+            yield from _data_files(path, modules)
         elif path.is_file() and path.suffix not in (".py", ".pyc"):
             yield path
 
 
 def _kit_data(source: str) -> Iterator[Path]:
     """Existing paths below `data/` that the source spells: "data/x" or ROOT / "data" / "x"."""
-    quoted = r"""["']([\w.-]+)["']"""
-    chains = [
-        re.findall(quoted, chain)
-        for chain in re.findall(rf"ROOT((?: / {quoted})+)", source)
-        for chain in chain[:1]
-    ]
-    names = ["/".join(chain) for chain in chains] + re.findall(
-        r"""["'](data/[\w./-]+)["']""", source
-    )
+    names = re.findall(r"""["'](data/[\w./-]+)["']""", source)
+    for chain in re.findall(r"""ROOT((?: / ["'][\w.-]+["'])+)""", source):
+        names.append("/".join(re.findall(r"[\w.-]+", chain)))
     for name in names:
         path = provenance.ROOT / name
         if name.startswith("data/") and path.exists() and not name.startswith(_NOT_KIT_DATA):

@@ -1,4 +1,4 @@
-"""All that the kit knows of a language: `bimedix_utils/languages/<code>.yaml`, read and checked once.
+"""All that the kit knows of a language: `bimedix_utils/languages/<code>.yaml`, checked once.
 
 Another language is another file; no code names one. A key that is missing there is an error, never
 English. English is the source of every translation here.
@@ -6,8 +6,8 @@ English. English is the source of every translation here.
 
 import csv
 import re
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ _OPTIONAL = {"articles", "encoder", "particles", "prefix", "unit_ending", "units
 _TARGETS_ONLY = {"chatter", "refusal"}
 # Sections whose entries differ from language to language; in all others each key is required.
 _OPEN = {"number_words", "units", "negation", "frequency"}
+
+_PATTERN_GROUPS = ("negation", "sides", "frequency")
 
 
 @cache
@@ -80,7 +82,7 @@ def _letter_pattern(code: str) -> re.Pattern[str]:
 
 
 def script_share(text: str, lang: str) -> float:
-    """Letters of the script of `lang` / all letters, from 0 to 1; 0.0 for a text without letters."""
+    """Letters of the script of `lang` / all letters, from 0 to 1; 0.0 without letters."""
     letters = [letter for letter in text if letter.isalpha()]
     own = len(_letter_pattern(lang).findall(text))
     return own / len(letters) if letters else 0.0
@@ -94,124 +96,116 @@ def in_language(text: str, lang: str, least: float = 0.5) -> bool:
     return script_share(text, lang) >= least
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Language:
-    """Compiled patterns; all but `letters` expect folded text. `drugs` maps an English drug name to
-    its spellings, in `match_key` form.
+    """A language with the patterns that the translation checks need.
+
+    All patterns but `letters` expect text in the form of `normalise_letters`. `drugs` maps an
+    English drug name to its spellings, in `match_key` form.
     """
 
     code: str
     name: str
-    data: dict[str, Any] = field(repr=False)
-    letters: re.Pattern[str] = field(repr=False)
-    number_words: dict[int, re.Pattern[str]] = field(repr=False)
-    units: re.Pattern[str] = field(repr=False)
-    units_before: re.Pattern[str] | None = field(repr=False)
-    patterns: dict[str, re.Pattern[str]] = field(repr=False)
-    drugs: dict[str, frozenset[str]] = field(repr=False)
-    knowledge: Path | None = field(repr=False)  # where `drugs` came from
-    unit_names: tuple[str, ...] = field(repr=False)
+    data: dict[str, Any]
+    letters: re.Pattern[str]
+    number_words: dict[int, re.Pattern[str]]
+    units: re.Pattern[str]
+    units_before: re.Pattern[str] | None
+    unit_names: tuple[str, ...]
+    drugs: dict[str, frozenset[str]]
+    knowledge: Path | None  # where `drugs` came from
 
     @property
     def denials(self) -> list[str]:
         """The concepts of denial this language has patterns for."""
-        return [
-            name
-            for name, value in self.data["negation"].items()
-            if name != "except" and isinstance(value, str)
-        ]
+        concepts = self.data["negation"].items()
+        return [name for name, text in concepts if name != "except" and isinstance(text, str)]
 
     def pattern(self, name: str) -> re.Pattern[str]:
-        """A pattern of the data file by its path, such as "negation.not"; one that is absent
-        matches nothing.
-        """
-        return self.patterns.get(name, _NOTHING)
+        """A pattern by its path, such as "negation.not"; an absent one matches nothing."""
+        # English "NOT" and "EXCEPT" in capitals mark what an exam question asks; "except" does not.
+        exact = name == "negation.except" and self.code == "en"
+        return _compiled(self._texts.get(name, r"(?!)"), 0 if exact else re.IGNORECASE)
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        often = self.data["frequency"]
+        parts = {"": self.data} | {f"{group}.": self.data[group] for group in _PATTERN_GROUPS}
+        texts = {
+            f"{prefix}{key}": value
+            for prefix, part in parts.items()
+            for key, value in part.items()
+            if isinstance(value, str)
+        }
+        for period in ("day", "week", "month"):
+            texts[f"frequency.times.{period}"] = rf"({often['count']})\s*(?:{often[period]})"
+        for word in often.get("latin", {}):
+            texts[f"frequency.latin.{word}"] = rf"(?<!\w){re.escape(word)}(?!\w)"
+        for key, value in often.get("bare", {}).items():
+            texts[f"frequency.bare.{key}"] = value
+        return texts
 
 
-_NOTHING = re.compile(r"(?!)")
-
-
+@cache
 def _compiled(text: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile(re.sub(r"\n\s*", "", normalise_letters(text)), flags)
 
 
-def _alternatives(forms: dict[str, str], letter: str) -> str:
-    """One named group a unit; the longest spelling wins because each is followed by a word's end."""
-    return "|".join(
-        f"(?P<{letter}{place}>{normalise_letters(pattern)})"
-        for place, pattern in enumerate(forms.values())
-    )
+def _unit_pattern(data: dict[str, Any], english: dict[str, Any]) -> re.Pattern[str]:
+    """A number, a range perhaps ("5 to 10 mg" has one unit), and its unit.
 
-
-def _units(own: dict[str, str], latin: dict[str, str], data: dict[str, Any]) -> re.Pattern[str]:
-    """A number, a range perhaps ("5 to 10 mg" has one unit), its unit (groups u0, u1 ...) and the
-    unit it is "per" (groups v0, v1 ...).
+    Groups u0, u1 ... name the unit, v0, v1 ... the unit it is "per".
     """
     ending, prefix = data.get("unit_ending", ""), data.get("prefix", "")
-    forms = {
-        name: "|".join(
-            part for part in (own.get(name) and f"(?:{own[name]}){ending}", pattern) if part
-        )
-        for name, pattern in latin.items()
-    }
-    number = rf"(?<![\d.])(?<!\d,)(?P<n>\d++(?:[.,]\d++)*+)(?P<range>\s?(?:-|–|{normalise_letters(data['range'])})\s?\d++(?:[.,]\d++)*+)?"
-    unit = rf"[\s-]*+(?:{prefix})??(?:{_alternatives(forms, 'u')})(?![^\W\d_])"
-    per = rf"(?:\s*(?:/|(?:{normalise_letters(data['per'])})\s*)(?:{prefix})??(?:{_alternatives(forms, 'v')})(?![^\W\d_]))?"
-    return re.compile(number + unit + per)
+    own = {} if data is english else data["units"]
+    forms = []
+    for name, latin in english["units"].items():
+        words = [f"(?:{own[name]}){ending}"] if own.get(name) else []
+        forms.append(normalise_letters("|".join([*words, latin])))
+
+    def named(letter: str) -> str:
+        return "|".join(f"(?P<{letter}{index}>{form})" for index, form in enumerate(forms))
+
+    between, per = normalise_letters(data["range"]), normalise_letters(data["per"])
+    digits = r"\d++(?:[.,]\d++)*+"
+    number = rf"(?<![\d.])(?<!\d,)(?P<n>{digits})(?P<range>\s?(?:-|–|{between})\s?{digits})?"
+    unit = rf"[\s-]*+(?:{prefix})??(?:{named('u')})(?![^\W\d_])"
+    rate = rf"(?:\s*(?:/|(?:{per})\s*)(?:{prefix})??(?:{named('v')})(?![^\W\d_]))?"
+    return re.compile(number + unit + rate)
 
 
 @cache
 def load_language(code: str, knowledge: Path | None = None) -> Language:
-    """A language with its patterns compiled; `knowledge` (the folder of facts) adds the drug names
-    it holds in that language.
+    """A language with its patterns compiled.
 
-    Raises `InputError` as `language_data` does.
+    `knowledge` (the folder of facts) adds the drug names it holds in that language. Raises
+    `InputError` as `language_data` does.
     """
     data, english = language_data(code), language_data("en")
+    prefix, other = data.get("prefix", ""), data["another_number"]
     words = {
-        n: _compiled(
-            rf"(?<!\w)(?:{data.get('prefix', '')})(?:{'|'.join(forms)})(?!{data.get('another_number', '(?!)')})\w{{0,2}}(?!\w)"
-        )
-        for n, forms in data["number_words"].items()
+        number: _compiled(rf"(?<!\w)(?:{prefix})(?:{'|'.join(forms)})(?!{other})\w{{0,2}}(?!\w)")
+        for number, forms in data["number_words"].items()
     }
-    before = data.get("units_before", {})
-    often = data["frequency"]
-    flat = {
-        f"frequency.times.{period}": rf"({often['count']})\s*(?:{often[period]})"
-        for period in ("day", "week", "month")
-    }
-    flat |= {
-        f"frequency.latin.{word}": rf"(?<!\w){re.escape(word)}(?!\w)"
-        for word in often.get("latin", {})
-    }
-    flat |= {f"frequency.bare.{name}": value for name, value in often.get("bare", {}).items()}
-    flat |= {
-        f"{group}.{name}": value
-        for group, part in data.items()
-        if isinstance(part, dict)
-        for name, value in part.items()
-    } | data
+    before = "|".join(f"(?P<b_{n}>{text})" for n, text in data.get("units_before", {}).items())
     return Language(
-        code, data["name"], data,
+        code,
+        data["name"],
+        data,
         letters=_letter_pattern(code),
         number_words=words,
-        units=_units({} if code == "en" else data["units"], english["units"], data),
-        units_before=_compiled(f"(?:{'|'.join(f'(?P<b_{n}>{p})' for n, p in before.items())}) ?(?P<n>[0-9]+)") if before else None,
-        patterns={name: _compiled(value, 0 if name == "negation.except" and code == "en" else re.IGNORECASE)
-                  for name, value in flat.items() if isinstance(value, str) and name not in ("name", "letters")},
-        drugs=_drugs(knowledge, code) if knowledge else {},
-        knowledge=knowledge,
+        units=_unit_pattern(data, english),
+        units_before=_compiled(f"(?:{before}) ?(?P<n>[0-9]+)") if before else None,
         unit_names=tuple(english["units"]),
-    )  # fmt: skip
+        drugs=_drug_names(knowledge, code) if knowledge else {},
+        knowledge=knowledge,
+    )
 
 
-def _drugs(folder: Path, code: str) -> dict[str, frozenset[str]]:
+def _drug_names(folder: Path, code: str) -> dict[str, frozenset[str]]:
+    columns = {"drug_class": "subject", "drug_use": "subject", "poison_antidote": "object"}
     names: dict[str, set[str]] = {}
-    for stem, column in (
-        ("drug_class", "subject"),
-        ("drug_use", "subject"),
-        ("poison_antidote", "object"),
-    ):
+    for stem, column in columns.items():
         for row in csv.DictReader(read_utf8(folder / f"{stem}.csv").splitlines()):
             english = match_key(row[f"{column}_en"])
             # Phrases such as "sodium bicarbonate" are written in too many ways to be matched whole.
@@ -222,8 +216,9 @@ def _drugs(folder: Path, code: str) -> dict[str, frozenset[str]]:
 
 @cache
 def prompt_shingles() -> frozenset[tuple[str, ...]]:
-    """Runs of `SHINGLE` words of the kit's own prompts: a translation that holds one repeats its
-    instructions.
+    """Word n-grams of length `SHINGLE` in the kit's own prompts.
+
+    A translation that holds one repeats its instructions.
     """
     found: set[tuple[str, ...]] = set()
     for path in PACKAGE.glob("*/prompts/*.txt"):

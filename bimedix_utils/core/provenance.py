@@ -1,10 +1,4 @@
-"""Where a result comes from: hashes of files, code, versions, git state and device, and whether a
-stage is still fresh.
-
-A stage is fresh when its parameters, notebook code, imported package source, package versions,
-inputs and outputs are what they were when its manifest was written. Editing one module therefore
-re-runs the stages that import it, and no others.
-"""
+"""Where files lie, and where a result comes from: paths, hashes, git state and device."""
 
 import hashlib
 import json
@@ -21,13 +15,10 @@ from .text import digest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-# What can change a number without any file of ours changing: part of every stage fingerprint.
 
 
 def runs_folder() -> Path:
-    """Where runs are written: `runs/` of the project, or the folder named by the variable
-    BIMEDIX_RUNS (tests, a big disk).
-    """
+    """Where runs are written: `runs/`, or the folder that the variable BIMEDIX_RUNS names."""
     return Path(os.environ.get("BIMEDIX_RUNS") or ROOT / "runs").resolve()
 
 
@@ -50,16 +41,12 @@ def run_folder(mode: str, run: str) -> Path:
 
 
 def resolve_path(path: str) -> Path:
-    """A folder or file given as a parameter; a relative one counts from the project's root,
-    wherever the kernel runs.
-    """
+    """A path given as a parameter; a relative one starts at the project's root."""
     return Path(path) if os.path.isabs(path) else (ROOT / path).resolve()
 
 
 def shown_path(path: Path) -> str:
-    """A path as outputs may show it: relative to the project or the runs folder, otherwise only its
-    last two parts.
-    """
+    """A path as outputs may show it: relative to project or runs folder, else its last two parts."""
     for base, prefix in ((runs_folder(), "runs/"), (ROOT, "")):
         if path.is_relative_to(base):
             return prefix + path.relative_to(base).as_posix()
@@ -67,9 +54,7 @@ def shown_path(path: Path) -> str:
 
 
 def hash_path(path: Path) -> str:
-    """SHA-256 of a file, or of the sorted names and hashes of a folder's files (hidden files and
-    caches left out).
-    """
+    """SHA-256 of a file, or of the names and hashes of a folder's files without hidden ones."""
     if path.is_dir():
         files = sorted(
             p
@@ -127,9 +112,7 @@ def git_state() -> dict[str, Any]:
 
 
 def device_state() -> dict[str, Any]:
-    """Processor, threads and, where PyTorch is loaded, the instruction set it uses and the GPU:
-    results hold for these only.
-    """
+    """CPU, threads and, where PyTorch is loaded, its instruction set and GPU: results hold there."""
     device: dict[str, Any] = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),

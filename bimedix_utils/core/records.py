@@ -135,7 +135,7 @@ def explain(error: ValidationError) -> str:
 
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> None:
-    """Write one record a line, atomically: a reader sees the old file or the new one, never half."""
+    """Write one record a line, atomically; see `files.atomic_file`."""
     write_text(path, (record.model_dump_json() + "\n" for record in records))
 
 

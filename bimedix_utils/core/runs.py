@@ -1,12 +1,10 @@
-"""One run of one notebook: parameters, seed, inputs, outputs, row accounting, the result channel
-and the manifest.
+"""One run of one notebook: parameters, seed, inputs, outputs, row accounting, results, manifest.
 
 A stage owns the folder `runs/<mode>[-<RUN>]/<notebook>/`. Its `run.json` is written last: its
 existence means the stage is complete. `results.json` holds only what must be identical on the same
 machine; seconds and memory live in `run.json`.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -16,12 +14,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from . import parameters
 from .errors import AccountingError, InputError, KitError
-from .files import write_json
+from .files import file_lock, write_json
 from .freshness import fingerprint, package_versions
 from .provenance import (
     NOTEBOOKS,
@@ -40,34 +39,13 @@ _open_runs: dict[str, "Run"] = {}  # a kernel that runs its header twice must no
 
 
 def set_seed(value: int) -> None:
-    """Seed Python, NumPy and, where it is loaded, PyTorch. Call it right before each stochastic
-    step.
-    """
+    """Seed Python, NumPy and, where it is loaded, PyTorch: right before each stochastic step."""
     import numpy
 
     random.seed(value)
     numpy.random.seed(value % 2**32)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(value)
-
-
-def _locked(folder: Path) -> IO[str]:
-    """The stage's lock file, held as long as it is open. Raises `KitError` when another process
-    keeps it.
-    """
-    lock = open(folder / ".lock", "w")
-    for attempt in range(LOCK_SECONDS + 1):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except OSError:
-            # The kernel of a killed run needs a moment to notice that its parent is gone.
-            time.sleep(1 if attempt < LOCK_SECONDS else 0)
-    lock.close()
-    raise KitError(
-        f"{shown_path(folder)} is in use by another process: wait for it, or give this run a name"
-        " (RUN=...)"
-    )
 
 
 class Run:
@@ -77,7 +55,12 @@ class Run:
         self.notebook, self.params = notebook, values
         self.folder = run_folder(values["MODE"], values["RUN"]) / notebook
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder)
+        self._lock = ExitStack()  # held until `close`; the kernel of a killed run frees it late
+        busy = KitError(
+            f"{shown_path(self.folder)} is in use by another process: wait for it, or give this"
+            " run a name (RUN=...)"
+        )
+        self._lock.enter_context(file_lock(self.folder / ".lock", LOCK_SECONDS, busy))
         for stale in ("run.json", "results.json"):
             (self.folder / stale).unlink(missing_ok=True)
         # Taken now: code edited while this stage runs is not the code that ran.

@@ -1,9 +1,8 @@
-"""Near duplicates: texts that share most of their word sequences, found by MinHash without
-comparing every pair.
+"""Near duplicates: texts that share most of their word n-grams, found by MinHash.
 
-Everything is compared in the form of `text.match_key`. A text is the set of its runs of `WORDS`
-words ("shingles"), each a 64-bit hash: the chance that two different runs of one pair of texts meet
-is below one in 10^13. Two sets are compared by Jaccard's index.
+Everything is compared in the form of `text.match_key`. A text is the set of its word
+`SHINGLE_WORDS`-grams ("shingles"), each a 64-bit hash: the chance that two different shingles of a
+pair of texts collide is below one in 10^13. Two sets are compared by Jaccard's index.
 """
 
 import hashlib
@@ -25,17 +24,14 @@ _SEED = 42  # of the permutations: part of what a stored signature means
 
 
 class _WordHashes(dict):
-    """Eight bytes for each word. Bytes, not numbers: joined they are an array at once, and this is
-    the inner loop of the big build.
-    """
+    """Eight bytes for each word: joined they are an array, in the big build's inner loop."""
 
     def __missing__(self, word: str) -> bytes:
         if len(self) >= _KNOWN_WORDS:
             self.clear()
-        value = self[word] = hashlib.blake2b(
-            word.encode("utf-8", "surrogatepass"), digest_size=8
-        ).digest()
-        return value
+        data = word.encode("utf-8", "surrogatepass")
+        self[word] = hashlib.blake2b(data, digest_size=8).digest()
+        return self[word]
 
 
 _hash_of = _WordHashes().__getitem__
@@ -47,20 +43,17 @@ def comparable_words(text: str) -> list[str]:
 
 
 def shingle_hashes(tokens: Sequence[str]) -> np.ndarray:
-    """Sorted, distinct 64-bit hashes of the runs of `WORDS` words; fewer words make one shingle.
-    Shape (n,), uint64.
-    """
+    """Sorted, distinct hashes of all shingles, shape (n,), uint64; a short text makes one."""
     values = np.frombuffer(b"".join(map(_hash_of, tokens)), "<u8")
     length = min(SHINGLE_WORDS, len(values))
-    runs = np.full(max(1, len(values) - SHINGLE_WORDS + 1), length, np.uint64)
-    for place in range(length):
-        # Multiply, add, fold the high half down: order counts, and no two places cancel each other.
-        runs = (runs * np.uint64(0x9E3779B97F4A7C15)) ^ values[place : place + len(runs)]
-        runs ^= runs >> np.uint64(32)
-    runs.sort()
-    return runs[
-        np.concatenate(([True], runs[1:] != runs[:-1]))
-    ]  # np.unique, without the hash table it builds first
+    grams = np.full(max(1, len(values) - SHINGLE_WORDS + 1), length, np.uint64)
+    for start in range(length):
+        # Multiply, add, fold the high half down: order counts, and no two positions cancel out.
+        grams = (grams * np.uint64(0x9E3779B97F4A7C15)) ^ values[start : start + len(grams)]
+        grams ^= grams >> np.uint64(32)
+    grams.sort()
+    # np.unique without the hash table that it builds first.
+    return grams[np.concatenate(([True], grams[1:] != grams[:-1]))]
 
 
 def signatures(sets: Sequence[np.ndarray]) -> np.ndarray:
@@ -77,12 +70,10 @@ def signatures(sets: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def signature_band(signature: np.ndarray, number: int, width: int) -> np.ndarray:
-    """One 64-bit key for each signature from its `width` values of one band: equal values, equal
-    keys. Shape (n,), uint64.
-    """
+    """A 64-bit key for each signature from its `width` values of one band, shape (n,), uint64."""
     key = np.full(len(signature), number, np.uint64)
-    for place in range(number * width, (number + 1) * width):
-        key = (key * np.uint64(0x9E3779B97F4A7C15)) ^ signature[:, place]
+    for index in range(number * width, (number + 1) * width):
+        key = (key * np.uint64(0x9E3779B97F4A7C15)) ^ signature[:, index]
         key ^= key >> np.uint64(29)
     return key
 

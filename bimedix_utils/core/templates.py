@@ -48,7 +48,7 @@ def answer_lead(lang: str) -> str:
 
 
 def render_answer(record: Record) -> str:
-    """The assistant's text: the answer; for `mcqa` the explanation, if any, and the correct letter."""
+    """The assistant's text: the answer, or for `mcqa` the explanation and the correct letter."""
     if record.kind == "qa":
         return record.answer
     letter = option_letters(record.lang)[record.answer_index]

@@ -1,6 +1,4 @@
-"""Text rules every stage shares: normalising, script counting, bidirectional isolation for display,
-hashing.
-"""
+"""Text rules every stage shares: normalising, counting scripts, isolating for display, hashing."""
 
 import hashlib
 import json
@@ -63,17 +61,13 @@ def is_arabic(text: str) -> bool:
 
 
 def isolate(text: str) -> str:
-    """Wrap left-to-right runs of an Arabic text in Unicode isolates, **for display only** (UAX #9,
-    LRI/PDI).
+    """Wrap left-to-right runs of an Arabic text in isolates, **for display only** (UAX #9).
 
-    Without them "(500 mg)" inside Arabic is displayed as "(mg 500)". Stored text never carries
-    isolates.
+    Without them "(500 mg)" inside Arabic displays as "(mg 500)". Stored text never carries them.
     """
-    return (
-        _LATIN_RUN.sub(lambda m: f"{_LRI}{m.group()}{_PDI}", text)
-        if _ARABIC_LETTER.search(text)
-        else text
-    )
+    if not _ARABIC_LETTER.search(text):
+        return text
+    return _LATIN_RUN.sub(lambda run: f"{_LRI}{run.group()}{_PDI}", text)
 
 
 # Made once: json.dumps would make an encoder for every call, and a million requests are hashed in a
@@ -96,12 +90,11 @@ def digest(value: Any, length: int = 16) -> str:
 
 # The consonants that survive a spelling in the other script, each by one Latin letter: p and b, v
 # and f, c and k, z and s meet.
-_SOUNDS = {
-    ord(letter): sound
-    for sound, letters in {"b": "بپ", "t": "تطث", "g": "جغچگژ", "k": "قكخک", "d": "دذض", "r": "ر", "s": "زسصشظ", "f": "فڤ",
-                           "l": "ل", "m": "م", "n": "ن"}.items()
-    for letter in letters
+_SOUND_LETTERS = {
+    "b": "بپ", "t": "تطث", "g": "جغچگژ", "k": "قكخک", "d": "دذض",
+    "r": "ر", "s": "زسصشظ", "f": "فڤ", "l": "ل", "m": "م", "n": "ن",
 }  # fmt: skip
+_SOUNDS = {ord(letter): sound for sound, text in _SOUND_LETTERS.items() for letter in text}
 _DIGRAPHS = (
     ("ph", "f"),
     ("th", "t"),
