@@ -4,18 +4,17 @@ computes.
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from bimedix_utils.core.errors import AuditError, InputError, KitError
 from bimedix_utils.training import models, weights
+from bimedix_utils.training.models import merge
 
 pytestmark = pytest.mark.unit
 PROMPTS = ["The drug aspirin belongs to the class of", "ينتمي دواء أسبرين إلى فئة"]
 TEXTS = [PROMPTS[0] + " salicylates.", PROMPTS[1] + " الساليسيلات."] * 20
-MODULE = sys.modules["bimedix_utils.training.models.merge"]
 
 
 def mixtral(folder: Path, tied: bool = False) -> Path:
@@ -91,7 +90,7 @@ def test_the_merged_folder_is_an_ordinary_model_that_computes_what_was_trained(
         AutoModelForCausalLM.from_pretrained(target),
         AutoTokenizer.from_pretrained(target),
     )
-    wanted = logits(*models.load_tuned(base, adapter))
+    wanted = logits(*models.load_scored(base, adapter))
     assert apart(logits(model, tokenizer), wanted) < 1e-5
     assert max(facts["difference"], facts["difference_as_saved"]) < 1e-5
     plain, _ = models.load_scored(base, None)
@@ -108,7 +107,7 @@ def test_other_merges_are_not_what_was_trained(base, adapter):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    tuned, tokenizer = models.load_tuned(base, adapter)
+    tuned, tokenizer = models.load_scored(base, adapter)
     wanted = logits(tuned, tokenizer)
     with pytest.warns(UserWarning, match="rounding errors"):
         again = tuned.merge_and_unload()
@@ -181,7 +180,7 @@ def test_a_merge_that_is_not_exact_stops_and_leaves_nothing(base, adapter, tmp_p
         with pytest.warns(UserWarning, match="rounding errors"):
             return tuned.merge_and_unload()
 
-    monkeypatch.setattr(MODULE, "_merged", naive)
+    monkeypatch.setattr(merge, "_merged", naive)
     with pytest.raises(AuditError, match="differs from 4-bit base"):
         models.merge_adapter(base, adapter, tmp_path / "merged", PROMPTS)
     assert list(tmp_path.iterdir()) == []
@@ -252,7 +251,7 @@ def test_an_adapter_of_another_model_is_refused(base, adapter, tmp_path):
         models.merge_adapter(base, larger, tmp_path / "merged", PROMPTS)
 
 
-def test_an_adapter_of_no_numbers_is_refused(base, adapter, tmp_path):
+def test_an_adapter_with_nan_is_refused(base, adapter, tmp_path):
     from safetensors.torch import load_file, save_file
 
     broken = tmp_path / "broken"
@@ -265,7 +264,7 @@ def test_an_adapter_of_no_numbers_is_refused(base, adapter, tmp_path):
         },
         file,
     )
-    with pytest.raises(AuditError, match="not numbers"):
+    with pytest.raises(AuditError, match="NaN or infinite"):
         models.merge_adapter(base, broken, tmp_path / "merged", PROMPTS)
 
 

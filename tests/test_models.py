@@ -212,7 +212,7 @@ def test_attention_in_sixteen_bit_is_refused(base, monkeypatch):
 
 def test_an_adapter_loaded_for_inference_is_not_trained(base, loaded, tmp_path):
     models.save_adapter(models.add_adapters(loaded[0], 4, 8), tmp_path)
-    tuned, _ = models.load_tuned(base, tmp_path)
+    tuned, _ = models.load_scored(base, tmp_path)
     tuned.config.output_router_logits = True
     with pytest.raises(AuditError, match="is frozen"):
         models.audit_model(tuned)

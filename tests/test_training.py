@@ -357,7 +357,7 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(base, tmp_path):
     ids = torch.tensor([[*rows[0].input_ids]])
     with torch.inference_mode():
         trained = models.for_inference(model)(input_ids=ids).logits
-        again = models.load_tuned(base, tmp_path / "adapter")[0](input_ids=ids).logits
+        again = models.load_scored(base, tmp_path / "adapter")[0](input_ids=ids).logits
     assert torch.allclose(trained, again, atol=1e-5), "the model goes on in its own type"
 
 
@@ -567,7 +567,7 @@ def test_the_same_seed_gives_the_same_adapter_and_a_reload_the_same_logits(base,
     ids = torch.tensor([[*rows[0].input_ids]])
     with torch.inference_mode():
         trained = models.for_inference(model)(input_ids=ids).logits
-        again = models.load_tuned(base, tmp_path / "adapter1")[0](input_ids=ids).logits
+        again = models.load_scored(base, tmp_path / "adapter1")[0](input_ids=ids).logits
     assert torch.allclose(trained, again, atol=1e-5)
 
 

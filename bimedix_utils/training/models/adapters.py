@@ -1,4 +1,4 @@
-"""LoRA on attention, experts and router: put on, and saved under names that load elsewhere."""
+"""LoRA adapters: which modules get one, and how they are saved so that they load elsewhere."""
 
 import json
 import os
@@ -76,37 +76,32 @@ def add_adapters(
 
 
 def base_name(name: str) -> str:
-    """How a base may be called in a file that travels: a hub id as it is, a local folder by its own
-    name, without its path.
-    """
+    """The name of a base in a published file: a hub id as it is, a local folder without its path."""
     return Path(name).resolve().name if Path(name).is_dir() or os.path.isabs(name) else name
 
 
 def save_adapter(model: "PeftModel", folder: Path) -> None:
     """Save the adapter as PEFT does (`adapter_model.safetensors`, `adapter_config.json`), without a
-    path of this machine in it.
+    path of this machine in it; each file is replaced atomically.
 
-    PEFT would name the base by its local path, also in a README.md that is otherwise an empty form;
-    that file is not kept, `training` writes the card. Target modules are sorted: PEFT writes a set,
-    in another order in each process. Each of the two files is replaced as a whole.
+    PEFT would write the base's local path, also into a README.md without content: that file is not
+    kept. Target modules are sorted, because PEFT writes a set, in another order in each process.
     """
     config = model.peft_config["default"]
     original = config.base_model_name_or_path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+        partial = Path(scratch)
+        config.base_model_name_or_path = base_name(original) if original else None
         try:
-            config.base_model_name_or_path = base_name(original) if original else None
-            # The embeddings are frozen; asked to guess, PEFT looks for the base's config, if need
-            # be on the hub.
+            # The embeddings are frozen. Left to guess, PEFT asks the hub for the base's config.
             model.save_pretrained(
-                scratch, selected_adapters=["default"], save_embedding_layers=False
+                partial, selected_adapters=["default"], save_embedding_layers=False
             )
         finally:
             config.base_model_name_or_path = original
-        saved = json.loads((Path(scratch) / "adapter_config.json").read_text(encoding="utf-8"))
-        write_json(
-            Path(scratch) / "adapter_config.json",
-            saved | {"target_modules": sorted(saved["target_modules"])},
-        )
+        saved = json.loads((partial / "adapter_config.json").read_text(encoding="utf-8"))
+        saved["target_modules"].sort()
+        write_json(partial / "adapter_config.json", saved)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
-            os.replace(Path(scratch) / name, folder / name)
+            os.replace(partial / name, folder / name)

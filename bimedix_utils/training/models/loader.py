@@ -1,4 +1,6 @@
-"""One loader for every model: 4 bit (NF4 with double quantisation), from a local folder or the hub."""
+"""One loader for every model, from a folder or the hub: 4 bit (NF4 with double quantisation), or
+plain.
+"""
 
 import ctypes
 import gc
@@ -14,32 +16,27 @@ from .. import weights
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-UNQUANTISED_MODULES = [
-    "lm_head",
-    "gate",
-]  # the router decides between experts: it stays in full precision, as in the released AWQ model
+# The router decides between experts: it keeps full precision, as in the released AWQ model.
+UNQUANTISED_MODULES = ["lm_head", "gate"]
 
 
 def setup_torch(threads: int) -> Any:
-    """Import torch with fixed threads and deterministic algorithms; quiet the libraries that would
-    write into a notebook.
+    """Import torch with fixed threads and deterministic algorithms, and silence the libraries that
+    would write into a notebook.
     """
     import torch
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # a help in finding bugs, at 3 % of the time
-    )
+    # Filling new memory helps to find bugs, and costs 3 % of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     for name in ("bitsandbytes", "peft", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
-    # By its own function: the library sets its level when it is first asked for a logger, which
-    # undoes a level set before.
+    # Its own function: the library resets a level that was set before its first logger.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     return torch
@@ -48,21 +45,18 @@ def setup_torch(threads: int) -> Any:
 def load_base(
     name: str | Path, compute: "torch.dtype | None" = None, sharded: bool = False
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
-    """A Mixtral in 4 bit (NF4 with double quantisation) and its tokenizer, from a local folder or a
-    hub id.
+    """A Mixtral in 4 bit (NF4 with double quantisation) and its tokenizer.
 
-    A hub id is loaded at its locked commit (`weights.revision`). Compute runs in float32 on a CPU
-    and in bfloat16 on a GPU, unless `compute` names a type. A process started by torchrun loads
-    onto its own GPU. `sharded` is for FSDP: the 4-bit codes are stored in the compute type, because
-    FSDP joins a layer's tensors into one of a single type. Raises `KitError` when the model cannot
-    be found.
+    A hub id is loaded at its locked commit. The compute dtype is float32 on a CPU and bfloat16 on a
+    GPU, unless `compute` names another. A process of torchrun loads onto its own GPU. `sharded` is
+    for FSDP, which joins tensors of one dtype: the 4-bit codes are stored in the compute dtype.
+    Raises `KitError` when the model cannot be loaded.
     """
     import bitsandbytes as bnb
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
-    gpu = torch.cuda.is_available()
-    dtype = compute or (torch.bfloat16 if gpu else torch.float32)
+    dtype = compute or (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -71,70 +65,58 @@ def load_base(
         bnb_4bit_quant_storage=dtype if sharded else None,
         llm_int8_skip_modules=UNQUANTISED_MODULES,
     )
-    commit = "main" if isinstance(name, Path) else weights.locked_revision(name) or "main"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
-        model = AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=commit,
-            quantization_config=quantisation,
-            dtype=dtype,
-            device_map=_placement(gpu, sharded),
-        )
-    except (OSError, ValueError) as error:
-        raise _not_found(name, error) from None
+    model, tokenizer = _load(name, dtype, sharded, quantization_config=quantisation)
     for module in model.modules():
-        # On AVX512_BF16 processors bitsandbytes repacks the weights in place at the first
-        # evaluation without gradients; training afterwards would silently lose the gradient through
-        # the base.
+        # On AVX512_BF16 CPUs bitsandbytes repacks the weights in place at the first evaluation
+        # without gradients; later training would silently lose the gradient through the base.
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
     release_memory()
     return model, tokenizer
 
 
-def _not_found(name: str | Path, error: Exception) -> KitError:
-    where = shown_path(name) if isinstance(name, Path) else name
-    return KitError(f"the model {where!r} cannot be loaded: {str(error).splitlines()[0]}")
+def _load(name: str | Path, dtype: "torch.dtype", sharded: bool = False, **settings: Any) -> tuple:
+    """(model, tokenizer) of a causal model. Raises `KitError` with the loader's first line."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    commit = "main" if isinstance(name, Path) else weights.locked_revision(name) or "main"
+    settings |= {"revision": commit, "dtype": dtype, "device_map": _device_map(sharded)}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
+        return AutoModelForCausalLM.from_pretrained(name, **settings), tokenizer
+    except (OSError, ValueError) as error:
+        where = shown_path(name) if isinstance(name, Path) else name
+        reason = str(error).splitlines()[0]
+        raise KitError(f"the model {where!r} cannot be loaded: {reason}") from None
+
+
+def _device_map(sharded: bool) -> Any:
+    """All GPUs for a lone process, its own GPU for one of several; FSDP places what it shards."""
+    import torch
+
+    if not torch.cuda.is_available() or sharded:
+        return None
+    local = os.environ.get("LOCAL_RANK")
+    return "auto" if local is None else {"": int(local)}
 
 
 def release_memory() -> None:
-    """Collect what nothing refers to any more, and give freed pages back to the system.
+    """Collect unreferenced objects and return freed pages to the system.
 
     glibc keeps them otherwise: after a model of 373M parameters was loaded in 4 bit, 2.1 GB of its
     float32 weights stayed with the process.
     """
-    gc.collect()  # PEFT's models and the Trainer hold themselves in circles
+    gc.collect()  # PEFT's models and the Trainer are reference cycles
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own; musl has none
         if trim:
             trim(0)
 
 
-def _placement(gpu: bool, sharded: bool) -> Any:
-    """Where the weights go: all GPUs of a lone process, the one GPU of a process among many; FSDP
-    places what it shards.
-    """
-    if not gpu or sharded:
-        return None
-    local = os.environ.get("LOCAL_RANK")
-    return "auto" if local is None else {"": int(local)}
-
-
-def load_tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", "PreTrainedTokenizerFast"]:
-    """The 4-bit base with a saved adapter on it, ready for inference."""
-    from peft import PeftModel
-
-    model, tokenizer = load_base(base)
-    return for_inference(PeftModel.from_pretrained(model, adapter)), tokenizer
-
-
 def load_scored(base: str | Path, adapter: Path | None) -> tuple[Any, "PreTrainedTokenizerFast"]:
     """A model ready to be scored: the 4-bit base alone, or with an adapter."""
-    if adapter is not None:
-        return load_tuned(base, adapter)
     model, tokenizer = load_base(base)
-    return for_inference(model), tokenizer
+    return _ready(model, adapter), tokenizer
 
 
 def load_plain(
@@ -142,28 +124,20 @@ def load_plain(
 ) -> tuple[Any, "PreTrainedTokenizerFast"]:
     """Any causal model without quantisation, ready to be scored; `dtype` is float32 or bfloat16.
 
-    Raises `KitError` when the model cannot be found.
+    Raises `KitError` when the model cannot be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    commit = "main" if isinstance(name, Path) else weights.locked_revision(name) or "main"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
-        placement = _placement(torch.cuda.is_available(), False)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, revision=commit, dtype=getattr(torch, dtype), device_map=placement
-        )
-    except (OSError, ValueError) as error:
-        raise KitError(
-            f"the model {shown_path(name) if isinstance(name, Path) else name!r} cannot be loaded:"
-            f" {str(error).splitlines()[0]}"
-        ) from None
+    model, tokenizer = _load(name, getattr(torch, dtype))
+    return _ready(model, adapter), tokenizer
+
+
+def _ready(model: Any, adapter: Path | None) -> Any:
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
-    return for_inference(model), tokenizer
+    return for_inference(model)
 
 
 def for_inference(model: Any) -> Any:

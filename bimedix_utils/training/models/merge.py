@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 MERGE_DTYPES = ("float32", "bfloat16")
-# of the largest logit; exact merges measured 6e-7 (tiny) and 1.2e-4 (373M parameters, 30 layers),
-# 4-bit merges 0.2
+# Of the largest logit. Exact merges measured 6e-7 (tiny) and 1.2e-4 (373M parameters, 30 layers),
+# merges into 4 bit 0.2.
 _TOLERANCE = 1e-3
 
 
@@ -37,75 +37,59 @@ def merge_adapter(
     """Write base + adapter as one checkpoint in `target` (safetensors, tokenizer, chat template,
     generation settings) and check it.
 
-    Computed in float32; the peak measured for 373M parameters was 4.1 GB, nearly three times the
-    float32 weights. `dtype` is the type stored, float32 or bfloat16. `target` appears whole or not
-    at all; an earlier merge there is replaced, anything else refused. Returns what origin.json then
-    holds, among it
+    Computed in float32; the peak memory for 373M parameters was 4.1 GB, nearly three times the
+    float32 weights. `dtype` is stored, float32 or bfloat16. `target` appears complete or not at
+    all; it replaces an earlier merge and nothing else. Returns the content of origin.json, with
 
     * `difference`: largest logit difference of merged model and 4-bit base + adapter over all
-      positions of the prompts, relative to the largest logit; float32 in memory.
-    * `difference_as_saved`: the same for the folder as it loads from disk. In bfloat16 it is the
-      rounding, reported and not judged.
+      positions of the prompts, relative to the largest logit, in float32.
+    * `difference_as_saved`: the same for the folder as it loads from disk. In bfloat16 it shows the
+      rounding and has no limit.
 
-    Raises `AuditError` when a difference that should be none exceeds `TOLERANCE`, or the adapter
-    does not fit the base; `InputError` when the adapter is not there; `KitError` for an unknown
-    `dtype`, no prompts, or a `target` that something else occupies.
+    Raises `AuditError` when a difference exceeds `_TOLERANCE` or the adapter does not fit the base;
+    `InputError` when the adapter is absent; `KitError` for an unknown `dtype`, no prompts, or a
+    `target` that holds something else.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     if dtype not in MERGE_DTYPES:
         raise KitError(f"dtype = {dtype!r}; legal: {', '.join(MERGE_DTYPES)}")
-    if target.exists() and "merged_from" not in _read(target / "origin.json"):
+    if target.exists() and "merged_from" not in _origin_of(target):
         raise KitError(
             f"{shown_path(target)} is in the way and no earlier merge: name another folder"
         )
     tuned, tokenizer = _tuned(base, adapter)
-    ids = (
-        [torch.tensor([tokens]) for tokens in tokenizer(list(prompts)).input_ids if tokens]
-        if prompts
-        else []
-    )
+    encoded = tokenizer(list(prompts)).input_ids if prompts else []
+    ids = [torch.tensor([tokens]) for tokens in encoded if tokens]
     if not ids:
-        raise KitError(
-            "no prompts: without them nobody knows whether the merged model computes what was"
-            " trained"
-        )
-    wanted = _logits(tuned, ids)
-    if not all(logits.isfinite().all() for logits in wanted):
+        raise KitError("no prompts: the merged model can be checked on prompts only")
+    reference = _logits(tuned, ids)
+    if not all(logits.isfinite().all() for logits in reference):
         raise AuditError(
-            f"4-bit base + {shown_path(adapter)} gives logits that are not numbers: the training went"
-            " wrong before the merge"
+            f"4-bit base + {shown_path(adapter)} gives logits that are NaN or infinite: the"
+            " training failed before the merge"
         )
-    merged = _merged(tuned, adapter)
-    difference = _difference(_logits(merged, ids), wanted)
-    if not difference <= _TOLERANCE:  # also when it is not a number
-        raise AuditError(
-            f"the merged model differs from 4-bit base + adapter by {difference:.1e} of the largest"
-            f" logit, over {_TOLERANCE:g}"
-        )
+    dense = _merged(tuned, adapter)
+    difference = _difference(_logits(dense, ids), reference)
+    _check_difference(difference, "the merged model differs from 4-bit base + adapter")
     with atomic_directory(target, renew=True) as partial:
-        for_inference(merged).to(getattr(torch, dtype)).save_pretrained(
-            partial, max_shard_size=max_shard_size
-        )
+        stored = getattr(torch, dtype)
+        for_inference(dense).to(stored).save_pretrained(partial, max_shard_size=max_shard_size)
         tokenizer.save_pretrained(partial)
-        parameters = sum(parameter.numel() for parameter in merged.parameters())
-        del tuned, merged
+        parameters = sum(parameter.numel() for parameter in dense.parameters())
+        del tuned, dense
         release_memory()  # room for the model as others will load it
-        saved = AutoModelForCausalLM.from_pretrained(partial, dtype=getattr(torch, dtype)).eval()
-        as_saved = _difference(_logits(saved, ids), wanted)
-        if dtype == "float32" and not as_saved <= _TOLERANCE:
-            raise AuditError(
-                f"the merged model as saved differs by {as_saved:.1e} of the largest logit, over"
-                f" {_TOLERANCE:g}"
-            )
+        saved = AutoModelForCausalLM.from_pretrained(partial, dtype=stored).eval()
+        as_saved = _difference(_logits(saved, ids), reference)
+        if dtype == "float32":
+            _check_difference(as_saved, "the merged model as saved differs")
+        origin = _origin_of(Path(base))
+        adapter_sha256 = hash_path(adapter / "adapter_model.safetensors")
         facts = {
-            "name": f"{_shown_name(base)} + {adapter.name}, merged",
-            "merged_from": {
-                "base": base_name(str(base)),
-                "adapter_sha256": hash_path(adapter / "adapter_model.safetensors"),
-            },
-            "licence": (_read(Path(base) / "origin.json")).get("licence", "not found"),
+            "name": f"{origin.get('name', base_name(str(base)))} + {adapter.name}, merged",
+            "merged_from": {"base": base_name(str(base)), "adapter_sha256": adapter_sha256},
+            "licence": origin.get("licence", "not found"),
             "dtype": dtype,
             "parameters": parameters,
             "bytes": sum(file.stat().st_size for file in partial.glob("*.safetensors")),
@@ -118,9 +102,16 @@ def merge_adapter(
     return facts
 
 
+def _check_difference(difference: float, sentence: str) -> None:
+    if not difference <= _TOLERANCE:  # also when it is NaN
+        raise AuditError(
+            f"{sentence} by {difference:.1e} of the largest logit, over {_TOLERANCE:g}"
+        )
+
+
 def _tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", Any]:
-    """The 4-bit base in float32 compute with the adapter on it, after proving that each saved
-    tensor found its place.
+    """The 4-bit base with the adapter, computing in float32, after proving that each saved tensor
+    has its counterpart in the model.
     """
     import torch
     from peft import PeftModel, get_peft_model_state_dict
@@ -129,28 +120,23 @@ def _tuned(base: str | Path, adapter: Path) -> tuple["PeftModel", Any]:
     weights = adapter / "adapter_model.safetensors"
     if not weights.exists() or not (adapter / "adapter_config.json").exists():
         raise InputError(
-            f"{shown_path(adapter)} holds no adapter: adapter_config.json and adapter_model.safetensors"
-            " are needed"
+            f"{shown_path(adapter)} holds no adapter: adapter_config.json and"
+            " adapter_model.safetensors are needed"
         )
     model, tokenizer = load_base(base, torch.float32)
     try:
         tuned = PeftModel.from_pretrained(model, adapter)
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # tensors of another size, modules the base does not have
-        raise AuditError(
-            f"{shown_path(adapter)} does not fit the base: {' '.join(str(error).split())[:200]}"
-        ) from None
+    except (RuntimeError, ValueError) as error:  # other sizes, or modules that the base lacks
+        reason = " ".join(str(error).split())[:200]
+        raise AuditError(f"{shown_path(adapter)} does not fit the base: {reason}") from None
     with safe_open(weights, "pt") as tensors:
         stored = set(tensors.keys())
-    # PEFT only warns about names that do not meet and goes on with an adapter that does nothing
-    # there.
-    unmet = stored ^ set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
-    if unmet:
+    # PEFT only warns about names without a counterpart, and continues.
+    unmatched = stored ^ set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    if unmatched:
         raise AuditError(
-            f"{shown_path(adapter)} does not fit the base: {len(unmet)} tensors without a counterpart,"
-            f" first {min(unmet)}"
+            f"{shown_path(adapter)} does not fit the base: {len(unmatched)} tensors without a"
+            f" counterpart, first {min(unmatched)}"
         )
     return for_inference(tuned), tokenizer
 
@@ -164,7 +150,7 @@ def _merged(tuned: "PeftModel", adapter: Path) -> Any:
 
 
 def _logits(model: Any, ids: Sequence["torch.Tensor"]) -> list["torch.Tensor"]:
-    """Logits of each prompt by itself, [positions, vocabulary] each, in float32 on the CPU."""
+    """Logits of each prompt by itself, (positions, vocabulary) each, in float32 on the CPU."""
     import torch
 
     with torch.inference_mode():
@@ -174,22 +160,18 @@ def _logits(model: Any, ids: Sequence["torch.Tensor"]) -> list["torch.Tensor"]:
         ]
 
 
-def _difference(found: Sequence["torch.Tensor"], wanted: Sequence["torch.Tensor"]) -> float:
-    """Largest absolute difference over the largest absolute value of `wanted`; not a number when
-    one of them is none.
+def _difference(found: Sequence["torch.Tensor"], reference: Sequence["torch.Tensor"]) -> float:
+    """Largest absolute difference over the largest absolute value of `reference`; NaN if any
+    difference is NaN, which Python's `max` may skip.
     """
     import torch
 
-    # Not Python's max, which may pass over a value that is not a number.
-    apart = torch.stack([(a - b).abs().max() for a, b in zip(found, wanted, strict=True)]).max()
-    return (apart / torch.stack([logits.abs().max() for logits in wanted]).max()).item()
+    pairs = zip(found, reference, strict=True)
+    differences = torch.stack([(a - b).abs().max() for a, b in pairs])
+    return (differences.max() / max(logits.abs().max() for logits in reference)).item()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, empty when the file is not there."""
+def _origin_of(folder: Path) -> dict[str, Any]:
+    """A folder's origin.json, empty when there is none."""
+    path = folder / "origin.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _shown_name(base: str | Path) -> str:
-    """The base's own name (see `weights`), else its folder's name or hub id."""
-    return _read(Path(base) / "origin.json").get("name", base_name(str(base)))

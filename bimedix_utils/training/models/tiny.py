@@ -1,15 +1,16 @@
-"""A tiny bilingual Mixtral made by the kit: tokenizer and weights from the texts it is given,
-cached by their content.
+"""A tiny bilingual Mixtral made by the kit: tokenizer and weights from given texts, cached by their
+content.
 """
 
+import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import KitError
+from ...core.files import atomic_directory, write_json
 from ...core.runs import set_seed
 from ...core.text import digest
 
@@ -25,9 +26,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class TinySpec:
-    """Size and pre-training of the kit's own model. With the texts it decides the cache key, so
-    every field counts.
-    """
+    """Size and pre-training of the kit's own model; with the texts, its cache key."""
 
     vocabulary: int = 4096
     hidden: int = 128
@@ -45,14 +44,13 @@ class TinySpec:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TinySpec":
         """The spec in a notebook's parameters."""
-        return cls(
-            vocabulary=values["VOCABULARY"], steps=values["PRETRAIN_STEPS"], seed=values["SEED"]
-        )
+        names = {"vocabulary": "VOCABULARY", "steps": "PRETRAIN_STEPS", "seed": "SEED"}
+        return cls(**{field: values[name] for field, name in names.items()})
 
 
 def build_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokenizerFast":
-    """A byte-level BPE tokenizer trained on `texts`: any input can be encoded, and the corpus'
-    words become single tokens.
+    """A byte-level BPE tokenizer trained on `texts`: it encodes any input, and words of the texts
+    become single tokens.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -60,12 +58,10 @@ def build_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokeniz
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=special,
-        initial_alphabet=alphabet,
+        special_tokens=["<unk>", "<s>", "</s>", "[INST]", "[/INST]"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -84,28 +80,22 @@ def build_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokeniz
 def tiny_base(
     texts: Sequence[str], words: Sequence[str], spec: TinySpec, cache: Path
 ) -> tuple[Path, list[tuple[int, float]]]:
-    """(folder of the pre-trained tiny model, [(step, loss)]), taken from `cache` when texts and
-    spec are the same as before.
+    """(folder of the pre-trained tiny model, [(step, loss)]), taken from `cache` when it was made
+    before from the same texts and spec.
 
-    The model reads `texts`; the tokenizer also sees `words`, so that the words of later questions
-    are whole tokens, never read yet.
-
-    The folder appears whole or not at all: it is renamed into place when complete.
+    The model trains on `texts`. The tokenizer also sees `words`, so that words of later questions
+    are single tokens, which the model never read.
     """
-    import json
-
     folder = cache / f"tiny-{digest([digest([*texts]), digest([*words]), vars(spec)])}"
-    if not (folder / "losses.json").exists():
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        tokenizer = build_tokenizer([*texts, *words], spec.vocabulary)
-        model, losses = _pretrain(texts, tokenizer, spec)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / "losses.json").write_text(json.dumps(losses))
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    return folder, [tuple(pair) for pair in json.loads((folder / "losses.json").read_text())]
+    with atomic_directory(folder) as partial:
+        if partial:
+            tokenizer = build_tokenizer([*texts, *words], spec.vocabulary)
+            model, losses = _pretrain(texts, tokenizer, spec)
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            write_json(partial / "losses.json", losses)
+    losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
+    return folder, [tuple(pair) for pair in losses]
 
 
 def _pretrain(
@@ -137,34 +127,26 @@ def _pretrain(
     set_seed(spec.seed)
     torch.manual_seed(spec.seed)
     model = MixtralForCausalLM(config).train()
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids
     order = torch.randperm(len(encoded)).tolist()
-    flat = [
-        token
-        for i in order
-        for token in (tokenizer.bos_token_id, *encoded[i], tokenizer.eos_token_id)
-    ]
+    flat = [token for i in order for token in (bos, *encoded[i], eos)]
     rows = torch.tensor(flat[: len(flat) // spec.length * spec.length]).view(-1, spec.length)
     if len(rows) < spec.batch:
         raise KitError(
             f"the pre-training text gives {len(rows)} sequences of {spec.length} tokens;"
             f" {spec.batch} are needed for one batch"
         )
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=spec.learning_rate, betas=(0.9, 0.95), fused=True
-    )
+    peak = spec.learning_rate
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.95), fused=True)
     losses, queue = [], []
     for step in range(spec.steps):
         if len(queue) < spec.batch:
             queue = torch.randperm(len(rows)).tolist()
         batch = rows[[queue.pop() for _ in range(spec.batch)]]
-        rate = (
-            spec.learning_rate
-            * min(1.0, (step + 1) / 50)
-            * (0.05 + 0.475 * (1 + math.cos(math.pi * step / spec.steps)))
-        )
+        cosine = 0.05 + 0.475 * (1 + math.cos(math.pi * step / spec.steps))
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = peak * min(1.0, (step + 1) / 50) * cosine
         loss = model(input_ids=batch, labels=batch, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
