@@ -32,7 +32,9 @@ def one_seed(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            mixture, "read", lambda folder, split: rows[::3] if split == "train" else rows[1::20]
+            mixture,
+            "read_split",
+            lambda folder, split: rows[::3] if split == "train" else rows[1::20],
         )
         found = {
             arm: (lines, facts)

@@ -10,28 +10,20 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from bimedix_utils.core.cards import LICENCE_PAGES
+from bimedix_utils.mixture import mix_card as card
 from bimedix_utils.mixture import tokens
-from bimedix_utils.mixture.card import LICENCES, card
 
 pytestmark = pytest.mark.unit
-SUMS = {
-    "words": 5000,
-    "characters": 30000,
-    "tokens_squared": 1_000_000,
-    "words_squared": 500_000,
-    "tokens_words": 700_000,
-}
 
 
 def token_table() -> dict:
     cells = [
-        {"lang": lang, "task": "qa", "source": "umls", "rows": n, "tokens": n * 90, **SUMS}
+        {"lang": lang, "task": "qa", "source": "umls", "rows": n, "tokens": n * 90, "words": n * 80}
         for lang, n in (("en", 60), ("ar", 20))
     ]
-    tallied = {"cells": cells, "lengths": {"en": {"90": 50, "3000": 10}, "ar": {"200": 20}}}
-    return tokens.estimate(
-        tallied, {("en", "qa", "umls"): 1200, ("ar", "qa", "umls"): 600}, 2048, "sample", 11
-    ).as_json()
+    lengths = {"en": {"90": 50, "3000": 10}, "ar": {"200": 20}}
+    return tokens.token_table([{"cells": cells, "lengths": lengths}], 2048)
 
 
 @pytest.fixture
@@ -44,7 +36,7 @@ def manifest() -> dict:
             "ratio": "1:2",
             "tolerance": 0.005,
             "duplicates": "Equal text.",
-            "leakage": "Equal questions.",
+            "contamination": "Equal questions.",
             "shard_rows": 50000,
         },
         "inputs": [
@@ -53,8 +45,7 @@ def manifest() -> dict:
                 "bytes": 123456,
                 "sha256": "a" * 64,
                 "rows": 2100,
-                "status": "ok",
-                "note": "x|y",
+                "status": "x|y",
             }
         ],
         "tests": [
@@ -62,11 +53,11 @@ def manifest() -> dict:
             {"source": "medqa", "lang": "ar", "rows": 1272},
         ],
         "tests_sha256": "b" * 64,
-        "counts": {"ok": 1800, "duplicate": 200, "leaked": 100},
+        "counts": {"ok": 1800, "duplicate": 200, "contaminated": 100},
         "removed": [
             {"source": "umls", "lang": "en", "status": "duplicate", "rows": 150},
             {"source": "umls", "lang": "ar", "status": "duplicate", "rows": 50},
-            {"source": "umls", "lang": "en", "status": "leaked", "rows": 100},
+            {"source": "umls", "lang": "en", "status": "contaminated", "rows": 100},
         ],
         "composition": [
             {
@@ -91,23 +82,23 @@ def manifest() -> dict:
         "paper": [
             {
                 "component": "Single-turn QA",
-                "lang": "EN",
+                "lang": "en",
                 "task": "QA",
-                "samples": "119879",
+                "rows": 119879,
                 "status": "stated",
             },
             {
                 "component": "Single-turn QA (Ara)",
-                "lang": "AR",
+                "lang": "ar",
                 "task": "QA",
-                "samples": 156254,
+                "rows": 156254,
                 "status": "stated",
             },
             {
                 "component": "BiMed1.3M total",
-                "lang": "EN+AR",
+                "lang": "en+ar",
                 "task": "all",
-                "samples": "~1.311M",
+                "rows": "~1.311M",
                 "status": "inferred",
             },
         ],
@@ -185,7 +176,7 @@ def test_one_known_licence_is_named_and_linked(manifest, licence):
     assert head(card(manifest))["license"] == licence.lower() and "license_name" not in head(
         card(manifest)
     )
-    assert f"| [{licence}]({LICENCES[licence.lower()]}) |" in card(manifest)
+    assert f"| [{licence}]({LICENCE_PAGES[licence.lower()]}) |" in card(manifest)
 
 
 def test_one_unknown_licence_is_other(manifest):
@@ -210,14 +201,14 @@ def test_the_numbers_of_the_manifest_are_on_the_card(manifest):
         "| Arabic : English | 1:2 |",
         "| tolerance | 0.005 |",
         "| shard_rows | 50,000 |",
-        f"| umls.json | 2,100 | 123,456 | {'a' * 64} | ok | x\\|y |",
+        f"| umls.json | 2,100 | 123,456 | {'a' * 64} | x\\|y |",
         "| sum | 2,100 |",
         "| qa | en | 1,300 | 119,879 | 1,200 | 118,679 | no more rows |",
         "| qa | ar | 650 | 156,254 | 600 | 155,654 | - |",
         "| sum | - | 1,950 | 276,133 | 1,800 | 274,333 | - |",
-        "| Single-turn QA | EN | QA | 119,879 | stated | 1,200 |",
-        "| Single-turn QA (Ara) | AR | QA | 156,254 | stated | 600 |",
-        "| BiMed1.3M total | EN+AR | all | ~1.311M | inferred | no such row here |",
+        "| Single-turn QA | en | QA | 119,879 | stated | 1,200 |",
+        "| Single-turn QA (Ara) | ar | QA | 156,254 | stated | 600 |",
+        "| BiMed1.3M total | en+ar | all | ~1.311M | inferred | no such row here |",
         "| umls | ar | 50 | 0 |",
         "| umls | en | 150 | 100 |",
         "| sum | - | 200 | 100 |",
@@ -231,13 +222,13 @@ def test_the_numbers_of_the_manifest_are_on_the_card(manifest):
     for words in (
         "**For research only.",
         "not the paper's BiMed1.3M",
-        "for duplicates: Equal text.",
-        "with test questions: Equal questions.",
-        "**The paper reports no decontamination**",
+        "\nEqual text.\n",
+        "\nEqual questions.\n",
+        "**No source we could read states that the paper removed test questions.**",
         f"`{'b' * 64}`",
         "paraphrased",
         "load_dataset(",
-        "from bimedix_utils.core.templates import messages",
+        "from bimedix_utils.core.templates import to_messages",
         "## Intended use",
         "## Limits",
         "## Safety",
@@ -246,32 +237,12 @@ def test_the_numbers_of_the_manifest_are_on_the_card(manifest):
     assert "secret" not in text
 
 
-def test_tokens_stand_with_their_intervals_and_tokenizer(manifest):
+def test_tokens_are_those_of_the_manifest_with_their_tokenizer(manifest):
     text = card(manifest)
-    english, arabic = manifest["tokens"]["languages"][1], manifest["tokens"]["languages"][0]
-    interval = f"{english['low']:,.0f} to {english['high']:,.0f}"
-    assert (
-        f"| en | 1,200 | 60 | 108,000 | {interval} |" in text
-        and f"| en | qa | umls | 1,200 | 60 | 108,000 | {interval} |" in text
-    )
-    assert (
-        f"| ar | 600 | 20 | 54,000 | {arabic['low']:,.0f} to {arabic['high']:,.0f} (few rows) |"
-        in text
-    )
-    assert (
-        f"Tokenizer: {tokens.tokenizer_name()}." in text
-        and "sample of 80 of 1,800 rows (seed 11)" in text
-    )
-    assert "| 90 | 3,000 | 3,000 | 3,000 | 16.67% |" in text and "over 2,048" in text
-
-
-def test_counted_tokens_have_no_interval(manifest):
-    cells = [{"lang": "en", "task": "qa", "source": "umls", "rows": 60, "tokens": 5400, **SUMS}]
-    counted = tokens.estimate(
-        {"cells": cells, "lengths": {"en": {"90": 60}}}, {("en", "qa", "umls"): 60}, 2048
-    )
-    text = card(manifest | {"tokens": counted.as_json()})
-    assert "All 60 rows were counted." in text and "| en | 60 | 60 | 5,400 | counted |" in text
+    assert "| en | 60 | 5,400 |" in text and "| en | qa | umls | 60 | 5,400 |" in text
+    assert "| ar | 20 | 1,800 |" in text and "| sum | 80 | 7,200 |" in text
+    assert f"Tokenizer: {tokens.tokenizer_name()}. All 80 training rows were counted." in text
+    assert "| en | 1.12 | 90 | 3,000 | 3,000 | 3,000 | 16.67% |" in text and "over 2,048" in text
 
 
 def test_sources_that_may_not_be_passed_on_are_listed(manifest):
@@ -385,7 +356,7 @@ def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
 
     from bimedix_utils.core.records import Record, Turn
     from bimedix_utils.core.templates import to_messages
-    from bimedix_utils.mixture.shards import table_of
+    from bimedix_utils.mixture.shards import records_table
 
     common = {"lang": "en", "source": "toy", "licence": "MIT", "split": "train"}
     turns = (Turn(role="patient", text="It hurts."), Turn(role="doctor", text="Where?"))
@@ -400,7 +371,7 @@ def test_the_code_on_the_card_runs(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     manifest["splits"] = {"train": 2}
     manifest["shards"] = [{**manifest["shards"][0], "rows": 2}]
-    pq.write_table(table_of(rows), f"path/of/this/folder/{manifest['shards'][0]['file']}")
+    pq.write_table(records_table(rows), f"path/of/this/folder/{manifest['shards'][0]['file']}")
     text = card(manifest)
     (tmp_path / "path/of/this/folder/README.md").write_text(text, encoding="utf-8")
     load, render = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

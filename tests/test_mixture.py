@@ -33,7 +33,7 @@ pytestmark = pytest.mark.unit
 COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
 VOCABULARY = {lang: synthetic.vocabulary(lang)[:4000] for lang in ("en", "ar")}
 # With `BOUNDLESS` no cell is cut, and nothing is held out: a row's fate shows one rule.
-ALL = mixture.Settings(composition="paper", token_rows=5, validation_share=0.0)
+ALL = mixture.MixSettings(composition="paper", validation_share=0.0)
 RATIO = replace(ALL, composition="ratio", tolerance=0)
 PARTS = ("PubMedQA", "MedMCQA", "MedQA", "Single-turn QA", "Multi-turn conversation")
 BOUNDLESS = "component,lang,task,samples,status\n" + "".join(
@@ -142,7 +142,7 @@ def build(
     folder: Path,
     files: dict[str, list[Record] | bytes],
     tests=(),
-    settings: mixture.Settings = ALL,
+    settings: mixture.MixSettings = ALL,
     inputs=None,
     **more,
 ) -> Mix:
@@ -156,7 +156,7 @@ def build(
         )
     write_jsonl(folder / "tests.jsonl", tests)
     more = {"composition": boundless(folder), **more}
-    mixture.build(
+    mixture.build_mix(
         inputs or [folder / name for name in files],
         folder / "tests.jsonl",
         folder / "out",
@@ -181,14 +181,14 @@ def material(tmp_path_factory) -> tuple[list[Path], Path]:
     return sorted(folder.glob("train-*.jsonl")), folder / "tests.jsonl"
 
 
-SMALL = mixture.Settings(token_rows=20, shard_rows=70, validation_share=0.1)
+SMALL = mixture.MixSettings(shard_rows=70, validation_share=0.1)
 
 
 @pytest.fixture(scope="module")
 def reference(material, tmp_path_factory) -> Mix:
     inputs, tests = material
     folder = tmp_path_factory.mktemp("reference")
-    mixture.build(inputs, tests, folder, SMALL)
+    mixture.build_mix(inputs, tests, folder, SMALL)
     return Mix(folder)
 
 
@@ -196,7 +196,7 @@ def reference(material, tmp_path_factory) -> Mix:
 
 
 def cells(available, *rule):
-    return {(cell.task, cell.lang): cell for cell in compose.by_ratio(available, *rule)}
+    return {(cell.task, cell.lang): cell for cell in compose.cells_by_ratio(available, *rule)}
 
 
 @pytest.mark.parametrize(
@@ -275,11 +275,11 @@ def test_what_a_ratio_could_not_meet_is_told():
     assert (found["qa", "en"].taken, found["qa", "en"].why) == (20, "1:2 was reached")
     assert (found["qa", "ar"].missing, found["qa", "ar"].why) == (
         40,
-        "too few rows to stand beside all English ones",
+        "too few rows for all English ones",
     )
     assert (found["chat", "en"].why, found["chat", "ar"].why) == (
-        "no Arabic rows to stand beside",
-        "none present",
+        "no Arabic rows",
+        "no rows available",
     )
     assert (found["medqa", "en"].missing, found["medqa", "en"].why) == (0, "")
 
@@ -300,7 +300,7 @@ def test_the_papers_composition_is_the_target():
         ("chat", "en"): 5,
         ("mcqa", "en"): 3,
     }
-    found = {(cell.task, cell.lang): cell for cell in compose.by_target(available, wanted)}
+    found = {(cell.task, cell.lang): cell for cell in compose.cells_by_target(available, wanted)}
     assert (found["medqa", "en"].taken, found["medqa", "en"].why) == (20_691, "target reached")
     assert (found["medqa", "ar"].taken, found["medqa", "ar"].why) == (11_210, "")
     assert (found["chat", "en"].missing, found["chat", "en"].why) == (133_129, "too few rows")
@@ -367,9 +367,9 @@ def test_rules_in_their_order(tmp_path):
         *(qa(f"more{i}") for i in range(8)),
     ]
     got = build(tmp_path, {"a.jsonl": rows}, [asked], replace(RATIO, purpose="publish"))
-    assert got.status("toy:asked") == got.status("toy:asked2") == "leaked"
+    assert got.status("toy:asked") == got.status("toy:asked2") == "contaminated"
     assert {got.note("toy:asked"), got.removed["toy:asked"]["other"]} == {
-        "asks it: question",
+        "same test question by: question",
         "test:1",
     }
     assert sorted([got.status("toy:a"), got.status("toy:z")]) == ["duplicate", "held"]
@@ -398,7 +398,7 @@ def test_only_what_may_be_passed_on_is_published(tmp_path):
         "ok": 2,
         "held": 4,
     }
-    assert all(catalogue.may_publish_record(row) for row in mixture.read(got.folder, "train"))
+    assert all(catalogue.may_publish_record(row) for row in mixture.read_split(got.folder, "train"))
     assert {source["redistribution"] for source in got.manifest["sources"]} == {"allowed"}
     research = build(tmp_path / "research", {"a.jsonl": rows})
     assert len(research.ids) == 6
@@ -417,16 +417,16 @@ def test_what_resembles_a_leaked_row_is_leaked(tmp_path):
     question = " ".join(["What", "is", "it"])
     asked = mcqa("asked", question=question, context="", split="test", id="test:1")
     long = words("long", 80)
-    leaked = mcqa("leaked", question=question, options=asked.options, context=long)
+    leaked = mcqa("contaminated", question=question, options=asked.options, context=long)
     twin = mcqa(
         "twin", question="What was it", options=asked.options[:3] + ("other",), context=long
     )
     files = {"a.jsonl": [twin], "b.jsonl": [leaked, qa(1)]}
     inputs = [mixture.Input(tmp_path / "a.jsonl", 0), mixture.Input(tmp_path / "b.jsonl", 9)]
     got = build(tmp_path, files, [asked], inputs=inputs)
-    assert got.ids == ["toy:1"] and got.status("toy:twin") == "leaked"
-    assert got.removed["toy:twin"]["other"] == "toy:leaked" and got.note("toy:twin").endswith(
-        "which is leaked"
+    assert got.ids == ["toy:1"] and got.status("toy:twin") == "contaminated"
+    assert got.removed["toy:twin"]["other"] == "toy:contaminated" and got.note("toy:twin").endswith(
+        "which is contaminated"
     )
 
 
@@ -448,10 +448,10 @@ def test_a_translation_of_a_leaked_row_is_leaked(tmp_path):
         [asked],
     )
     assert sorted(got.ids) == ["toy:1", "toy:1:ar"]
-    assert {got.status(row) for row in got.removed} == {"leaked"}
+    assert {got.status(row) for row in got.removed} == {"contaminated"}
     assert (
         got.removed["toy:kin:ar"]["other"] == "toy:kin"
-        and got.note("toy:kin:ar") == "parallel to a row, which is leaked"
+        and got.note("toy:kin:ar") == "translation of a row, which is contaminated"
     )
 
 
@@ -511,7 +511,7 @@ def test_what_is_no_candidate_is_counted(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", rows)
     got = build(tmp_path, {}, inputs=[mixture.Input(tmp_path / "a.jsonl", langs=("en", "ar"))])
     assert (
-        got.manifest["set_aside"]
+        got.manifest["excluded"]
         == {"language fr": 1, "status held": 1, "test or validation split": 2}
         and len(got.rows) == 2
     )
@@ -538,7 +538,7 @@ def brute(rows: list[Record], seed: int, similarity: float) -> set[str]:
     """The rows that stay by the rule itself: every row against every kept row before it."""
     kept: list[tuple[str, np.ndarray]] = []
     seen = set()
-    for row in sorted(rows, key=lambda row: scan.rank(row.id, seed)):
+    for row in sorted(rows, key=lambda row: scan.seeded_rank(row.id, seed)):
         own = shingle_hashes(row_words(row).everything)
         if row.content_hash() not in seen and all(
             jaccard(own, other) < similarity - 1e-9 for _, other in kept
@@ -606,7 +606,7 @@ def test_parallel_rows_share_a_split(tmp_path):
     ]
     got = build(tmp_path, {"a.jsonl": rows}, settings=replace(ALL, validation_share=0.2))
     splits = {
-        split: {mixture.family(r) for r in mixture.read(got.folder, split)}
+        split: {mixture.family_id(r) for r in mixture.read_split(got.folder, split)}
         for split in ("train", "validation")
     }
     assert (
@@ -618,11 +618,11 @@ def test_parallel_rows_share_a_split(tmp_path):
 
 
 def test_family_of_rows_made_from_others():
-    assert mixture.family(qa(1)) == mixture.family(qa(1, "ar")) == "toy:1"
+    assert mixture.family_id(qa(1)) == mixture.family_id(qa(1, "ar")) == "toy:1"
     assert (
-        mixture.family(chat(1, id="chat:1", parent_id="toy:1")) == "chat:1"
+        mixture.family_id(chat(1, id="chat:1", parent_id="toy:1")) == "chat:1"
     )  # made from a question, but no translation of it
-    assert mixture.family(chat(1, "ar", id="chat:1:ar", parent_id="chat:1")) == "chat:1"
+    assert mixture.family_id(chat(1, "ar", id="chat:1:ar", parent_id="chat:1")) == "chat:1"
 
 
 def test_rows_come_back_as_they_were(tmp_path):
@@ -631,17 +631,17 @@ def test_rows_come_back_as_they_were(tmp_path):
         qa("x\ny"), qa("مريض"), qa("😀", source="s p a c e"), mcqa(2), mcqa(2, "ar", parent_id="toy:2"), chat(3), chat(3, "ar"),
     ]  # fmt: skip
     got = build(tmp_path, {"a.jsonl": rows})
-    assert sorted(mixture.read(got.folder, "train"), key=lambda r: r.id) == sorted(
+    assert sorted(mixture.read_split(got.folder, "train"), key=lambda r: r.id) == sorted(
         rows, key=lambda r: r.id
     )
-    assert list(mixture.read(got.folder, "validation")) == []
+    assert list(mixture.read_split(got.folder, "validation")) == []
 
 
 def test_a_reader_without_shards_takes_json_lines_or_says_what_is_missing(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [qa(1)])
-    assert list(mixture.read(tmp_path, "train")) == [qa(1)]
+    assert list(mixture.read_split(tmp_path, "train")) == [qa(1)]
     with pytest.raises(InputError, match="neither data/validation-"):
-        list(mixture.read(tmp_path, "validation"))
+        list(mixture.read_split(tmp_path, "validation"))
 
 
 def test_the_manifest_is_what_is_counted_again(material, reference):
@@ -657,7 +657,7 @@ def test_the_manifest_is_what_is_counted_again(material, reference):
     assert manifest["counts"] == Counter({"ok": len(reference.rows)}) + Counter(
         r["status"] for r in reference.removed.values()
     )
-    assert {"leaked", "duplicate", "surplus"} <= set(manifest["counts"])
+    assert {"contaminated", "duplicate", "surplus"} <= set(manifest["counts"])
     by_cell = Counter((row["task"], row["lang"]) for row in reference.rows)
     assert {
         (cell["task"], cell["lang"]): cell["taken"]
@@ -720,10 +720,10 @@ def test_planted_copies_and_test_questions_are_all_found(material, reference):
     }
     for row in planted:
         if row["planted"] == "leak":
-            assert reference.status(row["id"]) == "leaked", row
+            assert reference.status(row["id"]) == "contaminated", row
         elif row["jaccard"] >= 0.8:
             pair = {reference.status(row["id"]), reference.status(row["other"])}
-            assert pair & {"duplicate", "leaked"}, row
+            assert pair & {"duplicate", "contaminated"}, row
 
 
 def test_the_folder_loads_with_datasets(reference, tmp_path):
@@ -739,12 +739,12 @@ def test_the_folder_loads_with_datasets(reference, tmp_path):
 
 def by_steps(material, folder: Path, run_map) -> list[dict]:
     inputs = [mixture.Input(path) for path in material[0]]
-    rows = mixture.look(inputs, material[1], folder / ".work", SMALL, run_map)
-    return mixture.write(rows, mixture.choose(rows, SMALL, COMPOSITION), folder, SMALL, run_map)
+    rows = mixture.scan_inputs(inputs, material[1], folder / ".work", SMALL, run_map)
+    return mixture.write_shards(rows, mixture.select_rows(rows, SMALL), folder, SMALL, run_map)
 
 
 def test_another_number_of_workers_gives_the_same_bytes(material, reference, tmp_path):
-    assert by_steps(material, tmp_path, mixture.mapper(2)) == reference.manifest["shards"]
+    assert by_steps(material, tmp_path, mixture.parallel_map(2)) == reference.manifest["shards"]
     assert {
         path.name: hash_path(path) for path in (tmp_path / "data").glob("*.parquet")
     } == reference.bytes()
@@ -757,11 +757,11 @@ def test_another_order_and_another_cut_of_the_input_give_the_same_bytes(
     lines = [line for path in inputs for line in path.read_bytes().splitlines(keepends=True)]
     random.Random(1).shuffle(lines)
     (tmp_path / "all.jsonl").write_bytes(b"".join(lines))
-    monkeypatch.setattr(scan, "PIECE_BYTES", 5_000)
-    mixture.build([tmp_path / "all.jsonl"], tests, tmp_path / "one", SMALL)
+    monkeypatch.setattr(scan, "CHUNK_BYTES", 5_000)
+    mixture.build_mix([tmp_path / "all.jsonl"], tests, tmp_path / "one", SMALL)
     assert Mix(tmp_path / "one").bytes() == reference.bytes()
-    monkeypatch.setattr(scan, "PIECE_BYTES", 300_000)
-    mixture.build(inputs[::-1], tests, tmp_path / "two", SMALL)
+    monkeypatch.setattr(scan, "CHUNK_BYTES", 300_000)
+    mixture.build_mix(inputs[::-1], tests, tmp_path / "two", SMALL)
     assert Mix(tmp_path / "two").bytes() == reference.bytes()
     # The second run reads what is there: not one feature file or shard is made again.
     before = {
@@ -769,7 +769,7 @@ def test_another_order_and_another_cut_of_the_input_give_the_same_bytes(
         for path in (tmp_path / "two").rglob("*.[ap]*")
         if path.suffix in (".arrow", ".parquet")
     }
-    mixture.build(inputs[::-1], tests, tmp_path / "two", SMALL)
+    mixture.build_mix(inputs[::-1], tests, tmp_path / "two", SMALL)
     assert len(before) > 8 and all(
         path.stat().st_mtime_ns == at
         for path, at in before.items()
@@ -783,8 +783,10 @@ def test_every_line_belongs_to_one_piece(tmp_path, monkeypatch, size):
         b"the last has no end"
     ]
     (tmp_path / "a").write_bytes(b"".join(lines))
-    monkeypatch.setattr(scan, "PIECE_BYTES", size)
-    read = [scan.read_piece(piece) for piece in scan.pieces([mixture.Input(tmp_path / "a")])]
+    monkeypatch.setattr(scan, "CHUNK_BYTES", size)
+    read = [
+        scan.read_chunk(chunk) for chunk in scan.cut_into_chunks([mixture.Input(tmp_path / "a")])
+    ]
     assert b"".join(raw for raw, _ in read) == b"".join(lines)
     place = 0
     for raw, start in read:
@@ -826,7 +828,7 @@ DAMAGED = {
 @pytest.mark.parametrize("damage", DAMAGED)
 @pytest.mark.parametrize("size", [500, 10**6])
 def test_a_damaged_input_is_named_and_left_out_only_when_told(tmp_path, monkeypatch, damage, size):
-    monkeypatch.setattr(scan, "PIECE_BYTES", size)
+    monkeypatch.setattr(scan, "CHUNK_BYTES", size)
     raw, line = DAMAGED[damage]
     files = {"good.jsonl": [qa(f"good{i}") for i in range(5)], "bad.jsonl": raw}
     with pytest.raises(InputError, match=rf"bad\.jsonl, line {line}: not a record") as error:
@@ -878,10 +880,10 @@ def test_damaged_or_absent_tests_stop_the_mix_and_are_named(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [qa(1)])
     skip = replace(ALL, damaged_input="skip")
     with pytest.raises(InputError, match="tests.jsonl: the file of test rows does not exist"):
-        mixture.build([tmp_path / "a.jsonl"], tmp_path / "tests.jsonl", tmp_path / "out", skip)
+        mixture.build_mix([tmp_path / "a.jsonl"], tmp_path / "tests.jsonl", tmp_path / "out", skip)
     (tmp_path / "tests.jsonl").write_bytes(GOOD + b"{")
     with pytest.raises(InputError, match="^tests.jsonl, line 4"):
-        mixture.build([tmp_path / "a.jsonl"], tmp_path / "tests.jsonl", tmp_path / "out", skip)
+        mixture.build_mix([tmp_path / "a.jsonl"], tmp_path / "tests.jsonl", tmp_path / "out", skip)
 
 
 def test_without_tests_the_card_names_none(tmp_path):
@@ -894,11 +896,11 @@ def test_other_tests_are_looked_for_anew(tmp_path):
     assert build(tmp_path, {"a.jsonl": [mcqa(1), qa(2)]}).manifest["counts"] == {"ok": 2}
     assert (
         build(tmp_path, {}, [mcqa(1, split="test")], inputs=[tmp_path / "a.jsonl"]).status("toy:1")
-        == "leaked"
+        == "contaminated"
     )
 
 
-@pytest.mark.parametrize("step", ["choose", "write", "finish"])
+@pytest.mark.parametrize("step", ["select", "write", "finish"])
 @pytest.mark.parametrize("change", ["other row", "shorter", "gone"])
 def test_an_input_changed_after_it_was_read_is_noticed(tmp_path, step, change):
     file, tests = tmp_path / "a.jsonl", tmp_path / "tests.jsonl"
@@ -920,23 +922,14 @@ def test_an_input_changed_after_it_was_read_is_noticed(tmp_path, step, change):
     with pytest.raises(
         InputError, match=r"a\.jsonl: the file was changed or removed after it was read"
     ):
-        rows = mixture.look([mixture.Input(file)], tests, tmp_path / ".work", ALL)
-        changed("choose")
-        found = mixture.choose(rows, ALL, boundless(tmp_path))
+        rows = mixture.scan_inputs([mixture.Input(file)], tests, tmp_path / ".work", ALL)
+        changed("select")
+        found = mixture.select_rows(rows, ALL, composition=boundless(tmp_path))
         changed("write")
-        written = mixture.write(rows, found, tmp_path / "out", ALL)
+        written = mixture.write_shards(rows, found, tmp_path / "out", ALL)
         changed("finish")
-        mixture.finish(
-            rows,
-            found,
-            written,
-            [mixture.Input(file)],
-            tests,
-            tmp_path / "out",
-            COMPOSITION,
-            ALL,
-            "custom",
-            {},
+        mixture.finish_mix(
+            rows, found, written, [mixture.Input(file)], tests, tmp_path / "out", ALL
         )
     assert not (tmp_path / "out" / "manifest.json").exists()
 
@@ -947,12 +940,12 @@ def test_a_row_that_is_another_one_by_now_is_never_written(tmp_path):
     write_jsonl(file, [qa(i) for i in range(5)])
     write_jsonl(tests, [])
     before = file.stat()
-    rows = mixture.look([mixture.Input(file)], tests, tmp_path / ".work", ALL)
-    found = mixture.choose(rows, ALL, boundless(tmp_path))
+    rows = mixture.scan_inputs([mixture.Input(file)], tests, tmp_path / ".work", ALL)
+    found = mixture.select_rows(rows, ALL, composition=boundless(tmp_path))
     file.write_bytes(file.read_bytes().replace(b'"MIT"', b'"GPL"'))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(InputError, match="an input was changed after it was read"):
-        mixture.write(rows, found, tmp_path / "out", ALL)
+        mixture.write_shards(rows, found, tmp_path / "out", ALL)
     assert not [
         path for path in (tmp_path / "out" / "data").iterdir() if path.name.startswith("train")
     ]
@@ -976,7 +969,7 @@ def files_of(folder: Path) -> set[str]:
 )
 def test_what_a_crash_cut_short_is_made_again(material, reference, tmp_path, ruin):
     inputs, tests = material
-    mixture.build(inputs[:1], tests, tmp_path, SMALL)
+    mixture.build_mix(inputs[:1], tests, tmp_path, SMALL)
     whole, names = Mix(tmp_path).bytes(), files_of(tmp_path)
     for pattern in (
         ".work/features/*",
@@ -994,7 +987,7 @@ def test_what_a_crash_cut_short_is_made_again(material, reference, tmp_path, rui
         "data/.x.json.partial",
     ):
         (tmp_path / stale).write_bytes(b"cut")
-    mixture.build(inputs[:1], tests, tmp_path, SMALL)
+    mixture.build_mix(inputs[:1], tests, tmp_path, SMALL)
     assert Mix(tmp_path).bytes() == whole and files_of(tmp_path) == names
 
 
@@ -1019,9 +1012,9 @@ def test_a_full_disk_is_named_and_another_run_goes_on(
             KitError,
             match=r": cannot be written \((no space left on device|read-only file system)\)",
         ):
-            mixture.build(*material, tmp_path, SMALL)
+            mixture.build_mix(*material, tmp_path, SMALL)
     assert not (tmp_path / "manifest.json").exists()
-    mixture.build(*material, tmp_path, SMALL)
+    mixture.build_mix(*material, tmp_path, SMALL)
     assert Mix(tmp_path).bytes() == reference.bytes() and not [
         name for name in files_of(tmp_path) if "partial" in name
     ]
@@ -1029,8 +1022,8 @@ def test_a_full_disk_is_named_and_another_run_goes_on(
 
 def test_other_settings_leave_nothing_stale(material, tmp_path):
     inputs, tests = material
-    mixture.build(inputs, tests, tmp_path, replace(SMALL, shard_rows=20))
-    mixture.build(inputs[:2], tests, tmp_path, replace(SMALL, shard_rows=1000, seed=9))
+    mixture.build_mix(inputs, tests, tmp_path, replace(SMALL, shard_rows=20))
+    mixture.build_mix(inputs[:2], tests, tmp_path, replace(SMALL, shard_rows=1000, seed=9))
     got = Mix(tmp_path)
     assert (
         len(got.bytes()) == 2 == len(got.manifest["shards"])
@@ -1043,10 +1036,10 @@ import sys
 from pathlib import Path
 from bimedix_utils import mixture
 from bimedix_utils.mixture import scan
-scan.PIECE_BYTES = 20_000
+scan.CHUNK_BYTES = 20_000
 if __name__ == "__main__":
     *inputs, tests, folder = map(Path, sys.argv[1:])
-    mixture.build(inputs, tests, folder, mixture.Settings(token_rows=20, shard_rows=70, validation_share=0.1), workers=2)
+    mixture.build_mix(inputs, tests, folder, mixture.MixSettings(shard_rows=70, validation_share=0.1), workers=2)
 """
 
 
@@ -1073,7 +1066,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
         process.kill()
         process.wait()
     assert killed
-    mixture.build(inputs, tests, folder, SMALL)
+    mixture.build_mix(inputs, tests, folder, SMALL)
     assert Mix(folder).bytes() == reference.bytes() and Mix(folder).manifest == reference.manifest
     assert files_of(folder) - {p for p in files_of(folder) if ".work/" in p} == {
         p for p in files_of(reference.folder) if ".work/" not in p
@@ -1087,9 +1080,9 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
-        "import os, sys, time\nfrom bimedix_utils.mixture import work\n\ndef step(place):\n   "
+        "import os, sys, time\nfrom bimedix_utils import mixture\n\ndef step(place):\n   "
         " open(os.path.join(sys.argv[1], f'{os.getpid()}.pid'), 'w').close()\n   "
-        " time.sleep(60)\n\nif __name__ == '__main__':\n    list(work.mapper(2)(step, [1, 2]))\n",
+        " time.sleep(60)\n\nif __name__ == '__main__':\n    list(mixture.parallel_map(2)(step, [1, 2]))\n",
         encoding="utf-8",
     )
     environment = {
@@ -1123,7 +1116,7 @@ def _alive(process: int) -> bool:
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(KitError, match=r'pip install -e "\.\[ray\]"'):
-        list(mixture.mapper(2, "ray")(str, [1]))
+        list(mixture.parallel_map(2, "ray")(str, [1]))
 
 
 def test_published_rows_planted_into_training_all_end_leaked(tmp_path, raw_dir):
@@ -1136,11 +1129,11 @@ def test_published_rows_planted_into_training_all_end_leaked(tmp_path, raw_dir):
     ]
     files = {"published.jsonl": others, "planted.jsonl": planted}
     got = build(tmp_path, files, tests, workers=2)
-    assert {got.status(row.id) for row in planted} == {"leaked"}
-    assert sum(got.manifest["counts"].values()) + sum(got.manifest["set_aside"].values()) == len(
+    assert {got.status(row.id) for row in planted} == {"contaminated"}
+    assert sum(got.manifest["counts"].values()) + sum(got.manifest["excluded"].values()) == len(
         others
     ) + len(planted)
-    others_leaked = {row_id for row_id, row in got.removed.items() if row["status"] == "leaked"} - {
-        row.id for row in planted
-    }
+    others_leaked = {
+        row_id for row_id, row in got.removed.items() if row["status"] == "contaminated"
+    } - {row.id for row in planted}
     assert others_leaked == set()

@@ -13,7 +13,7 @@ from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.provenance import hash_path
 
 pytestmark = pytest.mark.chain
-SETTINGS = mixture.Settings(token_rows=20, shard_rows=70, validation_share=0.1)
+SETTINGS = mixture.MixSettings(shard_rows=70, validation_share=0.1)
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def cluster():
 def test_ray_gives_the_same_bytes(cluster, tmp_path: Path):
     synthetic.write(tmp_path, 600, seed=5, files=4, tests=0.02)
     inputs, tests = sorted(tmp_path.glob("train-*.jsonl")), tmp_path / "tests.jsonl"
-    one = mixture.build(inputs, tests, tmp_path / "one", SETTINGS)
-    other = mixture.build(inputs, tests, tmp_path / "ray", SETTINGS, workers=2, backend="ray")
+    one = mixture.build_mix(inputs, tests, tmp_path / "one", SETTINGS)
+    other = mixture.build_mix(inputs, tests, tmp_path / "ray", SETTINGS, workers=2, backend="ray")
     assert one == other and len(one["shards"]) > 3
     for shard in one["shards"]:
         assert (
@@ -49,7 +49,7 @@ def test_damage_found_by_a_worker_of_ray_is_named(cluster, tmp_path: Path):
     (tmp_path / "bad.jsonl").write_text("{", encoding="utf-8")
     (tmp_path / "tests.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"bad\.jsonl, line 1: not a record"):
-        mixture.build(
+        mixture.build_mix(
             [tmp_path / "bad.jsonl"],
             tmp_path / "tests.jsonl",
             tmp_path / "out",

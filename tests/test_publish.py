@@ -14,7 +14,7 @@ from support.uploads import UploadStub
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import ROOT, hash_path
-from bimedix_utils.mixture.card import card as mix_card
+from bimedix_utils.mixture import mix_card
 from bimedix_utils.runner import publish
 from bimedix_utils.runner.publish import __main__ as command
 from bimedix_utils.runner.publish import cards

@@ -302,7 +302,7 @@ def judge(folder, rows, tmp_path):
 def truth(planted) -> dict[str, tuple[str, str]]:
     """What a perfect mix removes."""
     return {
-        e["id"]: ("leaked" if name == "leak" else "duplicate", e["other"])
+        e["id"]: ("contaminated" if name == "leak" else "duplicate", e["other"])
         for name, entries in planted.items()
         for e in entries
     }
@@ -339,10 +339,10 @@ def test_a_missed_copy_a_missed_leak_and_a_wrong_removal_count(judge, truth, pla
     assert innocent not in truth and innocent not in {
         e["other"] for entries in planted.values() for e in entries
     }
-    result = judge(truth | {innocent: ("leaked", "test")})
+    result = judge(truth | {innocent: ("contaminated", "test")})
     assert sum(sum(counts.values()) for counts in result["missed"].values()) == 3
     assert result["false_removal"] == 1 / result["unplanted"] and result["false_removals"] == {
-        "leaked": 1
+        "contaminated": 1
     }
 
 

@@ -30,7 +30,7 @@ STATUSES = (
     "rejected",  # a check or a reviewer said no
     "held",  # waits: no recording, no reviewer's decision, or kept for testing
     "duplicate",  # another row with the same content was kept
-    "leaked",  # a test question: must not be trained on
+    "contaminated",  # a test question: must not be trained on
     "surplus",  # usable, but the mix had no room for it
     "failed",  # the teacher could not be reached
 )

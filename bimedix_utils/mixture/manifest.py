@@ -1,189 +1,138 @@
-"""The manifest: everything a reader must know of a mix, counted from its rows. The card is made
-from it and from nothing else.
+"""The manifest: everything a reader must know of a mix, counted from its rows.
+
+The card is made from it and from nothing else.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from ..core.provenance import hash_path
 from ..core.records import LABELS
 from ..core.shingles import SHINGLE_WORDS
 from ..sources.composition import paper_composition
 from .contamination import LONG_SHARE, LONG_TEXT, RULES, SAME_QUESTION_WORDS, KnownTests
-from .decide import LEAKED, OK, STATUSES, Decision, Rows
+from .parallel import Map
 from .scan import Input
-from .work import Map
+from .selection import CONTAMINATED, MIX_STATUSES, OK, Candidates, Selection
 
 
-def described(settings: dict[str, Any]) -> dict[str, Any]:
+def described_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with the sentences a reader of the card needs."""
+    ratio, n = f"{settings['arabic']}:{settings['english']}", SHINGLE_WORDS
     return {
         **settings,
-        "ratio": (
-            f"{settings['arabic']}:{settings['english']}"
-            if settings["composition"] == "ratio"
-            else "the paper's composition"
-        ),
+        "ratio": ratio if settings["composition"] == "ratio" else "the paper's composition",
         "duplicates": (
-            "equal content within a language; or, in normalised text, at least"
-            f" {settings['similarity']:g} of the runs of {SHINGLE_WORDS} words in common (Jaccard), found"
-            " by MinHash, each pair compared exactly. A translation is a copy of its original, not"
-            " a duplicate."
+            "Two rows of one language with equal content are duplicates. So are two whose"
+            f" normalised texts share at least {settings['similarity']:g} of their word {n}-grams"
+            " (Jaccard): MinHash finds the pairs, each pair is compared exactly. A translation is"
+            " no duplicate of its original."
         ),
-        "leakage": (
-            f"the same question word for word; all runs of {SHINGLE_WORDS} words of a short test text,"
-            f" {LONG_SHARE:g} of those of one of at least {LONG_TEXT} words; or the same set of"
-            f" options beside a question with at least {SAME_QUESTION_WORDS:g} of the words. In"
-            " both languages; a near duplicate or a translation of a leaked row is leaked."
+        "contamination": (
+            "A row is contaminated when it asks a test question word for word; when it contains"
+            f" all word {n}-grams of a short test text, or {LONG_SHARE:g} of those of a text of at"
+            f" least {LONG_TEXT} words; or when it has the same options and at least"
+            f" {SAME_QUESTION_WORDS:g} of the question's words. Both languages are compared. A near"
+            " duplicate or a translation of a contaminated row is contaminated too."
         ),
     }
 
 
-def counts(rows: Rows, found: Decision) -> dict[str, int]:
-    """{status: rows}; they add up to the candidates."""
-    return {
-        STATUSES[code]: int(n)
-        for code, n in zip(*np.unique(found.status, return_counts=True), strict=True)
-    }
-
-
-def caught(rows: Rows, found: Decision) -> dict[tuple[str, str], tuple[int, int]]:
-    """{(source, language): (rows, of which leaked)}: of test rows planted among training rows, all
-    should be.
-    """
-    size, leaked = (
-        Counter(rows.group.tolist()),
-        Counter(rows.group[found.status == LEAKED].tolist()),
-    )
+def contaminated_by_source(
+    rows: Candidates, found: Selection
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """{(source, language): (rows, contaminated rows)}."""
+    size = Counter(rows.group.tolist())
+    hits = Counter(rows.group[found.status == CONTAMINATED].tolist())
     table: dict[tuple[str, str], tuple[int, int]] = {}
     for group, n in sorted(size.items(), key=lambda item: rows.groups[item[0]][2]):
         lang, _, source, *_ = rows.groups[group]
         before = table.get((source, lang), (0, 0))
-        table[source, lang] = before[0] + n, before[1] + leaked[group]
+        table[source, lang] = before[0] + n, before[1] + hits[group]
     return table
 
 
-def removals(rows: Rows, found: Decision) -> list[dict[str, Any]]:
-    """Rows by source, language and status, leaks by rule; sorted."""
+def removals(rows: Candidates, found: Selection) -> list[dict[str, Any]]:
+    """Rows by source, language and status (the kept ones too), contaminated ones also by rule."""
     rules = [*RULES, ""]
-    seen = Counter(
-        zip(rows.group.tolist(), found.status.tolist(), found.rule.tolist(), strict=True)
-    )
     total: Counter[tuple[str, ...]] = Counter()
-    for (group, status, rule), n in seen.items():
+    columns = (rows.group.tolist(), found.status.tolist(), found.rule.tolist())
+    for (group, status, rule), n in Counter(zip(*columns, strict=True)).items():
         lang, _, source, *_ = rows.groups[group]
-        total[source, lang, STATUSES[status], rules[rule] if status == LEAKED else ""] += n
+        by = rules[rule] if status == CONTAMINATED else ""
+        total[source, lang, MIX_STATUSES[status], by] += n
     return [
-        {"source": s, "lang": lang, "status": status, "rule": rule, "rows": n}
-        for (s, lang, status, rule), n in sorted(total.items())
+        {"source": source, "lang": lang, "status": status, "rule": rule, "rows": n}
+        for (source, lang, status, rule), n in sorted(total.items())
     ]
 
 
-def sources(rows: Rows, found: Decision, revisions: dict[str, str]) -> list[dict[str, Any]]:
-    """The kept rows by source, language and licence, and whether the licence lets them be
-    published.
-    """
+def kept_sources(
+    rows: Candidates, found: Selection, revisions: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The kept rows by source, language, task and licence; whether they may be passed on."""
     kept = Counter(rows.group[found.status == OK].tolist())
     table = []
     for group, n in sorted(kept.items(), key=lambda item: rows.groups[item[0]]):
-        lang, task, source, licence, open_to_all = rows.groups[group]
-        allowed = "allowed" if open_to_all else "not allowed"
-        revision = revisions.get(source, "not found")
-        table.append(
-            {
-                "source": source,
-                "lang": lang,
-                "task": task,
-                "licence": licence,
-                "redistribution": allowed,
-                "revision": revision,
-                "rows": n,
-            }
-        )
+        lang, task, source, licence, allowed = rows.groups[group]
+        row = {"source": source, "lang": lang, "task": task, "licence": licence, "rows": n}
+        row["redistribution"] = "allowed" if allowed else "not allowed"
+        table.append({**row, "revision": revisions.get(source, "not found")})
     return table
 
 
-def keys(rows: Rows, found: Decision) -> list[dict[str, Any]]:
-    """How often each option is the right one, by source and language, among the kept
-    multiple-choice rows.
-    """
+def answer_keys(rows: Candidates, found: Selection) -> list[dict[str, Any]]:
+    """How often each option is the correct one, by source and language, of the kept rows."""
     mine = (found.status == OK) & (rows.column("key") >= 0)
-    seen = Counter(zip(rows.group[mine].tolist(), rows.column("key")[mine].tolist(), strict=True))
-    table: dict[tuple[str, str], Counter[str]] = {}
-    for (group, key), n in seen.items():
+    table: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    pairs = zip(rows.group[mine].tolist(), rows.column("key")[mine].tolist(), strict=True)
+    for (group, key), n in Counter(pairs).items():
         lang, _, source, *_ = rows.groups[group]
-        table.setdefault((source, lang), Counter())[LABELS[key]] += n
+        table[source, lang][LABELS[key]] += n
     return [
         {"source": s, "lang": lang, "n": sum(c.values()), "counts": dict(sorted(c.items()))}
         for (s, lang), c in sorted(table.items())
     ]
 
 
-def inputs_of(inputs: list[Input], rows: Rows, run_map: Map) -> list[dict[str, Any]]:
-    """File, bytes, SHA-256, candidates and status (used, or left out as damaged) of each input."""
-    read = Counter()
-    for part, start, end in zip(
-        rows.parts, rows.starts, [*rows.starts[1:], len(rows)], strict=True
-    ):
-        read[part.piece.source] += int(end - start)
-    used = {part.piece.source.path for part in rows.parts}
-    hashes = run_map(hash_path, [source.path for source in inputs])
+def input_facts(inputs: list[Input], rows: Candidates, run_map: Map) -> list[dict[str, Any]]:
+    """File, bytes, SHA-256, candidates and status of each input."""
+    read: Counter[Input] = Counter()
+    sizes = np.diff([*rows.starts, len(rows)])
+    for part, size in zip(rows.parts, sizes.tolist(), strict=True):
+        read[part.chunk.source] += size
+    used = {part.chunk.source.path for part in rows.parts}
     names = Counter(path.name for path in {source.path for source in inputs})
-    return [
-        {
-            "file": (
-                source.path.name
-                if names[source.path.name] == 1
-                else "/".join(source.path.parts[-2:])
-            ),
-            "bytes": source.path.stat().st_size,
-            "sha256": value,
-            "rows": read[source],
-            "status": (
-                "used"
-                if source.path in used
-                else "left out: damaged"
-                if source.path.stat().st_size
-                else "empty"
-            ),
-        }
-        for source, value in zip(inputs, hashes, strict=True)
-    ]
+    hashes = run_map(hash_path, [source.path for source in inputs])
+    table = []
+    for source, sha256 in zip(inputs, hashes, strict=True):
+        path, size = source.path, source.path.stat().st_size
+        name = path.name if names[path.name] == 1 else "/".join(path.parts[-2:])
+        status = "used" if path in used else "left out: damaged" if size else "empty"
+        row = {"file": name, "bytes": size, "sha256": sha256}
+        table.append({**row, "rows": read[source], "status": status})
+    return table
 
 
-def tests_of(tests: KnownTests) -> list[dict[str, Any]]:
+def facts_of_tests(tests: KnownTests) -> list[dict[str, Any]]:
     """Test rows by source and language."""
     seen = Counter(zip(tests.sources, tests.langs, strict=True))
-    return [
-        {"source": source, "lang": lang, "rows": n} for (source, lang), n in sorted(seen.items())
-    ]
+    return [{"source": s, "lang": lang, "rows": n} for (s, lang), n in sorted(seen.items())]
 
 
 def paper_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of the paper's composition table that concern text, with their status as the table
-    gives it.
-    """
+    """The text parts of the paper's composition table, with their status as the table gives it."""
     return [
         {
-            "component": part.component,
-            "task": part.task,
-            "status": part.status,
-            "lang": part.lang,
-            "samples": part.rows,
+            "component": p.component,
+            "lang": p.lang,
+            "task": p.task,
+            "rows": p.rows,
+            "status": p.status,
         }
-        for part in paper_composition(path)
-        if part.rows and part.task in ("MCQA", "QA", "Chat") and part.lang in ("en", "ar")
+        for p in paper_composition(path)
+        if p.is_text
     ]
-
-
-def write_removed(path: Path, batches: Any, schema: Any) -> None:
-    """The removed rows as one Parquet file, written batch by batch and put in place whole."""
-    part = path.with_name(path.name + ".partial")
-    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    part.replace(path)

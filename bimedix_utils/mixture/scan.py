@@ -1,8 +1,7 @@
-"""First step: read every candidate once and keep of each only what decides its fate (some 600
-bytes), never its text.
+"""First step: read every candidate once and keep its features (some 600 bytes), never its text.
 
-Input files are cut into pieces of `PIECE_BYTES`. The features of a piece go to one Arrow file named
-by the hash of the piece's bytes and of everything they depend on: a second run, or one that was
+Input files are cut into chunks of `CHUNK_BYTES`. The features of a chunk go to one Arrow file named
+by the hash of the chunk's bytes and of everything they depend on: a second run, or one that was
 killed, computes only what is missing.
 """
 
@@ -11,6 +10,7 @@ import json
 import os
 import sys
 from codecs import BOM_UTF8
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from ..core import records, shingles, text
 from ..core.errors import InputError
+from ..core.files import atomic_file
 from ..core.provenance import hash_path, shown_path
 from ..core.records import Record, explain, iter_jsonl
 from ..core.shingles import PERMUTATIONS, shingle_hashes, signatures
@@ -29,9 +30,10 @@ from ..core.text import digest
 from ..sources import catalogue
 from . import contamination
 from .contamination import RULES, KnownTests, row_words
-from .work import Map
+from .parallel import Map
 
-PIECE_BYTES = 32 * 2**20
+CHUNK_BYTES = 32 * 2**20
+SIGNED_AT_ONCE = 512  # rows
 # The multiple-choice sources the paper counts apart; any other multiple-choice row belongs to the
 # task "mcqa".
 PAPER_MCQA = ("pubmedqa", "medmcqa", "medqa")
@@ -40,9 +42,10 @@ TASKS = (*PAPER_MCQA, "mcqa", "qa", "chat")
 
 @dataclass(frozen=True)
 class Input:
-    """A JSON Lines file of records. `langs`: the languages taken from it, empty for all. Of rows
-    with the same id or content the one from the input with the lowest `priority` is kept; a mix
-    takes low priorities first.
+    """A JSON Lines file of records. `langs`: the languages taken from it, empty for all.
+
+    Of rows with the same id or content the one from the input with the lowest `priority` is kept; a
+    mix takes low priorities first.
     """
 
     path: Path
@@ -51,22 +54,20 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Bytes `start` to `end` of an input. Lines belong to the piece in which they begin. `stamp`:
-    see `stamp_of`.
-    """
+class Chunk:
+    """Bytes `start` to `end` of an input; a line belongs to the chunk in which it begins."""
 
     source: Input
     start: int
     end: int
-    stamp: tuple[int, int]
+    stamp: tuple[int, int]  # see `file_stamp`
 
 
 @dataclass(frozen=True)
 class Features:
-    """Where the features of a piece lie, or why the piece could not be read."""
+    """Where the features of a chunk are stored, or why the chunk could not be read."""
 
-    piece: Piece
+    chunk: Chunk
     file: Path
     damage: str = ""
 
@@ -76,65 +77,60 @@ def task_of(record: Record) -> str:
     return record.source if record.source in PAPER_MCQA and record.kind == "mcqa" else record.kind
 
 
-def family(record: Record) -> str:
-    """The id shared by a record and its translations, which end in their language: parallel rows
-    must land in the same split.
+def family_id(record: Record) -> str:
+    """The id shared by a record and its translations, which end in their language.
+
+    Parallel rows must be in the same split.
     """
     return record.id.removesuffix(f":{record.lang}")
 
 
-def rank(row_id: str, seed: int) -> int:
-    """A 64-bit number that looks random and depends on seed and id only: another order of the input
-    files gives the same mix.
-    """
+def seeded_rank(row_id: str, seed: int) -> int:
+    """A pseudo-random 64-bit number of seed and id: the order of the files changes nothing."""
     return int(digest(f"mix:{seed}:{row_id}"), 16)
 
 
-def pieces(inputs: list[Input]) -> list[Piece]:
-    """The inputs cut at multiples of `PIECE_BYTES`. Raises `InputError` for a file that is absent."""
+def record_hash(record: Record) -> int:
+    """A 64-bit hash of all fields of a row: it names a shard's rows, and orders equal ids."""
+    return int(digest(record.model_dump_json()), 16)
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """(bytes, time of the last change in ns): tells that a file was changed meanwhile."""
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
+def cut_into_chunks(inputs: list[Input]) -> list[Chunk]:
+    """The inputs cut at multiples of `CHUNK_BYTES`. Raises `InputError` for an absent file."""
     found = []
     for source in inputs:
         if not source.path.is_file():
             raise InputError(f"{shown_path(source.path)}: the input file does not exist")
-        size, time = stamp_of(source.path)
-        found += [
-            Piece(source, start, min(start + PIECE_BYTES, size), (size, time))
-            for start in range(0, size, PIECE_BYTES)
-        ]
+        stamp = file_stamp(source.path)
+        for start in range(0, stamp[0], CHUNK_BYTES):
+            found.append(Chunk(source, start, min(start + CHUNK_BYTES, stamp[0]), stamp))
     return found
-
-
-def stamp_of(path: Path) -> tuple[int, int]:
-    """(bytes, time of the last change in ns) of a file: what tells that it was changed while a mix
-    is being made.
-    """
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
 
 
 def scan(
     inputs: list[Input], tests: Path, folder: Path, seed: int, run_map: Map = map
 ) -> list[Features]:
-    """The features of every piece, computed or found in `folder`. A piece that cannot be read
-    carries the reason in `damage`.
+    """The features of every chunk, computed or found in `folder`; nothing else stays there.
 
-    `tests` is a JSON Lines file of the test rows no training row may give away. Nothing else stays
-    in `folder`. Raises `InputError` for an input that is absent, and for tests that are absent or
-    damaged: no row could be trusted then.
+    `tests` is a JSON Lines file of the test rows. A chunk that cannot be read carries the reason in
+    `damage`. Raises `InputError` for an absent input, and for absent or damaged tests: no row could
+    be trusted then.
     """
     if not tests.is_file():
         raise InputError(f"{tests.name}: the file of test rows does not exist")
     folder.mkdir(parents=True, exist_ok=True)
-    for cut in folder.glob(
-        "*.partial"
-    ):  # of a run that was killed; on a full disk their room is needed
+    for cut in folder.glob("*.partial"):  # of a killed run: a full disk needs the room
         cut.unlink()
-    found = list(
-        run_map(
-            partial(features, tests=tests, tests_hash=hash_path(tests), folder=folder, seed=seed),
-            pieces(inputs),
-        )
+    compute = partial(
+        compute_features, tests=tests, tests_hash=hash_path(tests), folder=folder, seed=seed
     )
+    found = list(run_map(compute, cut_into_chunks(inputs)))
     used = {part.file for part in found}
     for stale in folder.iterdir():
         if stale not in used:
@@ -143,50 +139,39 @@ def scan(
 
 
 @lru_cache(maxsize=1)
-def code_hash() -> str:
-    """Hash of the code and catalogue a feature depends on: a changed rule makes stored features
-    worthless.
-    """
-    modules = [
-        Path(module.__file__)
-        for module in (text, shingles, contamination, records, catalogue, sys.modules[__name__])
-    ]
-    return digest([hash_path(path) for path in (*modules, catalogue.CATALOGUE)])
+def _code_hash() -> str:
+    """Hash of the code and catalogue a feature depends on: a new rule needs new features."""
+    modules = (text, shingles, contamination, records, catalogue, sys.modules[__name__])
+    files = [*(Path(module.__file__) for module in modules), catalogue.CATALOGUE]
+    return digest([hash_path(path) for path in files])
 
 
 @lru_cache(maxsize=1)
 def load_tests(path: Path, content: str) -> KnownTests:
-    """The tests of a file; `content` is its hash, so that a worker never keeps those of an older
-    file.
-    """
+    """The tests of a file; `content` is its hash: a worker never keeps those of an older file."""
     return KnownTests(iter_jsonl(path))
 
 
-def features(piece: Piece, tests: Path, tests_hash: str, folder: Path, seed: int) -> Features:
-    """Compute and store the features of one piece, unless they are there."""
-    raw, offset = read_piece(piece)
-    name = digest(
-        [code_hash(), blake2b(raw).hexdigest(), offset, list(piece.source.langs), tests_hash, seed]
-    )
-    file = folder / f"{name}.arrow"
-    if not _whole(file):
-        known = load_tests(tests, tests_hash)  # damaged tests are no damage of the piece
+def compute_features(
+    chunk: Chunk, tests: Path, tests_hash: str, folder: Path, seed: int
+) -> Features:
+    """Compute and store the features of one chunk, unless they are there."""
+    raw, offset = read_chunk(chunk)
+    languages = list(chunk.source.langs)
+    parts = [_code_hash(), blake2b(raw).hexdigest(), offset, languages, tests_hash, seed]
+    file = folder / f"{digest(parts)}.arrow"
+    if not _is_complete(file):
+        known = load_tests(tests, tests_hash)  # outside: damaged tests are no damage of the chunk
         try:
-            table = _features(raw, offset, piece.source, known, seed)
+            table = _feature_table(raw, offset, chunk.source, known, seed)
         except InputError as error:
-            return Features(piece, file, str(error))
-        partial_file = file.with_suffix(f".{os.getpid()}.partial")
-        with (
-            pa.OSFile(str(partial_file), "wb") as sink,
-            pa.ipc.new_file(sink, table.schema) as writer,
-        ):
+            return Features(chunk, file, str(error))
+        with atomic_file(file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        os.replace(partial_file, file)
-    return Features(piece, file)
+    return Features(chunk, file)
 
 
-def _whole(file: Path) -> bool:
-    """Whether a feature file is there and was not cut short by a crash."""
+def _is_complete(file: Path) -> bool:
     try:
         with pa.memory_map(str(file)) as source:
             pa.ipc.open_file(source)
@@ -195,118 +180,109 @@ def _whole(file: Path) -> bool:
         return False
 
 
-def read_piece(piece: Piece) -> tuple[bytes, int]:
-    """(the whole lines that begin inside the piece, where in the file the first one begins)."""
-    with open(piece.source.path, "rb") as handle:
-        start = piece.start
+def read_chunk(chunk: Chunk) -> tuple[bytes, int]:
+    """(the lines that begin inside the chunk, where in the file the first one begins)."""
+    with open(chunk.source.path, "rb") as handle:
+        start = chunk.start
         if start:
+            # From one byte before: a line that begins exactly at `start` belongs to this chunk.
             handle.seek(start - 1)
-            start += (
-                len(handle.readline()) - 1
-            )  # a line that begins exactly at `start` follows a line's end, and is ours
-        if start >= piece.end:
+            start += len(handle.readline()) - 1
+        if start >= chunk.end:
             return b"", start
         handle.seek(start)
-        raw = handle.read(piece.end - start)
+        raw = handle.read(chunk.end - start)
         return raw + (b"" if raw.endswith(b"\n") else handle.readline()), start
 
 
-def _where(path: Path, offset: int) -> str:
-    """File and line of a place. With its folder: the shards of many sources bear the same names."""
-    with open(path, "rb") as handle:
-        return f"{shown_path(path)}, line {handle.read(offset).count(10) + 1}"
+def parse_row(line: bytes, path: Path, offset: int) -> Record:
+    """The record of one line. Raises `InputError` naming file and line.
 
-
-def parse(line: bytes, path: Path, offset: int) -> Record:
-    """The record of one line. Raises `InputError` naming file and line."""
+    The file is named with its folder: the shards of many sources have the same names.
+    """
     try:
         return Record.model_validate_json(line if offset else line.removeprefix(BOM_UTF8))
     except ValidationError as error:
-        raise InputError(f"{_where(path, offset)}: not a record: {explain(error)}") from None
+        with open(path, "rb") as handle:
+            number = handle.read(offset).count(b"\n") + 1
+        where = f"{shown_path(path)}, line {number}"
+        raise InputError(f"{where}: not a record: {explain(error)}") from None
 
 
-def whole_hash(record: Record) -> int:
-    """A 64-bit hash of all fields of a row: what a shard is known by, and what orders rows that are
-    alike in everything else.
-    """
-    return int(digest(record.model_dump_json()), 16)
-
-
-_PLAIN = {"offset": pa.int64(), "length": pa.int32()} | {
-    name: pa.uint64() for name in ("rank", "content", "whole", "family")
-}
-_SMALL = {
+# Columns of the feature table, besides `id` and `signature`.
+_COLUMNS = {
+    "offset": pa.int64(),
+    "length": pa.int32(),
+    "rank": pa.uint64(),
+    "content": pa.uint64(),
+    "record": pa.uint64(),
+    "family": pa.uint64(),
     "priority": pa.int16(),
     "group": pa.int32(),
     "key": pa.int8(),
-    "leak": pa.int32(),
+    "test": pa.int32(),
     "rule": pa.int8(),
 }
 
 
-def _features(raw: bytes, offset: int, source: Input, tests: KnownTests, seed: int) -> pa.Table:
-    columns: dict[str, list] = {name: [] for name in ("id", *_PLAIN, *_SMALL)}
+def _feature_table(
+    raw: bytes, offset: int, source: Input, tests: KnownTests, seed: int
+) -> pa.Table:
+    ids: list[str] = []
+    columns: dict[str, list[int]] = {name: [] for name in _COLUMNS}
     groups: dict[tuple[str | bool, ...], int] = {}
-    aside: dict[str, int] = {}
-    verdicts: dict[tuple[str, str, bool], bool] = {}
-    sketches, pending = [], []
+    excluded: Counter[str] = Counter()
+    allowed: dict[tuple[str, str, bool], bool] = {}
+    signed, unsigned = [], []
     for line in io.BytesIO(raw):  # splitlines would also cut at a lone carriage return
         begin, offset = offset, offset + len(line)
         if not line.strip():
             continue
-        record = parse(line, source.path, begin)
-        if (why := _not_a_candidate(record, source)) is not None:
-            aside[why] = aside.get(why, 0) + 1
+        record = parse_row(line, source.path, begin)
+        if why := _why_excluded(record, source):
+            excluded[why] += 1
             continue
         row = row_words(record)
-        runs = shingle_hashes(row.everything)
-        leak = tests.find(record, row, runs)
-        known = (
-            record.source,
-            record.licence,
-            ":kit-" in record.id,
-        )  # what the verdict depends on; asking for every row is slow
-        if known not in verdicts:
-            verdicts[known] = catalogue.may_publish_record(record)
-        group = (record.lang, task_of(record), record.source, record.licence, verdicts[known])
+        own = shingle_hashes(row.everything)
+        match = tests.find(record, row, own)
+        # The catalogue's answer depends on this only; asking it for every row is slow.
+        known = (record.source, record.licence, ":kit-" in record.id)
+        if known not in allowed:
+            allowed[known] = catalogue.may_publish_record(record)
+        group = (record.lang, task_of(record), record.source, record.licence, allowed[known])
         values = (
-            record.id,
             begin,
             len(line),
-            rank(record.id, seed),
+            seeded_rank(record.id, seed),
             int(record.content_hash(), 16),
-            whole_hash(record),
-            int(digest(f"split:{seed}:{family(record)}"), 16),
+            record_hash(record),
+            int(digest(f"split:{seed}:{family_id(record)}"), 16),
             source.priority,
             groups.setdefault(group, len(groups)),
             -1 if record.answer_index is None else record.answer_index,
-            -1 if leak is None else leak.test,
-            -1 if leak is None else RULES.index(leak.rule),
+            match.test if match else -1,
+            RULES.index(match.rule) if match else -1,
         )
-        for name, value in zip(columns, values, strict=True):
-            columns[name].append(value)
-        pending.append(runs)
-        if len(pending) == 512:
-            sketches.append(signatures(pending))
-            pending.clear()
-    matrix = np.concatenate([*sketches, signatures(pending)])
-    arrays = {"id": pa.array(columns["id"], pa.string())}
-    arrays |= {name: pa.array(columns[name], kind) for name, kind in (_PLAIN | _SMALL).items()}
-    arrays["signature"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(matrix.reshape(-1)), PERMUTATIONS
-    )
-    table = pa.table(arrays)
-    return table.replace_schema_metadata({"groups": _json(list(groups)), "aside": _json(aside)})
+        ids.append(record.id)
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+        unsigned.append(own)
+        if len(unsigned) == SIGNED_AT_ONCE:
+            signed.append(signatures(unsigned))
+            unsigned.clear()
+    matrix = np.concatenate([*signed, signatures(unsigned)])
+    arrays = {"id": pa.array(ids, pa.string())}
+    arrays |= {name: pa.array(columns[name], kind) for name, kind in _COLUMNS.items()}
+    flat = pa.array(matrix.reshape(-1))
+    arrays["signature"] = pa.FixedSizeListArray.from_arrays(flat, PERMUTATIONS)
+    facts = {"groups": json.dumps(list(groups)), "excluded": json.dumps(excluded)}
+    return pa.table(arrays).replace_schema_metadata(facts)
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8")
-
-
-def _not_a_candidate(record: Record, source: Input) -> str | None:
-    """Why a row is no candidate of the mix, or None."""
+def _why_excluded(record: Record, source: Input) -> str:
+    """Why a row is no candidate of the mix, or ""."""
     if record.split != "train":
         return "test or validation split"
     if record.status != "ok":
         return f"status {record.status}"
-    return f"language {record.lang}" if source.langs and record.lang not in source.langs else None
+    return f"language {record.lang}" if source.langs and record.lang not in source.langs else ""

@@ -108,7 +108,7 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
         training.filter_long_rows(
             [
                 training.encode_record(r, tokenizer, values["MAX_TOKENS"])
-                for r in mixture.read(mix, split)
+                for r in mixture.read_split(mix, split)
             ],
             values["LONG_ROWS"],
         )[0]

@@ -11,9 +11,9 @@ step of their own and not in it.
   start of the interpreter.
 * exact_recall, near_recall: share of planted groups of which at most one row is left; near ones
   count from a similarity of 0.8.
-* leak_recall: share of planted test questions that are "leaked", or the duplicate of a row that is.
+* leak_recall: share of planted test questions that are "contaminated", or the duplicate of a row that is.
 * false_removal: share of the rows that were not planted, nor copied, that are "duplicate" or
-  "leaked". `surplus` is no removal.
+  "contaminated". `surplus` is no removal.
 * repeat_identical, order_same_rows: a second run of the tenth gives the same bytes; a third, with
   the files in reverse, the same rows.
 * accounted: rows in the shards and removed rows add up to the input.
@@ -55,7 +55,7 @@ TARGETS = {  # name: (least, most)
     "order_same_rows": (True, True),
     "accounted": (True, True),
 }
-REMOVED = {"duplicate", "leaked"}
+REMOVED = {"duplicate", "contaminated"}
 PAGE = resource.getpagesize()
 
 
@@ -63,13 +63,12 @@ def build(made: Path, folder: Path, backwards: bool) -> None:
     """The measured work, in a process of its own; prints its seconds."""
     from bimedix_utils import mixture
 
-    settings = mixture.Settings(
+    settings = mixture.MixSettings(
         seed=SEED, arabic=1, english=2, tolerance=0.02, composition="ratio", similarity=0.8, shard_rows=20_000, validation_share=0.01,
-        token_rows=20_000,
     )  # fmt: skip
     inputs = sorted(made.glob("train-*.jsonl"), reverse=backwards)
     begin = time.perf_counter()
-    mixture.build(inputs, made / "tests.jsonl", folder, settings, workers=WORKERS)
+    mixture.build_mix(inputs, made / "tests.jsonl", folder, settings, workers=WORKERS)
     print(json.dumps({"seconds": time.perf_counter() - begin}))
 
 
@@ -201,7 +200,7 @@ def judged(made: Path, folder: Path, rows: int) -> dict[str, Any]:
         while status.get(row_id) == "duplicate" and row_id not in seen:
             seen.add(row_id)
             row_id = other[row_id]
-        return status.get(row_id) == "leaked"
+        return status.get(row_id) == "contaminated"
 
     def found(members: set[str]) -> bool:
         return sum(status.get(member) not in REMOVED for member in members) <= 1

@@ -10,11 +10,12 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...core.cards import LICENCE_PAGES as LICENCES
+from ...core.cards import NOT_STATED as MISSING
 from ...core.errors import InputError
 from ...core.language import research_notice
 from ...core.provenance import hash_path
 from ...core.statistics import wilson
-from ...mixture.card import LICENCES, MISSING
 
 TRAINING, EVALUATION, MIX = "06_finetune_qlora", "07_evaluate_models", "05_build_bilingual_mix"
 # Licences of base models by what their names begin with, as their owners state them.

@@ -99,7 +99,7 @@ def test_a_short_stock_question_of_another_item_is_no_leak():
     ids=["question", "answer", "later turn", "context"],
 )
 def test_a_long_question_is_found_wherever_it_hides(text, hidden):
-    assert rule(hidden(text), row(text, OPTIONS, split="test")) == "words"
+    assert rule(hidden(text), row(text, OPTIONS, split="test")) == "n-grams"
 
 
 def test_a_long_question_is_found_with_some_words_changed_and_not_by_its_frame_alone():
@@ -108,7 +108,7 @@ def test_a_long_question_is_found_with_some_words_changed_and_not_by_its_frame_a
         .replace("two hours", "an hour")
         .replace("amlodipine", "ramipril")
     )
-    assert rule(row(changed), row(VIGNETTE, OPTIONS, split="test")) == "words"
+    assert rule(row(changed), row(VIGNETTE, OPTIONS, split="test")) == "n-grams"
     frame = (
         "A 58-year-old man comes to the physician because of blood in his urine. Which of the"
         " following is the best next step?"
@@ -120,7 +120,7 @@ def test_a_short_question_must_stand_there_whole():
     test = row("Scurvy follows from a lack of which vitamin?", split="test")
     assert (
         rule(row("I read: scurvy follows from a lack of which vitamin? Please answer."), test)
-        == "words"
+        == "n-grams"
     )
     assert (
         rule(row("I read: beriberi follows from a lack of which vitamin? Please answer."), test)
@@ -141,7 +141,7 @@ def test_a_short_stock_question_within_a_longer_one_is_no_leak():
     )
     assert (
         rule(chat("Help me: which of the following statements is false?", "I cannot tell."), test)
-        == "words"
+        == "n-grams"
     )
 
 
@@ -154,7 +154,7 @@ def test_words_that_many_test_questions_share_prove_nothing():
     assert rule(row(f"Here is my case. {asked} then?"), *tests) is None
     assert (
         rule(row("A picture of Beta is shown. What is the most likely diagnosis of this?"), *tests)
-        == "words"
+        == "n-grams"
     )
 
 
@@ -163,7 +163,7 @@ def test_an_abstract_of_a_test_item_is_found():
     test = row("Does it help?", ("yes", "no", "maybe"), context=abstract, split="test")
     assert (
         rule(row("Another question entirely", ("yes", "no", "maybe"), context=abstract), test)
-        == "words"
+        == "n-grams"
     )
     assert (
         rule(
@@ -227,7 +227,7 @@ def test_a_test_dialogue_is_found_and_its_greeting_is_no_question():
             ),
             test,
         )
-        == "words"
+        == "n-grams"
     )
 
 

@@ -275,7 +275,7 @@ def test_every_planted_near_copy_among_300_is_found_and_nothing_else():
 
 def test_another_process_finds_the_same():
     """Python's own hashes change between processes; they must not decide."""
-    code = "import test_duplicates as t; print(list(t.near_duplicates(t.many()[0][:80], 0.6)))"
+    code = "import test_shingles as t; print(list(t.near_duplicates(t.many()[0][:80], 0.6)))"
     places = os.pathsep.join(
         [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
