@@ -10,28 +10,28 @@ import pytest
 
 from bimedix_utils import sources, translation
 from bimedix_utils.core.errors import InputError
-from bimedix_utils.core.language import language_codes
+from bimedix_utils.core.language import language_codes, load_language
 from bimedix_utils.core.text import normalise_letters
 from bimedix_utils.sources.knowledge import COLUMNS
-from bimedix_utils.translation import checks
-from bimedix_utils.translation.checks import Flag, Pair, form, quantities, whole, wording
-from bimedix_utils.translation.checks.stream import CHUNK, stream
+from bimedix_utils.translation import TextPair, checks
+from bimedix_utils.translation.checks import Flag, corpus, quantities, surface, wording
+from bimedix_utils.translation.checks import drugs as drug_names
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
-ARABIC = checks.load_language("ar", DATA / "knowledge")
+ARABIC = load_language("ar", DATA / "knowledge")
 
 
 def pair_of(source, candidate, language=ARABIC):
     """One pair of texts, or two lists of texts, as the checks read them."""
-    return Pair(
+    return TextPair(
         *([text] if isinstance(text, str) else text for text in (source, candidate)), language
     )
 
 
 def flags(check, source, candidate, language=ARABIC):
     """(severity, reason) of what one check finds in one pair of texts, or in two lists of texts."""
-    return [(flag.severity, flag.reason) for flag in check(pair_of(source, candidate, language))]
+    return list(check(pair_of(source, candidate, language)))
 
 
 # Numbers
@@ -100,7 +100,7 @@ def test_changed_numbers_are_rejected(source, candidate, reason):
     ],
 )
 def test_tens_and_hundreds_are_no_units_in_persian_either(number, same, other):
-    persian = checks.load_language("fa")
+    persian = load_language("fa")
     assert flags(quantities.numbers, f"for {number} days", f"به مدت {same} روز", persian) == []
     assert flags(quantities.numbers, f"for {number} days", f"به مدت {other} روز", persian) == [
         ("reject", f"part 1: lost {number}, new -")
@@ -280,7 +280,7 @@ def test_everyday_words_that_look_like_denials_are_none(source, candidate):
     ],
 )
 def test_what_is_no_negation(source, candidate):
-    """Most Arabic question stems begin with «ما»: the very stems whose NOT and EXCEPT must survive."""
+    """Most Arabic question stems begin with «ما»: just those whose NOT and EXCEPT must survive."""
     assert len(flags(wording.negation, source, candidate)) == 1
 
 
@@ -367,26 +367,28 @@ def test_a_changed_side_is_rejected_and_a_lost_one_goes_to_a_human():
     ],
 )
 def test_translated_text_passes(source, candidate):
-    assert flags(form.script, source, candidate) == []
+    assert flags(surface.untranslated, source, candidate) == []
 
 
 def test_english_left_is_rejected():
     text = "The femoral nerve supplies the quadriceps muscle."
-    assert flags(form.script, text, text) == [
+    assert flags(surface.untranslated, text, text) == [
         ("reject", "part 1: English left: femoral nerve supplies the quadriceps")
     ]
     half = (
         "العصب الفخذي the femoral nerve supplies the quadriceps في الفخذ من الأمام والخلف والجانب"
         " وما حولها"
     )
-    assert [severity for severity, _ in flags(form.script, text, half)] == ["reject"]
+    assert [severity for severity, _ in flags(surface.untranslated, text, half)] == ["reject"]
     other = "Der Oberschenkelnerv versorgt ihn."
-    assert flags(form.script, text, other) == [("reject", f"part 1: English left: {other[:40]}")]
+    assert flags(surface.untranslated, text, other) == [
+        ("reject", f"part 1: English left: {other[:40]}")
+    ]
 
 
 def test_each_untranslated_part_is_named():
     text = "Drink plenty of water and rest well."
-    found = flags(form.script, [text, "Rest.", text], [text, "استرح.", text])
+    found = flags(surface.untranslated, [text, "Rest.", text], [text, "استرح.", text])
     assert [reason[:6] for _, reason in found] == ["part 1", "part 3"]
 
 
@@ -403,13 +405,13 @@ def test_each_untranslated_part_is_named():
     ],
 )
 def test_talk_around_a_translation_is_rejected(candidate):
-    (found,) = flags(form.chatter, ["source", "source"], ["نص", candidate])
+    (found,) = flags(surface.preamble, ["source", "source"], ["نص", candidate])
     assert found[0] == "reject" and found[1].startswith("part 2: ")
 
 
 @pytest.mark.parametrize("candidate", ["ضغط \ufffd الدم", "\ufefb يوجد", "ﷲ أعلم", "Ø§Ù„Ø¯Ù…"])
 def test_broken_characters_are_rejected(candidate):
-    (found,) = flags(form.characters, ["source", "source"], ["نص", candidate])
+    (found,) = flags(surface.characters, ["source", "source"], ["نص", candidate])
     assert found[0] == "reject" and found[1].startswith("part 2: character U+")
 
 
@@ -419,31 +421,31 @@ def test_broken_characters_are_rejected(candidate):
 )
 def test_clean_text_passes(candidate):
     assert (
-        flags(form.chatter, "source", candidate)
-        == flags(form.characters, "source", candidate)
+        flags(surface.preamble, "source", candidate)
+        == flags(surface.characters, "source", candidate)
         == []
     )
 
 
 def test_number_of_parts():
-    assert flags(form.part_count, ["a", "b"], ["أ", "ب"]) == []
-    assert flags(form.part_count, ["a", "b"], ["أ"]) == [
+    assert flags(surface.part_count, ["a", "b"], ["أ", "ب"]) == []
+    assert flags(surface.part_count, ["a", "b"], ["أ"]) == [
         ("reject", "2 parts in the source, 1 in the translation")
     ]
-    assert flags(form.part_count, ["a"], ["أ", "ب"]) == [
+    assert flags(surface.part_count, ["a"], ["أ", "ب"]) == [
         ("reject", "1 parts in the source, 2 in the translation")
     ]
-    assert flags(form.part_count, ["a", "b"], ["أ", " "]) == [("reject", "part 2 is empty")]
+    assert flags(surface.part_count, ["a", "b"], ["أ", " "]) == [("reject", "part 2 is empty")]
 
 
 @pytest.mark.parametrize("times, found", [(0.44, 1), (0.46, 0), (1.0, 0), (1.89, 0), (1.91, 1)])
 def test_length(times, found):
-    assert len(flags(form.length, "x" * 1000, "ن" * int(1000 * times))) == found
+    assert len(flags(surface.length, "x" * 1000, "ن" * int(1000 * times))) == found
 
 
 def test_length_of_short_texts_says_nothing():
-    assert flags(form.length, "x" * 79, "ن") == []
-    assert flags(form.length, ["x" * 40, "x" * 40], ["ن", "ن"]) == [
+    assert flags(surface.length, "x" * 79, "ن") == []
+    assert flags(surface.length, ["x" * 40, "x" * 40], ["ن", "ن"]) == [
         ("human", "0.03 times the letters of the source")
     ]
 
@@ -455,23 +457,32 @@ def test_length_of_short_texts_says_nothing():
 def drugs(tmp_path):
     """A check that knows propranolol (two spellings), atenolol, warfarin and naloxone."""
     facts = {
-        "drug_class": [("propranolol", "beta blocker", "بروبرانولول", "حاصرات بيتا"),
-                       ("atenolol", "beta blocker", "أتينولول", "حاصرات بيتا")],
-        "drug_use": [("propranolol", "tremor", "بروبرانولول", "الرعاش"), ("Propranolol", "x", "بروبرانولُول المديد", "س"),
-                     ("warfarin", "thrombosis", "وارفارين", "الخثار"), ("ferrous sulfate", "anemia", "كبريتات الحديدوز", "فقر الدم")],
-        "poison_antidote": [("morphine", "naloxone", "المورفين", "نالوكسون"), ("insulin", "glucose", "الإنسولين", "الغلوكوز")],
-    }  # fmt: skip
+        "drug_class": [
+            ("propranolol", "beta blocker", "بروبرانولول", "حاصرات بيتا"),
+            ("atenolol", "beta blocker", "أتينولول", "حاصرات بيتا"),
+        ],
+        "drug_use": [
+            ("propranolol", "tremor", "بروبرانولول", "الرعاش"),
+            ("Propranolol", "x", "بروبرانولُول المديد", "س"),
+            ("warfarin", "thrombosis", "وارفارين", "الخثار"),
+            ("ferrous sulfate", "anemia", "كبريتات الحديدوز", "فقر الدم"),
+        ],
+        "poison_antidote": [
+            ("morphine", "naloxone", "المورفين", "نالوكسون"),
+            ("insulin", "glucose", "الإنسولين", "الغلوكوز"),
+        ],
+    }
     for name, rows in facts.items():
         with open(tmp_path / f"{name}.csv", "w", encoding="utf-8", newline="") as handle:
             csv.writer(handle).writerows(
                 [COLUMNS, *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows)]
             )
-    language = checks.load_language("ar", tmp_path)
-    return lambda pair: wording.drugs(Pair(pair.source, pair.candidate, language))
+    language = load_language("ar", tmp_path)
+    return lambda pair: drug_names.drugs(TextPair(pair.source, pair.candidate, language))
 
 
 def test_drug_names_leave_out_phrases_and_laboratory_values(tmp_path, drugs):
-    names = checks.load_language("ar", tmp_path).drugs
+    names = load_language("ar", tmp_path).drugs
     assert set(names) == {"propranolol", "atenolol", "warfarin", "naloxone"}
     assert names["propranolol"] == {"بروبرانولول", "بروبرانولول المديد"}
 
@@ -527,7 +538,7 @@ def test_two_particles_in_front_of_a_drug(source, candidate, drugs):
     ],
 )
 def test_a_drug_that_no_table_knows_is_compared_by_its_consonants(source, candidate, found):
-    ((severity, reason),) = flags(wording.drugs, source, candidate)
+    ((severity, reason),) = flags(drug_names.drugs, source, candidate)
     assert severity == "human" and found in reason
 
 
@@ -543,7 +554,7 @@ def test_a_drug_that_no_table_knows_is_compared_by_its_consonants(source, candid
     ],
 )
 def test_a_drug_may_have_another_name_or_keep_its_latin_letters(source, candidate):
-    assert flags(wording.drugs, source, candidate) == []
+    assert flags(drug_names.drugs, source, candidate) == []
 
 
 # Form
@@ -559,42 +570,46 @@ def test_a_cut_text_is_rejected():
         "حضر المريض إلى العيادة مصابًا بحمى وسعال وقيل له أن يستريح في بيته. وعليه أن يعود بعد"
         " أسبوع."
     )
-    assert flags(form.truncation, LONG, whole_text) == []
-    assert [severity for severity, _ in flags(form.truncation, LONG, whole_text[:50])] == ["reject"]
-    assert [severity for severity, _ in flags(form.truncation, LONG, whole_text[:80])] == ["human"]
+    assert flags(surface.truncation, LONG, whole_text) == []
+    assert [severity for severity, _ in flags(surface.truncation, LONG, whole_text[:50])] == [
+        "reject"
+    ]
+    assert [severity for severity, _ in flags(surface.truncation, LONG, whole_text[:80])] == [
+        "human"
+    ]
 
 
 def test_a_loop_is_rejected_and_a_repeated_source_is_not():
-    assert flags(form.repetition, "Pain.", "ألم في الصدر " * 6) == [
+    assert flags(surface.repetition, "Pain.", "ألم في الصدر " * 6) == [
         ("reject", "part 1: the same 3 words 6 times in a row")
     ]
-    assert flags(form.repetition, "ha ha ha ha ha ha ha", "ها ها ها ها ها ها ها") == []
+    assert flags(surface.repetition, "ha ha ha ha ha ha ha", "ها ها ها ها ها ها ها") == []
 
 
 def test_two_options_that_became_one_are_rejected():
     found = flags(
-        form.part_count,
+        surface.part_count,
         ["Which?", "renal artery", "renal vein"],
         ["أيها؟", "الشريان الكلوي", "الشريان الكلوي"],
     )
     assert found == [("reject", "part 3 says the same as part 2")]
-    assert flags(form.part_count, ["Which?", "yes", "yes"], ["أيها؟", "نعم", "نعم"]) == []
+    assert flags(surface.part_count, ["Which?", "yes", "yes"], ["أيها؟", "نعم", "نعم"]) == []
 
 
 @pytest.mark.parametrize("candidate", ["```json نص```", "نص {subject}", "نص [INST]", "<b>نص</b>"])
 def test_markup_that_the_source_has_not_is_rejected(candidate):
-    assert [severity for severity, _ in flags(form.markup, "text", candidate)] == ["reject"]
+    assert [severity for severity, _ in flags(surface.markup, "text", candidate)] == ["reject"]
 
 
 def test_the_instructions_in_a_translation_are_rejected():
     words = "Keep every number, unit, negation and drug name."
-    ((severity, reason),) = flags(form.prompt_overlap, "Fever.", f"حمى. {words}")
+    ((severity, reason),) = flags(surface.prompt_overlap, "Fever.", f"حمى. {words}")
     assert severity == "reject" and "words of the instructions" in reason
-    assert flags(form.prompt_overlap, words, f"حمى. {words}") == []
+    assert flags(surface.prompt_overlap, words, f"حمى. {words}") == []
 
 
 def test_letters_of_a_third_script_are_rejected():
-    assert flags(form.script, "fever", "حمى лихорадка") == [
+    assert flags(surface.foreign_script, "fever", "حمى лихорадка") == [
         ("reject", "part 1: letters of another script: лихорадк")
     ]
 
@@ -622,7 +637,7 @@ def test_one_translation_for_different_sources_is_found_in_both_rows():
             ),
         ),
     ]
-    found = whole.repeats(rows)
+    found = corpus.repeated_targets(rows)
     assert (
         set(found) == {"a", "b"}
         and found["b"][0].reason == "part 1: the same translation as in a"
@@ -632,9 +647,11 @@ def test_one_translation_for_different_sources_is_found_in_both_rows():
 
 def test_an_unrelated_text_is_inadequate_and_the_right_one_is_not():
     question = "Which vitamin deficiency causes night blindness in children?"
-    rows = [("right", pair_of(question, "ما الفيتامين الذي يسبب نقصه العشى الليلي لدى الأطفال؟")),
-            ("wrong", pair_of(question, "كيف يمكن إصلاح محرك السيارة في الورشة؟"))]  # fmt: skip
-    found, read = whole.adequacy(rows)
+    rows = [
+        ("right", pair_of(question, "ما الفيتامين الذي يسبب نقصه العشى الليلي لدى الأطفال؟")),
+        ("wrong", pair_of(question, "كيف يمكن إصلاح محرك السيارة في الورشة؟")),
+    ]
+    found, read = corpus.adequacy(rows)
     assert (
         set(found) == {"wrong"}
         and read == 2
@@ -644,19 +661,19 @@ def test_an_unrelated_text_is_inadequate_and_the_right_one_is_not():
 
 
 def test_rows_with_numbers_and_names_found_again_need_no_encoder(monkeypatch):
-    monkeypatch.setattr(whole, "encoder", lambda: pytest.fail("the encoder was asked"))
+    monkeypatch.setattr(corpus, "encoder", lambda: pytest.fail("the encoder was asked"))
     text = "A 68-year-old man has hemoglobin 8.6 g/dL, MCV 70 fL and ferritin 6 ng/mL."
     same = "رجل عمره 68 عامًا لديه هيموغلوبين 8.6 غ/دل و MCV بقيمة 70 فل وفيريتين 6 نانوغرام/مل."
-    assert whole.adequacy([("a", pair_of(text, same))]) == ({}, 0)
+    assert corpus.adequacy([("a", pair_of(text, same))]) == ({}, 0)
 
 
 def test_another_encoder_is_refused(monkeypatch):
-    whole.encoder.cache_clear()
-    monkeypatch.setattr(whole, "ENCODER_HASH", "0" * 64)
+    corpus.encoder.cache_clear()
+    monkeypatch.setattr(corpus, "ENCODER_HASH", "0" * 64)
     with pytest.raises(InputError, match="other weights"):
-        whole.encoder()
+        corpus.encoder()
     monkeypatch.undo()
-    whole.encoder.cache_clear()
+    corpus.encoder.cache_clear()
 
 
 def rows_of(count):
@@ -665,8 +682,8 @@ def rows_of(count):
 
 
 def test_a_stream_gives_the_same_flags_in_order_on_one_and_on_two_processes():
-    count = 2 * CHUNK + 10
-    one, two = (list(stream(rows_of(count), ARABIC, processes)) for processes in (1, 2))
+    count = 2 * checks.CHUNK_ROWS + 10
+    one, two = (list(checks.check_rows(rows_of(count), ARABIC, processes)) for processes in (1, 2))
     assert one == two and [row_id for row_id, _ in two] == [f"row:{i}" for i in range(count)]
     assert sum(bool(found) for _, found in one) == len(range(0, count, 7))
 
@@ -676,13 +693,13 @@ def test_a_stream_gives_the_same_flags_in_order_on_one_and_on_two_processes():
 
 def test_an_unknown_language_names_the_known_ones():
     with pytest.raises(InputError, match="no language 'xx': there are ar, en, fa"):
-        checks.load_language("xx")
+        load_language("xx")
 
 
 def test_every_pattern_of_every_language_compiles_and_is_on_one_line():
     """Folded YAML blocks put spaces into patterns that span lines: "تنفي" was then no denial."""
     for code in language_codes():
-        language = checks.load_language(code)
+        language = load_language(code)
         assert language.name and all(
             "\n" not in p.pattern and "  " not in p.pattern
             for p in map(language.pattern, language._texts)
@@ -694,12 +711,12 @@ def test_folding_makes_writers_spellings_one():
 
 
 def test_persian_is_checked_with_its_own_data():
-    persian = checks.load_language("fa")
+    persian = load_language("fa")
     text = "Give 50 mg twice a day in the left arm. She has no fever."
     right = "۵۰ میلی‌گرم دو بار در روز در بازوی چپ بدهید. او تب ندارد."
-    assert [f for f in checks.run_all([text], [right], persian) if f.stops] == []
+    assert [f for f in checks.run_checks([text], [right], persian) if f.stops] == []
     wrong = "۵۰ گرم سه بار در روز در بازوی راست بدهید. او تب دارد."
-    assert {f.check for f in checks.run_all([text], [wrong], persian) if f.stops} == {
+    assert {f.check for f in checks.run_checks([text], [wrong], persian) if f.stops} == {
         "units",
         "frequency",
         "negation",
@@ -714,7 +731,7 @@ def test_all_checks_run_in_a_fixed_order():
     source = [
         "Do not give 50 mg of warfarin to a patient with a bleeding ulcer of the stomach."
     ] * 2
-    found = checks.run_all(
+    found = checks.run_checks(
         source,
         ["Sure! give some drug to a patient with a bleeding ulcer"],
         ARABIC,
@@ -749,17 +766,28 @@ def test_nothing_stops_a_gold_translation():
     assert len(english) == len(gold) >= 242
     found = {}
     for record in english:
-        texts = (translation.parts(translation.fields(r)) for r in (record, gold[record.id]))
+        texts = (
+            translation.flat_texts(translation.text_fields(r)) for r in (record, gold[record.id])
+        )
         found[record.id] = [
-            (flag.check, flag.reason) for flag in checks.run_all(*texts, ARABIC) if flag.stops
+            (flag.check, flag.reason) for flag in checks.run_checks(*texts, ARABIC) if flag.stops
         ]
     assert {row_id: names for row_id, names in found.items() if names} == {}
 
 
 # Odd input
 
-BOMBS = {"digits": "1" * 20_000, "commas": "1," * 10_000, "letters": "ب" * 20_000, "latin": "a" * 20_000, "newlines": "\n" * 20_000,
-         "spaces": " " * 20_000, "words": "لا " * 7_000, "brackets": "(" * 20_000, "points": "." * 20_000}  # fmt: skip
+BOMBS = {
+    "digits": "1" * 20_000,
+    "commas": "1," * 10_000,
+    "letters": "ب" * 20_000,
+    "latin": "a" * 20_000,
+    "newlines": "\n" * 20_000,
+    "spaces": " " * 20_000,
+    "words": "لا " * 7_000,
+    "brackets": "(" * 20_000,
+    "points": "." * 20_000,
+}
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
@@ -769,10 +797,8 @@ def test_no_check_is_slow_on_odd_text(code, bomb):
     sign.
     """
     begin = time.perf_counter()
-    checks.run_all(
-        ["Give 50 mg twice daily, every 8 hours."],
-        [f"يعطى {bomb} مرات يوميا"],
-        checks.load_language(code),
+    checks.run_checks(
+        ["Give 50 mg twice daily, every 8 hours."], [f"يعطى {bomb} مرات يوميا"], load_language(code)
     )
     assert time.perf_counter() - begin < 5
 
@@ -782,8 +808,10 @@ def test_a_check_that_fails_is_a_finding_and_stops_no_run(monkeypatch):
         raise RuntimeError("odd")
         yield
 
-    monkeypatch.setattr(checks, "CHECKS", (broken, quantities.numbers))
-    found = checks.run_all(["5 mg"], ["6 ملغ"], ARABIC)
+    monkeypatch.setattr(
+        checks.registry, "CHECKS", {"broken": broken, "numbers": quantities.numbers}
+    )
+    found = checks.run_checks(["5 mg"], ["6 ملغ"], ARABIC)
     assert [(flag.check, flag.severity) for flag in found] == [
         ("broken", "human"),
         ("numbers", "reject"),
@@ -792,8 +820,8 @@ def test_a_check_that_fails_is_a_finding_and_stops_no_run(monkeypatch):
 
 @pytest.mark.parametrize("candidate", ["يتناول \u202e51 ملغ\u202c منه", "أولا\u2028ثانيا"])
 def test_marks_that_change_what_a_reader_sees_are_rejected(candidate):
-    assert [severity for severity, _ in flags(form.characters, "text", candidate)] == ["reject"]
-    assert [severity for severity, _ in flags(form.characters, "text", "حم\u200bى")] == ["human"]
+    assert [severity for severity, _ in flags(surface.characters, "text", candidate)] == ["reject"]
+    assert [severity for severity, _ in flags(surface.characters, "text", "حم\u200bى")] == ["human"]
 
 
 def test_options_that_changed_places_are_seen_by_the_encoder():
@@ -801,8 +829,8 @@ def test_options_that_changed_places_are_seen_by_the_encoder():
     right = ["ما العلامة؟", "حمى", "سعال", "طفح جلدي", "ألم في الصدر"]
     moved = [right[0], right[2], right[1], *right[3:]]
     names = ("question", *(f"option {i}" for i in range(1, 5)))
-    found = whole.option_order(
-        (row_id, Pair(source, texts, ARABIC, names))
+    found = corpus.option_order(
+        (row_id, TextPair(source, texts, ARABIC, names))
         for row_id, texts in (("right", right), ("moved", moved))
     )
     assert (

@@ -8,6 +8,7 @@ from support.tiny import mcqa
 
 from bimedix_utils import sources
 from bimedix_utils.core.errors import InputError, TeacherError
+from bimedix_utils.core.language import load_language
 from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.evaluation import compare, damage, endpoint, passes
 from bimedix_utils.evaluation.candidates import Endpoint, Local, from_model
@@ -16,10 +17,9 @@ from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
 from bimedix_utils.teacher import engine
 from bimedix_utils.teacher.settings import Teacher
-from bimedix_utils.translation import checks
 
 pytestmark = pytest.mark.unit
-ARABIC = checks.load_language("ar", ROOT / "data" / "knowledge")
+ARABIC = load_language("ar", ROOT / "data" / "knowledge")
 
 
 def test_the_damaged_published_rows_are_found(raw_dir):

@@ -9,10 +9,9 @@ import pytest
 from benchmarks import checks as bench
 from support import mutator
 
+from bimedix_utils.core.language import load_language
 from bimedix_utils.core.studies import STUDIES, read_study
-from bimedix_utils.translation import checks
-from bimedix_utils.translation.checks import whole
-from bimedix_utils.translation.rounds import pair
+from bimedix_utils.translation import adequacy, run_checks, text_pair
 
 pytestmark = pytest.mark.unit
 MOST = {
@@ -32,10 +31,10 @@ def cases():
 
 
 def stopped(source, values):
-    texts = pair(source, values, bench.ARABIC)
+    texts = text_pair(source, values, bench.ARABIC)
     return [
         flag
-        for flag in checks.run_all(texts.source, texts.candidate, bench.ARABIC, texts.names)
+        for flag in run_checks(texts.source, texts.candidate, bench.ARABIC, texts.names)
         if flag.stops
     ]
 
@@ -77,8 +76,8 @@ def test_rejecting_rules_leave_gold_and_harmless_variants_alone(cases):
 def test_a_third_of_the_drug_and_negation_damage_uses_words_in_neither_list(cases):
     """Otherwise the benchmark would ask the checks for their own lists back."""
     listed = (
-        checks.load_language("en").pattern("negation.not").pattern
-        + checks.load_language("en").pattern("negation.lack").pattern
+        load_language("en").pattern("negation.not").pattern
+        + load_language("en").pattern("negation.lack").pattern
     )
     plain = set(re.findall(r"[a-z]{2,}", listed)) & {
         "not",
@@ -110,9 +109,29 @@ def test_the_study_is_of_todays_checks_and_counts_right():
     assert len(rows) >= 14 and all(
         int(row["of_these_stopped"]) <= int(row["of_these"]) for row in rows
     )
-    known = {"part_count", "numbers", "units", "frequency", "negation", "exception", "side", "drug", "untranslated", "script", "characters",
-             "preamble",
-             "prompt_overlap", "markup", "length", "truncation", "repetition", "repeated_target", "adequacy", "order", "roles"}  # fmt: skip
+    known = {
+        "part_count",
+        "numbers",
+        "units",
+        "frequency",
+        "negation",
+        "exception",
+        "side",
+        "drug",
+        "untranslated",
+        "script",
+        "characters",
+        "preamble",
+        "prompt_overlap",
+        "markup",
+        "length",
+        "truncation",
+        "repetition",
+        "repeated_target",
+        "adequacy",
+        "order",
+        "roles",
+    }
     assert {row["check"] for row in rows} <= known
     wrong = Counter({row["check"]: int(row["good_stopped"]) for row in rows})
     assert wrong.total() <= 0.02 * sum(int(row["damaged_stopped"]) for row in rows)
@@ -129,5 +148,5 @@ def test_every_replaced_question_of_the_published_arabic_rows_is_found(raw_dir):
 
 def test_the_reason_of_a_replaced_question_is_in_words(raw_dir):
     pairs = bench.published(raw_dir)[0][:300]
-    flags, _ = whole.adequacy(pairs)
+    flags, _ = adequacy(pairs)
     assert flags and all("similarity " in flag.reason for found in flags.values() for flag in found)

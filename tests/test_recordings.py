@@ -137,14 +137,14 @@ def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
     row = skeletons[dropped["stage"], dropped["row_id"], dropped["round"]]
     assert (
         row["stage"] == "translate"
-        and row["prompt_version"] == translation.PROMPTS["translate"].tag
+        and row["prompt_version"] == translation.TRANSLATION_PROMPTS["translate"].tag
     )
     wanted, blank = (
         json.loads(re.sub(r"^```\w*|```$", "", dropped["text"]).strip()),
         json.loads(row["text"]),
     )
     assert blank.keys() == wanted.keys() and len(blank["options"]) == len(wanted["options"])
-    assert set(translation.parts(blank)) == {""}
+    assert set(translation.flat_texts(blank)) == {""}
     assert "Translate this medical record" in row["prompt"]
     chat = next(row for row in skeletons.values() if row["stage"] == synthesis.STAGE)
     assert [turn["role"] for turn in json.loads(chat["text"])["turns"]] == ["patient", "doctor"] * 2

@@ -28,9 +28,16 @@ HASH = translation.text_hash(VALUES)
 
 
 RECORD = {
-    "kind": "mcqa", "lang": "en", "source": "toy", "licence": "MIT", "split": "train", "question": "What causes the pain?",
-    "options": ["A", "B", "C", "D"], "answer_index": 0, "answer": "It is an inflammation, treated with 5 mg.",
-}  # fmt: skip
+    "kind": "mcqa",
+    "lang": "en",
+    "source": "toy",
+    "licence": "MIT",
+    "split": "train",
+    "question": "What causes the pain?",
+    "options": ["A", "B", "C", "D"],
+    "answer_index": 0,
+    "answer": "It is an inflammation, treated with 5 mg.",
+}
 
 
 def state(row_id="row:1", name="human", values=VALUES, note="score 70 is below 85"):
@@ -119,9 +126,18 @@ def test_a_stratum_is_a_source_and_a_score_band():
         for score in (0, 49, 50, 84, 85, 89, 90, 94, 95, 100, None)
     }
     assert list(seen.values()) == [
-        "toy 0-49", "toy 0-49", "toy 50-69", "toy 80-84", "toy 85-89", "toy 85-89", "toy 90-94", "toy 90-94", "toy 95-100", "toy 95-100",
+        "toy 0-49",
+        "toy 0-49",
+        "toy 50-69",
+        "toy 80-84",
+        "toy 85-89",
+        "toy 85-89",
+        "toy 90-94",
+        "toy 90-94",
+        "toy 95-100",
+        "toy 95-100",
         "toy not scored",
-    ]  # fmt: skip
+    ]
 
 
 def test_every_stratum_of_accepted_rows_is_seen_by_a_reviewer():
@@ -207,8 +223,12 @@ def test_rows_without_a_text_keep_their_status_and_no_row_is_lost():
     ]
     merged = merge(states, policy="accept_high_scores")
     assert [(row_id, status) for row_id, (status, _, _) in merged.items()] == [
-        ("a", "refused"), ("b", "truncated"), ("c", "held"), ("d", "ok"), ("e", "held"),
-    ]  # fmt: skip
+        ("a", "refused"),
+        ("b", "truncated"),
+        ("c", "held"),
+        ("d", "ok"),
+        ("e", "held"),
+    ]
     assert merged["a"] == ("refused", None, "I cannot")
 
 

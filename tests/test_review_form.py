@@ -15,9 +15,16 @@ from bimedix_utils.review.form import STYLE, ReviewForm
 
 pytestmark = pytest.mark.unit
 RECORD = {
-    "kind": "mcqa", "lang": "en", "source": "toy", "licence": "MIT", "split": "train", "question": "What causes <b>pain</b>?",
-    "options": ["A1", "B1"], "answer_index": 0, "answer": "",
-}  # fmt: skip
+    "kind": "mcqa",
+    "lang": "en",
+    "source": "toy",
+    "licence": "MIT",
+    "split": "train",
+    "question": "What causes <b>pain</b>?",
+    "options": ["A1", "B1"],
+    "answer_index": 0,
+    "answer": "",
+}
 VALUES = {"question": "ما سبب الألم؟", "options": ["أ", "IgE"]}
 ERRORS = [
     {
@@ -41,9 +48,15 @@ def row(number, values=VALUES):
     }
     record = {"id": f"row:{number}", **RECORD}
     return {
-        "id": f"row:{number}", "state": "human", "note": "", "best": best, "record": record,
-        "queue_reason": "low", "stratum": "toy 70-79", "reviewers": 1,
-    }  # fmt: skip
+        "id": f"row:{number}",
+        "state": "human",
+        "note": "",
+        "best": best,
+        "record": record,
+        "queue_reason": "low",
+        "stratum": "toy 70-79",
+        "reviewers": 1,
+    }
 
 
 class Clock:
@@ -160,8 +173,10 @@ def test_it_shows_source_candidate_findings_and_direction(form):
     )
     assert "<not>" not in page and STYLE in page and "toy 70-79" in page
     assert [(part, area.value) for part, area in form.areas.items()] == [
-        ("question", "ما سبب الألم؟"), ("option 1", "أ"), ("option 2", "IgE"),
-    ]  # fmt: skip
+        ("question", "ما سبب الألم؟"),
+        ("option 1", "أ"),
+        ("option 2", "IgE"),
+    ]
     classes = {part: area._dom_classes for part, area in form.areas.items()}
     assert classes == {
         "question": ("bimedix-rtl",),

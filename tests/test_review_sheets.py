@@ -19,18 +19,32 @@ from bimedix_utils.review.sheets import SHEET, read_sheet, write_sheet
 
 pytestmark = pytest.mark.unit
 RECORD = {
-    "kind": "mcqa", "lang": "en", "source": "toy", "licence": "MIT", "split": "train", "question": "What causes the pain?",
-    "options": ["A1", "B1", "1-2", "00012"], "answer_index": 0, "answer": "It is an inflammation, treated with 5 mg.",
-}  # fmt: skip
+    "kind": "mcqa",
+    "lang": "en",
+    "source": "toy",
+    "licence": "MIT",
+    "split": "train",
+    "question": "What causes the pain?",
+    "options": ["A1", "B1", "1-2", "00012"],
+    "answer_index": 0,
+    "answer": "It is an inflammation, treated with 5 mg.",
+}
 VALUES = {
     "question": "ما سبب الألم؟",
     "options": ["أ", "ب", "1-2", "00012"],
     "answer": "السبب «التهاب»، والعلاج 5 ملغ.",
 }
 CHAT = {
-    "kind": "chat", "lang": "en", "source": "toy", "licence": "MIT", "split": "train",
-    "turns": [{"role": "patient", "text": "My back hurts."}, {"role": "doctor", "text": "Since when?"}],
-}  # fmt: skip
+    "kind": "chat",
+    "lang": "en",
+    "source": "toy",
+    "licence": "MIT",
+    "split": "train",
+    "turns": [
+        {"role": "patient", "text": "My back hurts."},
+        {"role": "doctor", "text": "Since when?"},
+    ],
+}
 SAID = {
     "turns": [{"role": "patient", "text": "يؤلمني ظهري."}, {"role": "doctor", "text": "منذ متى؟"}]
 }
@@ -118,8 +132,15 @@ def test_an_untouched_sheet_decides_nothing(path):
     write_sheet(path, QUEUE)
     assert read_sheet(path, QUEUE, "Dr A") == []
     assert [line[1] for line in cells(path)[1:9]] == [
-        "question", "option 1", "option 2", "option 3", "option 4", "answer", "turn 1 patient", "turn 2 doctor",
-    ]  # fmt: skip
+        "question",
+        "option 1",
+        "option 2",
+        "option 3",
+        "option 4",
+        "answer",
+        "turn 1 patient",
+        "turn 2 doctor",
+    ]
     first = cells(path)[1]
     assert (
         first[SHEET.index("flags")].split("\n") == review.findings(QUEUE[0])
@@ -189,22 +210,64 @@ def test_reading_tells_the_same_twice_and_one_persons_half_is_enough(path):
 # What is refused, and with which sentence
 
 REFUSED = {
-    "changed id": ([(4, "row_id", "row:7")], r"row 4 \(row:7\): no row of this queue has that row_id"),
+    "changed id": (
+        [(4, "row_id", "row:7")],
+        r"row 4 \(row:7\): no row of this queue has that row_id",
+    ),
     "emptied id": ([(4, "row_id", "")], r"row 4 \(no row_id\): no row of this queue"),
-    "changed part": ([(4, "part", "option 9")], r"row 4 \(row:1\): 'option 9' is not a part of this row; wanted question, option 1"),
-    "doubled line": ([(4, "part", "option 1")], r"row 4 \(row:1\): option 1 stands in row 3 already"),
-    "overwritten candidate": ([(9, "candidate", "منذ متى يؤلمك؟")], r"row 9 \(row:2\): candidate of turn 2 doctor is .*written was"),
-    "emptied candidate": ([(9, "candidate", "")], r"row 9 \(row:2\): candidate of turn 2 doctor .*column corrected"),
-    "overwritten source": ([(2, "source", "What hurts?")], r"row 2 \(row:1\): source of question is 'What hurts\?'"),
-    "smart quotes in a candidate": ([(7, "candidate", VALUES["answer"].replace("«", "“"))], r"row 7 \(row:1\): candidate of answer"),
-    "other hash": ([(2, "text_hash", "0123456789abcdef")], r"row 2 \(row:1\): text_hash is not the queue's"),
-    "unknown verdict": ([(12, "verdict", "fine")], r"row 12 \(row:3\): verdict 'fine'; wanted one of approve, edit, reject"),
-    "two verdicts": ([(2, "verdict", "edit"), (3, "verdict", "reject")], r"row 2 \(row:1\): verdict has two values, edit and reject"),
-    "two reviewers": ([(2, "verdict", "reject"), (2, "reviewer", "A"), (3, "reviewer", "B")], r"row 2 \(row:1\): reviewer has two values"),
-    "edit without one": ([(8, "verdict", "edit")], r"row 8 \(row:2\): an edit without any correction"),
-    "edit that repeats": ([(8, "verdict", "edit"), (9, "corrected", "منذ متى؟")], r"row 8 \(row:2\): an edit without any correction"),
-    "approved and corrected": ([(2, "verdict", "approve"), (3, "corrected", "س")], r"row 2 .*option 1 corrected, but the verdict is"),
-}  # fmt: skip
+    "changed part": (
+        [(4, "part", "option 9")],
+        r"row 4 \(row:1\): 'option 9' is not a part of this row; wanted question, option 1",
+    ),
+    "doubled line": (
+        [(4, "part", "option 1")],
+        r"row 4 \(row:1\): option 1 stands in row 3 already",
+    ),
+    "overwritten candidate": (
+        [(9, "candidate", "منذ متى يؤلمك؟")],
+        r"row 9 \(row:2\): candidate of turn 2 doctor is .*written was",
+    ),
+    "emptied candidate": (
+        [(9, "candidate", "")],
+        r"row 9 \(row:2\): candidate of turn 2 doctor .*column corrected",
+    ),
+    "overwritten source": (
+        [(2, "source", "What hurts?")],
+        r"row 2 \(row:1\): source of question is 'What hurts\?'",
+    ),
+    "smart quotes in a candidate": (
+        [(7, "candidate", VALUES["answer"].replace("«", "“"))],
+        r"row 7 \(row:1\): candidate of answer",
+    ),
+    "other hash": (
+        [(2, "text_hash", "0123456789abcdef")],
+        r"row 2 \(row:1\): text_hash is not the queue's",
+    ),
+    "unknown verdict": (
+        [(12, "verdict", "fine")],
+        r"row 12 \(row:3\): verdict 'fine'; wanted one of approve, edit, reject",
+    ),
+    "two verdicts": (
+        [(2, "verdict", "edit"), (3, "verdict", "reject")],
+        r"row 2 \(row:1\): verdict has two values, edit and reject",
+    ),
+    "two reviewers": (
+        [(2, "verdict", "reject"), (2, "reviewer", "A"), (3, "reviewer", "B")],
+        r"row 2 \(row:1\): reviewer has two values",
+    ),
+    "edit without one": (
+        [(8, "verdict", "edit")],
+        r"row 8 \(row:2\): an edit without any correction",
+    ),
+    "edit that repeats": (
+        [(8, "verdict", "edit"), (9, "corrected", "منذ متى؟")],
+        r"row 8 \(row:2\): an edit without any correction",
+    ),
+    "approved and corrected": (
+        [(2, "verdict", "approve"), (3, "corrected", "س")],
+        r"row 2 .*option 1 corrected, but the verdict is",
+    ),
+}
 
 
 @pytest.mark.parametrize("changes, message", REFUSED.values(), ids=REFUSED)
@@ -269,10 +332,40 @@ def test_a_candidate_that_lost_an_option_can_be_mended_and_not_approved(path):
 # Texts that spreadsheets damage
 
 NASTY = [
-    "=1+1", "+5", "-3", "@x", "1-2", "00012", "5", "5.0", "1e5", "3/4", "12:30", "TRUE", "'5", "''=1", "'", "-", "%", "a,b;c\td",
-    'say "no"', '"', "line one\nline two", "a\r\nb", "\u200fمرحبا\u200e (500 mg)\u202b!\u202c", "دواء 💊🏽", "٣-٤", "5 مايو", "_x000D_",
-    "a\x0bb", "a\u2028b", "نص طويل " * 3000, '=HYPERLINK("x")', "\tx", "123456789012345678901234567890",
-]  # fmt: skip
+    "=1+1",
+    "+5",
+    "-3",
+    "@x",
+    "1-2",
+    "00012",
+    "5",
+    "5.0",
+    "1e5",
+    "3/4",
+    "12:30",
+    "TRUE",
+    "'5",
+    "''=1",
+    "'",
+    "-",
+    "%",
+    "a,b;c\td",
+    'say "no"',
+    '"',
+    "line one\nline two",
+    "a\r\nb",
+    "\u200fمرحبا\u200e (500 mg)\u202b!\u202c",
+    "دواء 💊🏽",
+    "٣-٤",
+    "5 مايو",
+    "_x000D_",
+    "a\x0bb",
+    "a\u2028b",
+    "نص طويل " * 3000,
+    '=HYPERLINK("x")',
+    "\tx",
+    "123456789012345678901234567890",
+]
 
 
 def nasty_queue():

@@ -8,7 +8,15 @@ import pytest
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.records import Record
 from bimedix_utils.review import Decision, testsets
-from bimedix_utils.translation.rounds import State, Version, fields, text_hash
+from bimedix_utils.translation import (
+    Flag,
+    RowState,
+    Version,
+    select_test_items,
+    text_fields,
+    text_hash,
+    untranslatable,
+)
 
 pytestmark = pytest.mark.unit
 BAR = 95
@@ -28,16 +36,14 @@ def item(number, question="Which nerve was injured?", source="mmlu_anatomy", **m
 
 
 def state(number, score=97, where="accept", flags=(), record=None):
-    from bimedix_utils.translation.checks import Flag
-
     record = record or item(number)
     values = {
-        **fields(record),
+        **text_fields(record),
         "question": f"أي عصب تأذى {number}؟",
         "options": ["أ", "ب", "ج", "د"],
     }
     version = Version(0, values, [Flag(name, severity, "why") for name, severity in flags], score)
-    return State(record, where, "note", [version]).row()
+    return RowState(record, where, "note", [version]).row()
 
 
 def decide(row, verdict="approve", edited=None):
@@ -66,7 +72,7 @@ def decide(row, verdict="approve", edited=None):
 )
 def test_items_about_an_english_word_lose_their_point(question, reason):
     """By rule, on what is asked; what is left out is listed on the card."""
-    assert testsets.pointless(item(1, question)) == reason
+    assert untranslatable(item(1, question)) == reason
 
 
 def test_candidates_are_the_english_items_of_the_nine_tasks():
@@ -78,14 +84,14 @@ def test_candidates_are_the_english_items_of_the_nine_tasks():
         item(5, status="held"),
     ]
     rows.append(item(6, source="medmcqa", split="validation"))
-    assert [r.id for r in testsets.candidates(rows)] == ["mmlu_anatomy:1", "medmcqa:6"]
+    assert [r.id for r in select_test_items(rows)] == ["mmlu_anatomy:1", "medmcqa:6"]
 
 
 def test_a_number_of_items_is_drawn_for_each_task_and_order_does_not_matter():
     rows = [item(i, source=source) for source in ("mmlu_anatomy", "medqa") for i in range(20)]
-    drawn = {r.id for r in testsets.candidates(rows, 5, seed=1)}
-    assert len(drawn) == 10 and drawn == {r.id for r in testsets.candidates(rows[::-1], 5, seed=1)}
-    assert drawn != {r.id for r in testsets.candidates(rows, 5, seed=2)}
+    drawn = {r.id for r in select_test_items(rows, 5, seed=1)}
+    assert len(drawn) == 10 and drawn == {r.id for r in select_test_items(rows[::-1], 5, seed=1)}
+    assert drawn != {r.id for r in select_test_items(rows, 5, seed=2)}
 
 
 def test_who_enters_without_a_reviewer():
@@ -131,7 +137,7 @@ def test_a_decision_on_another_text_admits_nobody():
 
 
 def test_a_row_that_was_never_translated_is_not_admitted():
-    refused = State(item(1), "refused", "no").row()
+    refused = RowState(item(1), "refused", "no").row()
     assert (
         testsets.admit([refused], [], BAR) == {"mmlu_anatomy:1": ("refused", None, "no")}
         and testsets.queue([refused], BAR) == []

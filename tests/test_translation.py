@@ -1,4 +1,4 @@
-"""Rounds of translating, checking, scoring and refining: toy teachers, then every recorded fault."""
+"""Rounds of translating, checking, scoring, refining: toy teachers, then every recorded fault."""
 
 import json
 import re
@@ -9,25 +9,29 @@ from pathlib import Path
 import pytest
 
 from bimedix_utils import sources, synthesis, translation
+from bimedix_utils.core.language import load_language
 from bimedix_utils.core.records import Record, Turn
-from bimedix_utils.review import testsets
 from bimedix_utils.teacher import batch, engine
 from bimedix_utils.teacher.engine import ask_structured
 from bimedix_utils.teacher.requests import REPAIR
 from bimedix_utils.teacher.settings import Teacher
-from bimedix_utils.translation import checks
-from bimedix_utils.translation.checks import Flag
-from bimedix_utils.translation.rounds import Version
+from bimedix_utils.translation import Flag, Version, rounds
 
 pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
-ARABIC = checks.load_language("ar", DATA / "knowledge")
+ARABIC = load_language("ar", DATA / "knowledge")
 THRESHOLD, ROUNDS = 85, 2
 
 QUESTION = Record(
-    id="toy:1", kind="qa", lang="en", source="toy", licence="CC-BY-4.0", split="train",
-    question="How many lobes does the right lung have?", answer="The right lung has 3 lobes.",
-)  # fmt: skip
+    id="toy:1",
+    kind="qa",
+    lang="en",
+    source="toy",
+    licence="CC-BY-4.0",
+    split="train",
+    question="How many lobes does the right lung have?",
+    answer="The right lung has 3 lobes.",
+)
 GOOD = {"question": "كم عدد فصوص الرئة اليمنى؟", "answer": "للرئة اليمنى 3 فصوص."}
 WRONG = {"question": "كم عدد فصوص الرئة اليمنى؟", "answer": "للرئة اليمنى 2 فصوص."}
 STIFF = {"question": "ما هو عدد فصوص الرئة اليمنى؟", "answer": "تملك الرئة اليمنى عدد 3 فصوص."}
@@ -56,11 +60,18 @@ def teach(tmp_path):
         lines = []
         for (stage, number), answer in answers.items():
             text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
-            version = translation.PROMPTS.get(stage, REPAIR).tag
-            lines.append({
-                "stage": stage, "row_id": row_id, "round": number, "sample": 0, "prompt_version": version,
-                "finish_reason": reason, "text": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False),
-            })  # fmt: skip
+            version = translation.TRANSLATION_PROMPTS.get(stage, REPAIR).tag
+            lines.append(
+                {
+                    "stage": stage,
+                    "row_id": row_id,
+                    "round": number,
+                    "sample": 0,
+                    "prompt_version": version,
+                    "finish_reason": reason,
+                    "text": text if isinstance(text, str) else json.dumps(text, ensure_ascii=False),
+                }
+            )
         (tmp_path / "toy.jsonl").write_text(
             "\n".join(json.dumps(row, ensure_ascii=False) for row in lines), encoding="utf-8"
         )
@@ -249,11 +260,21 @@ def test_rows_keep_their_order_and_do_not_touch_each_other(teach):
 
 
 def test_refinement_is_told_the_errors_of_the_scorer_and_of_the_rules():
-    state = translation.State(QUESTION, "refine", versions=[
-        Version(0, WRONG, [Flag("numbers", "reject", "part 2: lost 3, new 2")], 40, [translation.ErrorSpan(**ERROR)]),
-    ])  # fmt: skip
+    state = translation.RowState(
+        QUESTION,
+        "refine",
+        versions=[
+            Version(
+                0,
+                WRONG,
+                [Flag("numbers", "reject", "part 2: lost 3, new 2")],
+                40,
+                [translation.ErrorSpan(**ERROR)],
+            )
+        ],
+    )
     teacher = Teacher(backend="replay", model="recorded")
-    text = translation._request(state, "refine", 1, teacher, ARABIC).messages[0][1]
+    text = rounds._request(state, "refine", 1, teacher, ARABIC).messages[0][1]
     for part in (
         "number changed",
         "lost 3, new 2",
@@ -267,9 +288,12 @@ def test_refinement_is_told_the_errors_of_the_scorer_and_of_the_rules():
 def test_quality_puts_rules_before_score_and_the_earlier_of_equals_first():
     reject, human = Flag("numbers", "reject", ""), Flag("drug", "human", "")
     order = [
-        Version(0, {}, [], 60), Version(1, {}, [], 60), Version(2, {}, [], None),
-        Version(0, {}, [human], 99), Version(0, {}, [human, reject], 100),
-    ]  # fmt: skip
+        Version(0, {}, [], 60),
+        Version(1, {}, [], 60),
+        Version(2, {}, [], None),
+        Version(0, {}, [human], 99),
+        Version(0, {}, [human, reject], 100),
+    ]
     assert sorted(order[::-1], key=Version.quality, reverse=True) == order
 
 
@@ -397,31 +421,38 @@ def test_usable_english_training_rows_are_wanted_in_their_order():
         train(7, status="rejected"),
         train(8, status="held"),
     ]
-    assert translation.wanted([others[0], rows[0], others[1], *rows[1:], *others[2:]]) == rows
+    assert (
+        translation.rows_to_translate([others[0], rows[0], others[1], *rows[1:], *others[2:]])
+        == rows
+    )
 
 
 def test_a_count_draws_that_many_and_keeps_their_order():
     rows = [train(i) for i in range(50)]
-    drawn = translation.wanted(rows, 12, 42)
+    drawn = translation.rows_to_translate(rows, 12, 42)
     assert (
         len(drawn) == 12 and drawn == [row for row in rows if row in drawn] and drawn != rows[:12]
     )
-    assert translation.wanted(rows, 500, 42) == translation.wanted(rows, 0, 42) == rows
+    assert (
+        translation.rows_to_translate(rows, 500, 42)
+        == translation.rows_to_translate(rows, 0, 42)
+        == rows
+    )
 
 
 def test_a_draw_depends_on_seed_and_ids_alone():
     rows = [train(i) for i in range(50)]
-    ids = {row.id for row in translation.wanted(rows, 12, 42)}
-    assert {row.id for row in translation.wanted(rows[::-1], 12, 42)} == ids
+    ids = {row.id for row in translation.rows_to_translate(rows, 12, 42)}
+    assert {row.id for row in translation.rows_to_translate(rows[::-1], 12, 42)} == ids
     assert {
-        row.id for row in translation.wanted(rows, 20, 42)
+        row.id for row in translation.rows_to_translate(rows, 20, 42)
     } > ids  # a larger draw keeps what was paid for
-    assert {row.id for row in translation.wanted(rows, 12, 43)} != ids
+    assert {row.id for row in translation.rows_to_translate(rows, 12, 43)} != ids
 
 
 def test_rows_that_are_not_wanted_take_no_place_in_a_draw():
     rows = [train(i, split="test" if i % 2 else "train") for i in range(50)]
-    drawn = translation.wanted(rows, 12, 42)
+    drawn = translation.rows_to_translate(rows, 12, 42)
     assert len(drawn) == 12 and {row.split for row in drawn} == {"train"}
 
 
@@ -452,15 +483,18 @@ CHAT = QUESTION.replace(
 
 
 def test_fields_are_what_a_reader_sees_and_nothing_else():
-    assert list(translation.fields(MCQ)) == ["context", "question", "options", "answer"]
-    assert list(translation.fields(MCQ.replace(answer="", context=""))) == ["question", "options"]
-    assert translation.fields(CHAT) == {
+    assert list(translation.text_fields(MCQ)) == ["context", "question", "options", "answer"]
+    assert list(translation.text_fields(MCQ.replace(answer="", context=""))) == [
+        "question",
+        "options",
+    ]
+    assert translation.text_fields(CHAT) == {
         "turns": [
             {"role": "patient", "text": "I feel ill."},
             {"role": "doctor", "text": "Rest well, please."},
         ]
     }
-    assert translation.parts(translation.fields(MCQ)) == [
+    assert translation.flat_texts(translation.text_fields(MCQ)) == [
         "A short text.",
         MCQ.question,
         "One",
@@ -469,12 +503,15 @@ def test_fields_are_what_a_reader_sees_and_nothing_else():
         "Four",
         MCQ.answer,
     ]
-    assert translation.parts(translation.fields(CHAT)) == ["I feel ill.", "Rest well, please."]
+    assert translation.flat_texts(translation.text_fields(CHAT)) == [
+        "I feel ill.",
+        "Rest well, please.",
+    ]
 
 
 def test_apply_keeps_key_split_and_origin_and_names_the_parent():
     values = {"context": "نص قصير.", **GOOD, "options": ["واحد", "اثنان", " ثلاثة ", "أربعة"]}
-    made = translation.apply(MCQ, values, "ar", note="n")
+    made = translation.translated_record(MCQ, values, "ar", note="n")
     assert (made.id, made.parent_id, made.lang, made.answer_index, made.split, made.note) == (
         "toy:1:ar",
         "toy:1",
@@ -488,7 +525,7 @@ def test_apply_keeps_key_split_and_origin_and_names_the_parent():
         and made.context == "نص قصير."
         and made.licence == MCQ.licence
     )
-    made = translation.apply(
+    made = translation.translated_record(
         CHAT,
         {
             "turns": [
@@ -547,7 +584,7 @@ STAGES = ("translate", "score", "refine")
 
 
 def recorded() -> tuple[dict[str, str], set[str], set[str]]:
-    """({row id: deciding fault}, ids of the rows that have recordings, ids of those with a repair)."""
+    """({row id: deciding fault}, ids of the rows with recordings, ids of those with a repair)."""
     faults, rows, repaired = defaultdict(set), set(), set()
     for path in sorted((DATA / "recordings").glob("*.jsonl")):
         for text in path.read_text(encoding="utf-8").splitlines():
@@ -579,16 +616,16 @@ def states():
     chats, _ = synthesis.collect(
         questions, ask_structured(teacher, asked, lambda _: synthesis.Chat), 2, 6
     )
-    wanted = translation.wanted(records + chats)
+    wanted = translation.rows_to_translate(records + chats)
     table = translation.run_rounds(
-        wanted + testsets.candidates(records), teacher, THRESHOLD, ROUNDS, ARABIC
+        wanted + translation.select_test_items(records), teacher, THRESHOLD, ROUNDS, ARABIC
     )
     persian = translation.run_rounds(
         [r for r in wanted if f"{r.id}:fa" in RECORDED],
         teacher,
         THRESHOLD,
         ROUNDS,
-        checks.load_language("fa"),
+        load_language("fa"),
     )
     return {state.record.id: state for state in table} | {
         f"{state.record.id}:fa": state for state in persian

@@ -22,8 +22,6 @@ SHINGLE = 6  # words of a prompt in a row that are no coincidence
 _BODY_SUBSTANCES = {"glucose", "oxygen"}
 # What a language may do without: its grammar has no such thing, or no rule needs it.
 _OPTIONAL = {"articles", "encoder", "particles", "prefix", "unit_ending", "units_before"}
-# Translations into English are not checked: the source needs no patterns of bad targets.
-_TARGETS_ONLY = {"chatter", "refusal"}
 # Sections whose entries differ from language to language; in all others each key is required.
 _OPEN = {"number_words", "units", "negation", "frequency"}
 
@@ -54,8 +52,7 @@ def language_data(code: str) -> dict[str, Any]:
 def _required_keys(code: str) -> set[str]:
     if code == "ar":
         return set()
-    optional = _OPTIONAL | (_TARGETS_ONLY if code == "en" else set())
-    return {path for path in _key_paths(language_data("ar")) if path.split(".")[0] not in optional}
+    return {path for path in _key_paths(language_data("ar")) if path.split(".")[0] not in _OPTIONAL}
 
 
 def _key_paths(data: dict[str, Any], prefix: str = "") -> set[str]:
@@ -226,3 +223,18 @@ def prompt_shingles() -> frozenset[tuple[str, ...]]:
             words = match_key(line).split()
             found.update(tuple(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1))
     return frozenset(found)
+
+
+def find_refusal(text: str, lang: str) -> str:
+    """The words by which a text in `lang` declines to do what was asked; "" when it does not.
+
+    The patterns are `refusals` in the language's file.
+    """
+    plain = re.sub(r"\s+", " ", normalise_letters(text).replace("’", "'"))
+    match = load_language(lang).pattern("refusals").search(plain)
+    return match.group().strip() if match else ""
+
+
+def is_refusal(text: str, lang: str | None = None) -> bool:
+    """True when a text declines to do what was asked; without `lang`, in any language."""
+    return any(find_refusal(text, code) for code in ([lang] if lang else language_codes()))

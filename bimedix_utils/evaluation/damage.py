@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..core.errors import InputError
+from ..core.language import Language
 from ..core.records import Record
 from ..sources.benchmarks import Task
-from ..translation.checks import Language, Pair, run_all, whole
-from ..translation.rounds import fields, pair
+from ..translation.checks import TextPair, adequacy, repeated_targets, run_checks
+from ..translation.texts import text_fields, text_pair
 from .scoring import Sample
 
 
@@ -31,17 +32,17 @@ def find(task: Task, originals: Mapping[str, Record], language: Language) -> Dam
     """Compare each row with its original (`parent_id`, or the id both languages share). Only
     findings that reject count as damage.
     """
-    pairs: list[tuple[str, Pair]] = []
+    pairs: list[tuple[str, TextPair]] = []
     for record in task.records:
         original = originals.get(record.parent_id or record.id)
         if original is not None and original.lang != record.lang:
             shown = [
-                fields(row.replace(answer="")) for row in (original, record)
+                text_fields(row.replace(answer="")) for row in (original, record)
             ]  # explanations are no part of the item
-            pairs.append((record.id, pair(*shown, language)))
+            pairs.append((record.id, text_pair(*shown, language)))
     found: dict[str, str] = {}
-    rules = {row_id: run_all(p.source, p.candidate, language, p.names) for row_id, p in pairs}
-    for flags in (rules, whole.repeats(pairs), whole.adequacy(pairs)[0]):
+    rules = {row_id: run_checks(p.source, p.candidate, language, p.names) for row_id, p in pairs}
+    for flags in (rules, repeated_targets(pairs), adequacy(pairs)[0]):
         for row_id, some in flags.items():
             rejected = [flag for flag in some if flag.severity == "reject"]
             if rejected:

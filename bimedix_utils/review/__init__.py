@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..core.errors import InputError
 from ..core.records import Record
 from ..core.text import digest, nfc
-from ..translation.rounds import fields, named, parts
+from ..translation.texts import flat_texts, named_texts, text_fields
 from .decisions import (
     COLUMNS,
     VERDICTS,
@@ -102,7 +102,7 @@ def _pair(before: dict, after: dict) -> list[tuple[str, str, str]]:
     """
 
     def slots(values: dict) -> dict[str, tuple[str, str]]:
-        return {" ".join(name.split()[:2]): (name, text) for name, text in named(values)}
+        return {" ".join(name.split()[:2]): (name, text) for name, text in named_texts(values)}
 
     left, right = slots(before), slots(after)
     keys = [*left, *(key for key in right if key not in left)]
@@ -114,7 +114,7 @@ def _pair(before: dict, after: dict) -> list[tuple[str, str, str]]:
 
 def source_values(row: dict) -> dict:
     """The English values of a state or a queued row."""
-    return fields(Record(**row["record"]))
+    return text_fields(Record(**row["record"]))
 
 
 def side_by_side(row: dict) -> list[tuple[str, str, str]]:
@@ -146,7 +146,7 @@ def corrected(row: dict, corrections: dict[str, str]) -> dict:
     the source does not have.
     """
     source = source_values(row)
-    known = {name for name, _ in named(source)}
+    known = {name for name, _ in named_texts(source)}
     if extra := [name for name, text in corrections.items() if text.strip() and name not in known]:
         raise InputError(
             f"{extra[0]} is corrected, but the source has no such part and an edit leaves it out:"
@@ -200,7 +200,7 @@ def decide(
             " corrections need the verdict edit"
         )
     if verdict == "approve" and not whole(row):
-        wanted = ", ".join(part for part, _ in named(source_values(row)))
+        wanted = ", ".join(part for part, _ in named_texts(source_values(row)))
         raise InputError(
             f"{where}: the candidate does not have the parts of its source ({wanted}); edit or"
             " reject it"
@@ -252,7 +252,7 @@ def differences(before: dict, after: dict) -> list[tuple[str, list[tuple[str, st
 def word(decision: Decision) -> tuple[str, list[str]]:
     """What a decision says, for comparing: its verdict and the edited texts, white space folded."""
     return decision.verdict, (
-        [nfc(text) for text in parts(decision.edited)] if decision.edited else []
+        [nfc(text) for text in flat_texts(decision.edited)] if decision.edited else []
     )
 
 
@@ -267,7 +267,7 @@ def _checked(decision: Decision, state: dict) -> None:
                 f"decision on {decision.row_id}: the edit has the form {shape(decision.edited)};"
                 f" wanted {shape(source)}"
             )
-        if not all(text.strip() for text in parts(decision.edited)):
+        if not all(text.strip() for text in flat_texts(decision.edited)):
             raise InputError(f"decision on {decision.row_id}: the edit leaves a text empty")
     if decision.verdict == "approve" and not whole(state):
         raise InputError(

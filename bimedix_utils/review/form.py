@@ -15,7 +15,8 @@ from typing import Any
 from ..core import display
 from ..core.errors import InputError
 from ..core.text import is_arabic
-from . import decide, findings, named, side_by_side, source_values
+from ..translation.texts import named_texts
+from . import decide, findings, side_by_side, source_values
 from .decisions import Decision, append_decision, latest, read_decisions
 
 # A text area has no direction of its own in ipywidgets; a class and a style sheet beside it give
@@ -205,10 +206,10 @@ class ReviewForm:
             return
         row, earlier = self.row, self.decided.get(self.row["id"])
         self.facts.value = self._facts(row, earlier)
-        before = dict(named(earlier.edited)) if earlier and earlier.edited else {}
+        before = dict(named_texts(earlier.edited)) if earlier and earlier.edited else {}
         texts, note = self.drafts.get(row["id"], (before, earlier.note if earlier else ""))
         self.note.value = note
-        known, lines = {part for part, _ in named(source_values(row))}, []
+        known, lines = {part for part, _ in named_texts(source_values(row))}, []
         for part, source, candidate in side_by_side(row):
             area = ipywidgets.Textarea(
                 texts.get(part, candidate),

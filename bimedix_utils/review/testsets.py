@@ -6,7 +6,6 @@ Keys and option order stay as they are because the teacher never sees a key; cou
 proved again for every row before it is written.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,67 +15,10 @@ from ..core.files import write_json, write_text
 from ..core.provenance import hash_path
 from ..core.records import Record, iter_jsonl, write_jsonl
 from ..core.text import digest
-from ..sources.benchmarks import NINE, SPLITS
-from ..translation.rounds import apply
+from ..translation.texts import translated_record
 from . import Decision, is_simulated, merge
 
 FORMAT = 1  # of the folder; raise it when a reader of older folders would misread it
-# Items whose point is the English word itself: another language has nothing to ask.
-POINTLESS = {
-    "abbreviation": (
-        r"\b(?:abbreviations?|acronym|initialism|initials|(?:what|which)\b.*\bstands?"
-        r" for)\b|^\W*\S+ stands for\b"
-    ),
-    "spelling": (
-        r"\b(?:spell(?:ed|ing)|you spell|misspelled|alphabetic\w+|rhyme|pronounced"
-        r" (?:like|as)|homo(?:nym|phone)\w*)\b"
-    ),
-    "word formation": (
-        r"\b(?:prefix|suffix|word root|root word|combining form|plural of|singular"
-        r" of|etymolog\w+)\b"
-    ),
-}
-
-
-def pointless(record: Record) -> str:
-    """Why an item loses its point in translation, or "": judged by what is asked, the last
-    sentence, not by the story before it.
-    """
-    text = re.sub(
-        r"\s*\(?(?:select|choose|mark)\b[^.?!]*[.?!]?\)?\s*$",
-        "",
-        record.question.strip(),
-        flags=re.IGNORECASE,
-    )
-    asked = re.split(r"(?<=[.?!])\s+", text)[-1]
-    return next(
-        (name for name, pattern in POINTLESS.items() if re.search(pattern, asked, re.IGNORECASE)),
-        "",
-    )
-
-
-def candidates(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:
-    """The English benchmark items, those of the nine tasks; with a `count` that many of each task,
-    drawn by a seeded hash.
-    """
-    rows = [
-        r
-        for r in records
-        if r.kind == "mcqa"
-        and r.lang == "en"
-        and r.status == "ok"
-        and r.source in NINE
-        and r.split in SPLITS[r.source]
-    ]
-    if not count:
-        return rows
-    drawn: set[str] = set()
-    for name in NINE:
-        own = sorted(
-            (r for r in rows if r.source == name), key=lambda r: digest(f"testset:{seed}:{r.id}")
-        )
-        drawn |= {r.id for r in own[:count]}
-    return [r for r in rows if r.id in drawn]
 
 
 def clears(state: dict, bar: int) -> bool:
@@ -133,7 +75,7 @@ def arabic_rows(
         status, values, note = admitted[state["id"]]
         if status == "ok":
             english = Record(**state["record"])
-            row = apply(english, values, target, note=note)
+            row = translated_record(english, values, target, note=note)
             if (row.answer_index, len(row.options), row.split, row.source) != (
                 english.answer_index, len(english.options), english.split, english.source,
             ):  # fmt: skip

@@ -24,18 +24,17 @@ from .. import sources, synthesis, translation
 from ..core import parameters
 from ..core.errors import command
 from ..core.files import iter_json_lines, write_json_lines
+from ..core.language import load_language
 from ..core.provenance import NOTEBOOKS, ROOT, run_folder
 from ..core.records import Record, iter_jsonl
 from ..core.text import digest
 from ..evaluation.open_ended import simulate as judged
-from ..review import Decision, testsets, write_decisions
+from ..review import Decision, write_decisions
 from ..teacher import parsing, replay
 from ..teacher.engine import ask_structured
 from ..teacher.requests import Request
 from ..teacher.settings import Teacher
 from ..teacher.store import Answer
-from ..translation import calibration
-from ..translation.checks import load_language
 
 FOLDER = ROOT / "data" / "recordings"
 Place = tuple[str, str, int, int]
@@ -84,16 +83,16 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
         load_language("ar", ROOT / "data" / "knowledge"),
         load_language(text["OTHER_TARGET"]),
     )
-    wanted = translation.wanted(items + chats)
-    known = calibration.read_items(ROOT / text["CALIBRATION"])
+    wanted = translation.rows_to_translate(items + chats)
+    known = translation.read_calibration_items(ROOT / text["CALIBRATION"])
     watch.rows |= {item.id: watch.rows[item.row_id] for item in known}
-    calibration.judge(known, {r.id: r for r in items}, teacher, arabic, ask=watch)
+    translation.score_items(known, {r.id: r for r in items}, teacher, arabic, ask=watch)
     recorded = {place[1] for place in replay.read_recordings(folder)}
     few = [r for r in wanted if f"{r.id}:{other.code}" in recorded][: text["OTHER_ROWS"]]
     watch.rows |= {f"{r.id}:{other.code}": r for r in few}
     for rows, language in (
         (wanted, arabic),
-        (testsets.candidates(items, text["TESTSET_ROWS"], text["SEED"]), arabic),
+        (translation.select_test_items(items, text["TESTSET_ROWS"], text["SEED"]), arabic),
         (few, other),
     ):
         translation.run_rounds(
@@ -105,7 +104,7 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
 def wanted_structure(request: Request, record: Record) -> type[BaseModel]:
     """The structure an answer to this request must have."""
     stage = request.stage.removeprefix("repair_")
-    return synthesis.Chat if stage == synthesis.STAGE else translation.schema(record, stage)
+    return synthesis.Chat if stage == synthesis.STAGE else translation.stage_model(record, stage)
 
 
 def still_answers(row: dict, request: Request, record: Record) -> str:
@@ -168,7 +167,7 @@ def blank(request: Request, record: Record) -> dict:
             return [emptied(item) for item in value]
         return {**value, "text": ""} if isinstance(value, dict) else ""
 
-    return {key: emptied(value) for key, value in translation.fields(record).items()}
+    return {key: emptied(value) for key, value in translation.text_fields(record).items()}
 
 
 def missing(folder: Path = FOLDER) -> Iterator[dict]:
@@ -225,7 +224,7 @@ def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> D
     return Decision(
         row["id"],
         "edit",
-        translation.fields(gold),
+        translation.text_fields(gold),
         note="simulated by rule: replaced by the kit's gold",
         **common,
     )

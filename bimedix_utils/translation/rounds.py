@@ -1,9 +1,8 @@
-"""English to Arabic in rounds over a state table: translate, check, score, refine; the best version
-is kept, never just the last.
+"""Rounds over a state table: translate, check, score, refine. The best version is kept.
 
-The pipeline's shape is the paper's (its figure); threshold, number of rounds, prompts and the
-teacher's version were not found, so they are parameters. A row's state is data: a killed run starts
-again from the answer store and asks nothing twice.
+The pipeline's shape is the paper's (its figure). No source we could read states its threshold,
+number of rounds, prompts or model version, so they are parameters. A row's state is data: a killed
+run starts again from the answer store and asks nothing twice.
 """
 
 import json
@@ -11,24 +10,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.records import Record, Turn
+from ..core.language import Language, load_language
+from ..core.records import Record
 from ..core.text import digest, nfc
 from ..teacher import engine
 from ..teacher.requests import Prompt, Request
 from ..teacher.settings import Teacher
 from ..teacher.store import Answer
-from .checks import Flag, Language, Pair, whole
-from .checks import load_language as load_language
-from .checks.stream import stream
+from .checks import SEVERITIES, Flag, adequacy, check_rows, option_order, repeated_targets
+from .texts import answer_model, role_flags, text_fields, text_hash, text_pair
 
-Asker = Callable[
-    [Teacher, list[Request]], dict[str, Answer]
-]  # `engine.ask`, or something that watches it
-
-PROMPTS = {stage: Prompt(stage, "v1") for stage in ("translate", "score", "refine")}
-_RANK = {"reject": 2, "human": 1, "note": 0}
+TRANSLATION_PROMPTS = {stage: Prompt(stage, "v1") for stage in ("translate", "score", "refine")}
+_Ask = Callable[..., dict[str, Answer]]  # `engine.ask`, or something that watches it
 
 
 class ErrorSpan(BaseModel):
@@ -52,103 +47,9 @@ class Score(BaseModel):
     score: int = Field(ge=0, le=100)
 
 
-def wanted(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:
-    """The usable English training rows, in order: what is translated. Test rows wait for a stricter
-    policy.
-
-    With a `count` only that many, drawn by a seeded hash.
-    """
-    rows = [r for r in records if r.lang == "en" and r.status == "ok" and r.split == "train"]
-    if not count:
-        return rows
-    drawn = {r.id for r in sorted(rows, key=lambda r: digest(f"translate:{seed}:{r.id}"))[:count]}
-    return [r for r in rows if r.id in drawn]
-
-
-def fields(record: Record) -> dict:
-    """The translatable values of a record, under the keys the teacher sees. Ids, keys and origins
-    stay behind.
-    """
-    if record.kind == "chat":
-        return {"turns": [{"role": turn.role, "text": turn.text} for turn in record.turns]}
-    values = {
-        "context": record.context,
-        "question": record.question,
-        "options": list(record.options),
-        "answer": record.answer,
-    }
-    return {key: value for key, value in values.items() if value}
-
-
-def parts(values: dict) -> list[str]:
-    """The texts of `fields`, flat and in order: what the checks compare one by one."""
-    flat: list[str] = []
-    for value in values.values():
-        flat += (
-            [value]
-            if isinstance(value, str)
-            else [item["text"] if isinstance(item, dict) else item for item in value]
-        )
-    return flat
-
-
-def named(values: dict) -> list[tuple[str, str]]:
-    """(part name, text) of a row's values, in order: `question`, `option 1`, `answer`, `turn 1
-    patient`.
-    """
-    result: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if isinstance(value, str):
-            result.append((key, value))
-        elif key == "turns":
-            result += [
-                (f"turn {number} {turn['role']}", turn["text"])
-                for number, turn in enumerate(value, start=1)
-            ]
-        else:
-            result += [
-                (f"{key.removesuffix('s')} {number}", text)
-                for number, text in enumerate(value, start=1)
-            ]
-    return result
-
-
-def pair(source: dict, values: dict, language: Language) -> Pair:
-    """What the checks read."""
-    return Pair(parts(source), parts(values), language, tuple(name for name, _ in named(source)))
-
-
-def same_roles(source: dict, values: dict) -> list[Flag]:
-    """A flag when a chat's speakers are not those of the source, turn by turn."""
-    before, after = ([turn["role"] for turn in part.get("turns", [])] for part in (source, values))
-    return (
-        []
-        if before == after
-        else [Flag("roles", "reject", f"speakers {' '.join(after)}; wanted {' '.join(before)}")]
-    )
-
-
-def answer_schema(values: dict) -> type[BaseModel]:
-    """A schema that accepts exactly the keys of `values`; counts are left to the checks, which can
-    say what is wrong.
-    """
-
-    class Part(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        role: Literal["patient", "doctor"]
-        text: str
-
-    types = {"options": list[str], "turns": list[Part]}
-    return create_model(
-        "Translation",
-        __config__=ConfigDict(extra="forbid"),
-        **{key: (types.get(key, str), ...) for key in values},
-    )
-
-
 @dataclass
 class Version:
-    """One candidate translation with what was found about it. `score` is None until it is scored."""
+    """One candidate translation and what was found about it; `score` is None until it has one."""
 
     round: int
     values: dict
@@ -156,16 +57,22 @@ class Version:
     score: int | None = None
     errors: list[ErrorSpan] = field(default_factory=list)
 
+    @property
+    def stopped(self) -> bool:
+        """True when a check stops this version, whatever its score."""
+        return any(flag.stops for flag in self.flags)
+
     def quality(self) -> tuple[int, int, int]:
-        """Sorts versions: the fewest severe flags first, then the score; of equals the earlier one."""
-        worst = max((_RANK[flag.severity] for flag in self.flags), default=0)
+        """Sorts versions: least severe flags first, then the score; of equals the earlier one."""
+        worst = max((SEVERITIES.index(flag.severity) for flag in self.flags), default=0)
         return -worst, self.score if self.score is not None else -1, -self.round
 
 
 @dataclass
-class State:
-    """One row on its way: pending -> translated -> checked -> scored -> refine | accept | human, or
-    how its first answer ended.
+class RowState:
+    """One row: pending -> translated -> checked -> scored -> refine | accept | human.
+
+    A row whose first answer cannot be used ends in that answer's status.
     """
 
     record: Record
@@ -181,162 +88,165 @@ class State:
 
     def row(self) -> dict:
         """The state as plain data, as `states.jsonl` keeps it."""
-        version = self.best
-        best = version and {
-            "values": version.values, "round": version.round, "score": version.score, "text_hash": text_hash(version.values),
-            "flags": [f"{flag.check}: {flag.reason}" for flag in version.flags], "stops": any(flag.stops for flag in version.flags),
-            "errors": [error.model_dump() for error in version.errors],
-        }  # fmt: skip
-        return {
-            "id": self.record.id, "state": self.state, "note": self.note, "rounds": len(self.versions), "record": self.record.model_dump(),
-            "target": self.target, "best": best,
-        }  # fmt: skip
+        best = None
+        if version := self.best:
+            best = {"values": version.values, "round": version.round, "score": version.score}
+            best |= {"text_hash": text_hash(version.values), "stops": version.stopped}
+            best["flags"] = [str(flag) for flag in version.flags]
+            best["errors"] = [error.model_dump() for error in version.errors]
+        row = {"id": self.record.id, "state": self.state, "note": self.note, "target": self.target}
+        return row | {
+            "rounds": len(self.versions),
+            "record": self.record.model_dump(),
+            "best": best,
+        }
 
 
-def compact(values: dict) -> str:
-    """The JSON a prompt shows."""
-    return json.dumps(values, ensure_ascii=False)
+def rows_to_translate(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:
+    """The usable English training rows, in order. Test rows follow a stricter policy.
+
+    With a `count` only that many, drawn by a seeded hash.
+    """
+    rows = [r for r in records if (r.lang, r.status, r.split) == ("en", "ok", "train")]
+    if not count:
+        return rows
+    drawn = {r.id for r in sorted(rows, key=lambda r: digest(f"translate:{seed}:{r.id}"))[:count]}
+    return [r for r in rows if r.id in drawn]
 
 
-def recorded_as(row_id: str, language: Language) -> str:
+def recorded_id(row_id: str, language: Language) -> str:
     """The row id a request carries: each further target language has recordings of its own."""
     return row_id if language.code == "ar" else f"{row_id}:{language.code}"
 
 
-def _texts(record: Record, language: Language) -> dict[str, str]:
-    return {
-        "source_language": load_language(record.lang).name,
-        "target_language": language.name,
-        "fields": compact(fields(record)),
-    }
+def _prompt_texts(record: Record, language: Language, candidate: dict | None = None) -> dict:
+    texts = {"source_language": load_language(record.lang).name, "target_language": language.name}
+    texts["fields"] = json.dumps(text_fields(record), ensure_ascii=False)
+    if candidate is not None:
+        texts["candidate"] = json.dumps(candidate, ensure_ascii=False)
+    return texts
 
 
-def _request(state: State, stage: str, round: int, teacher: Teacher, language: Language) -> Request:
-    texts = _texts(state.record, language)
-    if stage != "translate":
-        last = state.versions[-1]
-        texts["candidate"] = compact(last.values)
-        found = [error.model_dump() for error in last.errors] + [
-            {"check": f.check, "explanation": f.reason} for f in last.flags if f.stops
-        ]
+def _request(
+    state: RowState, stage: str, round: int, teacher: Teacher, language: Language
+) -> Request:
+    last = None if stage == "translate" else state.versions[-1]
+    texts = _prompt_texts(state.record, language, last and last.values)
+    if last:
+        found = [error.model_dump() for error in last.errors]
+        found += [{"check": f.check, "explanation": f.reason} for f in last.flags if f.stops]
         texts["errors"] = json.dumps(found, ensure_ascii=False)
-    row_id = recorded_as(state.record.id, language)
-    return teacher.request(
-        stage, row_id, PROMPTS[stage].tag, PROMPTS[stage].fill(**texts), round=round
-    )
+    prompt, row_id = TRANSLATION_PROMPTS[stage], recorded_id(state.record.id, language)
+    return teacher.request(stage, row_id, prompt.tag, prompt.fill(**texts), round=round)
 
 
 def first_requests(records: list[Record], teacher: Teacher, language: Language) -> list[Request]:
-    """The requests of the first round: what an estimate can be made of before anything is sent."""
-    return [_request(State(record), "translate", 0, teacher, language) for record in records]
+    """The requests of the first round: an estimate needs no answers."""
+    return [_request(RowState(record), "translate", 0, teacher, language) for record in records]
 
 
 def score_request(
     item_id: str, record: Record, values: dict, teacher: Teacher, language: Language
 ) -> Request:
     """The scorer's question about one candidate: the same prompt the rounds use."""
-    texts = {**_texts(record, language), "candidate": compact(values)}
-    return teacher.request("score", item_id, PROMPTS["score"].tag, PROMPTS["score"].fill(**texts))
+    prompt = TRANSLATION_PROMPTS["score"]
+    texts = _prompt_texts(record, language, values)
+    return teacher.request("score", item_id, prompt.tag, prompt.fill(**texts))
 
 
-def schema(record: Record, stage: str) -> type[BaseModel]:
-    """What the teacher's answer about a record must be in one stage."""
-    return Score if stage == "score" else answer_schema(fields(record))
-
-
-def _ask(
-    states: list[State], stage: str, round: int, teacher: Teacher, language: Language, ask: Asker
-) -> list[tuple[State, str, BaseModel | None, str]]:
-    requests = [_request(state, stage, round, teacher, language) for state in states]
-    schemas = {
-        request.id: schema(state.record, stage)
-        for state, request in zip(states, requests, strict=True)
-    }
-    outcomes = engine.ask_structured(teacher, requests, lambda request: schemas[request.id], ask)
-    return [(state, *outcome) for state, outcome in zip(states, outcomes, strict=True)]
+def stage_model(record: Record, stage: str) -> type[BaseModel]:
+    """The pydantic model of the teacher's answer about a record in one stage."""
+    return Score if stage == "score" else answer_model(text_fields(record))
 
 
 def _waits(status: str, note: str) -> bool:
-    """True when the next run asks again (a batch under way, a budget spent, an endpoint down):
-    nobody need review the row meanwhile.
+    """True when the next run asks again: a batch under way, a budget spent, an endpoint down.
+
+    No reviewer need see the row meanwhile.
     """
     return status in ("held", "failed") and not note.startswith("no recording")
 
 
 def _tidy(values: Any) -> Any:
-    """Every text of an answer in Unicode NFC on one line: what is hashed, checked and reviewed is
-    what is stored.
-    """
+    """Every text of an answer in Unicode NFC on one line: what is hashed is what is stored."""
     if isinstance(values, dict):
         return {key: _tidy(value) for key, value in values.items()}
     return [_tidy(value) for value in values] if isinstance(values, list) else nfc(values)
 
 
-def _translate(
-    states: list[State], round: int, teacher: Teacher, language: Language, ask: Asker
-) -> None:
-    """pending | refine -> translated: a new version of each row, or the end of its way."""
-    stage = "translate" if round == 0 else "refine"
-    for state, status, value, note in _ask(states, stage, round, teacher, language, ask):
-        if value is not None:
-            state.versions.append(Version(round, _tidy(value.model_dump()), []))
-            state.state = "translated"
-        elif round == 0 or _waits(status, note):
-            state.state, state.note = status, note
-        # a failed refinement leaves the versions made so far: a person decides on the best of them
-        else:
-            state.state, state.note = "human", f"refinement {status}"
+@dataclass(frozen=True)
+class _Rounds:
+    """One state table on its way through the rounds, with all that every step needs."""
 
+    table: list[RowState]
+    teacher: Teacher
+    language: Language
+    ask: _Ask
 
-def _check(table: list[State], language: Language, strict: bool) -> None:
-    """translated -> checked: every check on the new versions; whether one text stands for two
-    sources is asked of all rows together.
-    """
-    new = [state for state in table if state.state == "translated"]
-    pairs = {
-        state.record.id: pair(fields(state.record), state.versions[-1].values, language)
-        for state in table
-        if state.versions
-    }
-    repeated = whole.repeats(pairs.items())
-    inadequate, _ = whole.adequacy((state.record.id, pairs[state.record.id]) for state in new)
-    moved = (
-        whole.option_order((state.record.id, pairs[state.record.id]) for state in new)
-        if strict
-        else {}
-    )
-    texts = (
-        (row_id, pairs[row_id].source, pairs[row_id].candidate, pairs[row_id].names)
-        for row_id in (state.record.id for state in new)
-    )
-    for state, (row_id, flags) in zip(new, stream(texts, language), strict=True):
-        values = state.versions[-1].values
-        flags = (
-            same_roles(fields(state.record), values)
-            + flags
-            + repeated.get(row_id, [])
-            + inadequate.get(row_id, [])
-            + moved.get(row_id, [])
-        )
-        state.versions[-1].flags, state.state = flags, "checked"
+    def _answers(self, state: str, stage: str, round: int) -> list[tuple]:
+        """(row, status, value, note) of asking the teacher about all rows in one state."""
+        rows = [row for row in self.table if row.state == state]
+        requests = [_request(row, stage, round, self.teacher, self.language) for row in rows]
+        models = {
+            r.id: stage_model(row.record, stage) for row, r in zip(rows, requests, strict=True)
+        }
+        answers = engine.ask_structured(self.teacher, requests, lambda r: models[r.id], self.ask)
+        return [(row, *answer) for row, answer in zip(rows, answers, strict=True)]
 
+    def translate(self, round: int) -> None:
+        """pending | refine -> translated: a new version of each row, or its final state."""
+        before, stage = ("refine", "refine") if round else ("pending", "translate")
+        for row, status, value, note in self._answers(before, stage, round):
+            if value is not None:
+                row.versions.append(Version(round, _tidy(value.model_dump()), []))
+                row.state = "translated"
+            elif round == 0 or _waits(status, note):
+                row.state, row.note = status, note
+            # a failed refinement leaves the versions made so far: a person decides on the best
+            else:
+                row.state, row.note = "human", f"refinement {status}"
 
-def _score(
-    table: list[State], round: int, teacher: Teacher, language: Language, ask: Asker
-) -> None:
-    """checked -> scored, or to a person when no score can be had."""
-    checked = [state for state in table if state.state == "checked"]
-    for state, status, value, note in _ask(checked, "score", round, teacher, language, ask):
-        if value is None:
-            state.state, state.note = (
-                (status, note) if _waits(status, note) else ("human", f"score {status}: {note}")
+    def check(self, strict: bool) -> None:
+        """translated -> checked: every check on the new versions, corpus-level ones on all rows."""
+        new = [row for row in self.table if row.state == "translated"]
+        pairs = {
+            row.record.id: text_pair(
+                text_fields(row.record), row.versions[-1].values, self.language
             )
-        else:
-            state.versions[-1].score, state.versions[-1].errors, state.state = (
-                value.score,
-                value.errors,
-                "scored",
-            )
+            for row in self.table
+            if row.versions
+        }
+        new_pairs = [(row.record.id, pairs[row.record.id]) for row in new]
+        corpus_flags = [repeated_targets(pairs.items()), adequacy(new_pairs)[0]]
+        corpus_flags += [option_order(new_pairs)] if strict else []
+        texts = ((row_id, pair.source, pair.candidate, pair.names) for row_id, pair in new_pairs)
+        for row, (row_id, flags) in zip(new, check_rows(texts, self.language), strict=True):
+            version, row.state = row.versions[-1], "checked"
+            version.flags = role_flags(text_fields(row.record), version.values) + flags
+            for found in corpus_flags:
+                version.flags += found.get(row_id, [])
+
+    def score(self, round: int) -> None:
+        """checked -> scored, or to a person when no score can be had."""
+        for row, status, value, note in self._answers("checked", "score", round):
+            if value is not None:
+                version, row.state = row.versions[-1], "scored"
+                version.score, version.errors = value.score, value.errors
+            elif _waits(status, note):
+                row.state, row.note = status, note
+            else:
+                row.state, row.note = "human", f"score {status}: {note}"
+
+    def decide(self, threshold: int, last: bool) -> None:
+        """scored -> accept | refine | human."""
+        for row in [row for row in self.table if row.state == "scored"]:
+            version = row.versions[-1]
+            if not version.stopped and version.score >= threshold:
+                row.state = "accept"
+            elif last:
+                row.state, row.note = "human", why_not_accepted(row.best, threshold)
+            else:
+                row.state, row.note = "refine", ""
 
 
 def run_rounds(
@@ -345,70 +255,26 @@ def run_rounds(
     threshold: int,
     rounds: int,
     language: Language,
-    ask: Asker = engine.ask,
+    ask: _Ask = engine.ask,
     strict: bool = False,
-) -> list[State]:
-    """Translate every record: one translation, then up to `rounds` refinements of what is not good
-    enough.
+) -> list[RowState]:
+    """Translate every record: one translation, then up to `rounds` refinements.
 
     A version is accepted when no check stops it and its score is at least `threshold`. A row whose
-    best version is not goes to a human; one whose very first answer failed ends in that answer's
-    status. Order of the result = order of `records`. `strict` is for test sets: it also asks the
-    encoder whether every option stands in its place.
+    best version is not goes to a person. Order of the result = order of `records`. `strict` is for
+    test sets: the encoder also checks that every option keeps its position.
     """
-    table = [State(record, target=language.code) for record in records]
+    table = [RowState(record, target=language.code) for record in records]
+    steps = _Rounds(table, teacher, language, ask)
     for round in range(rounds + 1):
-        _translate(
-            [state for state in table if state.state == ("refine" if round else "pending")],
-            round,
-            teacher,
-            language,
-            ask,
-        )
-        _check(table, language, strict)
-        _score(table, round, teacher, language, ask)
-        for state in table:
-            if state.state == "scored":
-                version = state.versions[-1]
-                if not any(flag.stops for flag in version.flags) and version.score >= threshold:
-                    state.state = "accept"
-                else:
-                    state.state, state.note = (
-                        ("refine", "")
-                        if round < rounds
-                        else ("human", reason(state.best, threshold))
-                    )
+        steps.translate(round)
+        steps.check(strict)
+        steps.score(round)
+        steps.decide(threshold, last=round == rounds)
     return table
 
 
-def reason(version: Version, threshold: int) -> str:
+def why_not_accepted(version: Version, threshold: int) -> str:
     """Why a version is not accepted, in words."""
-    flags = "; ".join(f"{flag.check}: {flag.reason}" for flag in version.flags if flag.stops)
+    flags = "; ".join(str(flag) for flag in version.flags if flag.stops)
     return flags or f"score {version.score} is below {threshold}"
-
-
-def apply(record: Record, values: dict, target: str, status: str = "ok", note: str = "") -> Record:
-    """The record in the target language: same kind, key, split and licence; the English one is its
-    parent.
-    """
-    changes: dict = (
-        {"turns": tuple(Turn(role=t["role"], text=nfc(t["text"])) for t in values["turns"])}
-        if "turns" in values
-        else {}
-    )
-    changes |= {key: nfc(values[key]) for key in ("context", "question", "answer") if key in values}
-    if "options" in values:
-        changes["options"] = tuple(nfc(option) for option in values["options"])
-    return record.replace(
-        id=f"{record.id}:{target}",
-        lang=target,
-        parent_id=record.id,
-        status=status,
-        note=note,
-        **changes,
-    )
-
-
-def text_hash(values: dict) -> str:
-    """Names the text a reviewer saw: a changed text voids an old decision."""
-    return digest(values, 16)

@@ -30,19 +30,40 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import mutator
 
 from bimedix_utils.core.files import read_utf8, write_json
+from bimedix_utils.core.language import load_language
 from bimedix_utils.core.provenance import ROOT, git_state, runs_folder
 from bimedix_utils.core.statistics import wilson
 from bimedix_utils.core.studies import write_study
-from bimedix_utils.translation import checks
-from bimedix_utils.translation.checks import Flag, whole
-from bimedix_utils.translation.checks.stream import Row, stream
-from bimedix_utils.translation.rounds import named, pair, parts, same_roles
+from bimedix_utils.translation import (
+    Flag,
+    TextPair,
+    adequacy,
+    check_rows,
+    flat_texts,
+    named_texts,
+    repeated_targets,
+    role_flags,
+    run_checks,
+    text_pair,
+)
+from bimedix_utils.translation.checks import CheckRow
 
 ROWS = 100_000
-WANTED = ("dose_x10", "number_changed", "unit_swapped", "option_lost", "negation_dropped", "except_dropped", "laterality_swapped",
-          "drug_replaced",
-          "half_untranslated", "duplicated_from_neighbour", "truncated", "preamble_added")  # fmt: skip
-ARABIC = checks.load_language("ar", ROOT / "data" / "knowledge")
+WANTED = (
+    "dose_x10",
+    "number_changed",
+    "unit_swapped",
+    "option_lost",
+    "negation_dropped",
+    "except_dropped",
+    "laterality_swapped",
+    "drug_replaced",
+    "half_untranslated",
+    "duplicated_from_neighbour",
+    "truncated",
+    "preamble_added",
+)
+ARABIC = load_language("ar", ROOT / "data" / "knowledge")
 
 
 def found(
@@ -51,16 +72,18 @@ def found(
     """What the checks (but the encoder's) say of one translation; `others` are the rows it stands
     among.
     """
-    texts = pair(source, values, ARABIC)
-    flags = same_roles(source, values) + checks.run_all(
+    texts = text_pair(source, values, ARABIC)
+    flags = role_flags(source, values) + run_checks(
         texts.source, texts.candidate, ARABIC, texts.names
     )
     if others:
         own = set(texts.candidate)
         near = [
-            (i, pair(e, v, ARABIC)) for i, e, v in others if i != row_id and own & set(parts(v))
+            (i, text_pair(e, v, ARABIC))
+            for i, e, v in others
+            if i != row_id and own & set(flat_texts(v))
         ]
-        flags += whole.repeats([*near, (row_id, texts)]).get(row_id, [])
+        flags += repeated_targets([*near, (row_id, texts)]).get(row_id, [])
     return [flag for flag in flags if flag.stops]
 
 
@@ -69,10 +92,10 @@ def inadequate(cases: list[tuple[dict, dict]]) -> list[list[Flag]]:
     flags: list[list[Flag]] = []
     for start in range(0, len(cases), 1000):
         rows = [
-            (str(i), pair(source, values, ARABIC))
+            (str(i), text_pair(source, values, ARABIC))
             for i, (source, values) in enumerate(cases[start : start + 1000])
         ]
-        said, _ = whole.adequacy(rows)
+        said, _ = adequacy(rows)
         flags += [said.get(row_id, []) for row_id, _ in rows]
     return flags
 
@@ -132,7 +155,7 @@ def mutation(seed: int = 0) -> tuple[dict, list[tuple]]:
     return result, rows
 
 
-def published(raw: Path) -> tuple[list[tuple[str, checks.Pair]], set[str]]:
+def published(raw: Path) -> tuple[list[tuple[str, TextPair]], set[str]]:
     """(the published English and Arabic MMLU rows, the ids of those whose question was replaced by
     an unrelated one).
     """
@@ -145,7 +168,7 @@ def published(raw: Path) -> tuple[list[tuple[str, checks.Pair]], set[str]]:
             zip(*(csv.reader(io.StringIO(text)) for text in texts), strict=True)
         ):
             row_id = f"{subject}:{number}"
-            rows.append((row_id, checks.Pair(before[:5], after[:5], ARABIC, names)))
+            rows.append((row_id, TextPair(before[:5], after[:5], ARABIC, names)))
             if ("IP" in after[0] or "TCP" in " ".join(after)) and not (
                 "IP" in before[0] or "TCP" in " ".join(before)
             ):
@@ -158,8 +181,8 @@ def replaced(raw: Path) -> dict:
     and how many rows the encoder read.
     """
     rows, bad = published(raw)
-    repeated = whole.repeats(rows)
-    inadequate, read = whole.adequacy(rows)
+    repeated = repeated_targets(rows)
+    inadequate, read = adequacy(rows)
     seen = {
         row_id
         for row_id in {**repeated, **inadequate}
@@ -168,9 +191,7 @@ def replaced(raw: Path) -> dict:
     rejected = {
         i
         for i, p in rows
-        if any(
-            f.severity == "reject" for f in checks.run_all(p.source, p.candidate, ARABIC, p.names)
-        )
+        if any(f.severity == "reject" for f in run_checks(p.source, p.candidate, ARABIC, p.names))
     }
     others = len(rows) - len(bad)
     return {
@@ -182,23 +203,23 @@ def replaced(raw: Path) -> dict:
     }
 
 
-def endless(count: int) -> Iterator[Row]:
+def endless(count: int) -> Iterator[CheckRow]:
     """Gold and damaged rows of all kinds in turn, with ids of their own."""
     cases = [(english, gold) for _, english, gold in mutator.gold_pairs()]
     cases += [(english, damage.values) for _, _, english, damage in mutator.benchmark(1)][:3000]
     for number, (english, values) in enumerate(itertools.islice(itertools.cycle(cases), count)):
         yield (
             f"row:{number}",
-            parts(english),
-            parts(values),
-            tuple(name for name, _ in named(english)),
+            flat_texts(english),
+            flat_texts(values),
+            tuple(name for name, _ in named_texts(english)),
         )
 
 
 def seconds(count: int) -> float:
     """Wall seconds of `count` rows through the stream of rule checks."""
     begin = time.perf_counter()
-    assert sum(1 for _ in stream(endless(count), ARABIC)) == count
+    assert sum(1 for _ in check_rows(endless(count), ARABIC)) == count
     return time.perf_counter() - begin
 
 
@@ -228,10 +249,19 @@ def main() -> None:
         / 1024
     )
     result |= {
-        "seconds_50k": round(half, 1), "seconds_100k": round(whole_time, 1), "growth": round(whole_time / half, 2),
-        "peak_mb": round(peak + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 * ((os.cpu_count() or 1) - 1)),
-        "processors": os.cpu_count(), "python": platform.python_version(), "git": git_state(),
-    }  # fmt: skip
+        "seconds_50k": round(half, 1),
+        "seconds_100k": round(whole_time, 1),
+        "growth": round(whole_time / half, 2),
+        "peak_mb": round(
+            peak
+            + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            / 1024
+            * ((os.cpu_count() or 1) - 1)
+        ),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "git": git_state(),
+    }
     write_json(runs_folder() / "bench" / "checks.json", result)
     print(json.dumps(result, indent=1, ensure_ascii=False))
     if given.study:

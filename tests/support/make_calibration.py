@@ -18,10 +18,20 @@ from bimedix_utils.core.provenance import ROOT
 SEED = 20261124
 CLEAN, HARMLESS = 22, 8
 DAMAGED = {
-    "dose_x10": 2, "number_changed": 4, "unit_swapped": 4, "frequency_changed": 1, "negation_dropped": 5, "except_dropped": 3,
+    "dose_x10": 2,
+    "number_changed": 4,
+    "unit_swapped": 4,
+    "frequency_changed": 1,
+    "negation_dropped": 5,
+    "except_dropped": 3,
     "drug_replaced": 4,
-    "laterality_swapped": 3, "options_swapped": 4, "truncated": 3, "half_untranslated": 2, "sex_swapped": 3, "level_swapped": 2,
-}  # fmt: skip
+    "laterality_swapped": 3,
+    "options_swapped": 4,
+    "truncated": 3,
+    "half_untranslated": 2,
+    "sex_swapped": 3,
+    "level_swapped": 2,
+}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from bimedix_utils import sources
-from bimedix_utils.translation.rounds import fields
+from bimedix_utils.translation.texts import text_fields
 
 from . import mutator_words as words
 
@@ -931,7 +931,7 @@ def gold_pairs() -> list[tuple[str, dict, dict]]:
     ]
     arabic = {record.parent_id: record for record in records if record.lang == "ar"}
     pairs = [
-        (r.id, fields(r), fields(arabic[r.id]))
+        (r.id, text_fields(r), text_fields(arabic[r.id]))
         for r in records
         if r.lang == "en" and r.id in arabic
     ]

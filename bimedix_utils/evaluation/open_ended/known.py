@@ -18,7 +18,7 @@ from ...core.records import Record
 from ...core.statistics import wilson
 from ...core.text import digest
 from ...sources import knowledge
-from ...translation.calibration import NO_PERSON
+from ...translation.calibration import is_model_name
 from .judge import Pair, PairVerdict
 
 KINDS = {
@@ -136,7 +136,7 @@ def read_human(path: Path) -> list[Human]:
         if (
             not cells["rater"]
             or cells["kind"].casefold() != "human"
-            or NO_PERSON.search(cells["rater"])
+            or is_model_name(cells["rater"])
         ):
             raise InputError(
                 f"{where}: rater {cells['rater']!r}, kind {cells['kind']!r}: only people's verdicts"

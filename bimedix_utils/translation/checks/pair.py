@@ -1,4 +1,4 @@
-"""What every check reads, and what it says."""
+"""What every check reads, and what it reports."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from functools import cached_property
 from ...core.language import Language, load_language
 from ...core.text import normalise_letters
 
-LONGEST_REASON = 300  # characters
-SEVERITIES = ("note", "human", "reject")  # to know of; a person must look; cannot stand
+LONGEST_REASON = 300  # characters; a text of ten thousand numbers gives as long a reason
+SEVERITIES = ("note", "human", "reject")  # worth knowing; a person must look; cannot stand
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,7 @@ class Flag:
     reason: str
 
     def __post_init__(self):
-        if (
-            len(self.reason) > LONGEST_REASON
-        ):  # a text of ten thousand numbers gives as long a reason
+        if len(self.reason) > LONGEST_REASON:
             object.__setattr__(self, "reason", self.reason[:LONGEST_REASON] + " ...")
 
     @property
@@ -30,30 +28,34 @@ class Flag:
         """True when a translation with this finding is not accepted by itself."""
         return self.severity != "note"
 
+    def __str__(self) -> str:
+        return f"{self.check}: {self.reason}"
+
 
 @dataclass(frozen=True)
-class Part:
-    """A text and its translation, each also as the patterns see it, see `text.normalise_letters`."""
+class TextPart:
+    """One text and its translation, each also as patterns see it (`normalise_letters`)."""
 
     name: str
-    before: str
-    after: str
+    source: str
+    target: str
 
     @cached_property
-    def source(self) -> str:
-        """The folded source."""
-        return normalise_letters(self.before)
+    def folded_source(self) -> str:
+        """The source with its letters normalised."""
+        return normalise_letters(self.source)
 
     @cached_property
-    def target(self) -> str:
-        """The folded translation."""
-        return normalise_letters(self.after)
+    def folded_target(self) -> str:
+        """The translation with its letters normalised."""
+        return normalise_letters(self.target)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A record's texts in order and their translations; the lists may differ in length. `names` say
-    where a finding is.
+class TextPair:
+    """A record's texts in order and their translations; the lists may differ in length.
+
+    `names` say in which part a finding is, such as `option 1`.
     """
 
     source: list[str]
@@ -67,16 +69,15 @@ class Pair:
         return load_language("en")
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[TextPart]:
         """The texts that have a counterpart."""
-        return [
-            Part(self.name(i), *texts)
-            for i, texts in enumerate(zip(self.source, self.candidate, strict=False))
-        ]
+        both = zip(self.source, self.candidate, strict=False)
+        return [TextPart(self.name(index), *texts) for index, texts in enumerate(both)]
 
-    def name(self, place: int) -> str:
-        """How a text is called: its own name, or its number counted from 1."""
-        return self.names[place] if place < len(self.names) else f"part {place + 1}"
+    def name(self, index: int) -> str:
+        """What a text is called: its own name, or its number counted from 1."""
+        return self.names[index] if index < len(self.names) else f"part {index + 1}"
 
 
-Check = Callable[[Pair], Iterator[Flag]]
+Finding = tuple[str, str]  # a severity and a reason
+Check = Callable[[TextPair], Iterator[Finding]]

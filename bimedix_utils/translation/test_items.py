@@ -1,0 +1,46 @@
+"""The test-set policy before translating: which items are selected, which are excluded."""
+
+import re
+from collections.abc import Iterable
+
+from ..core.language import load_language
+from ..core.records import Record
+from ..core.text import digest, normalise_letters
+from ..sources.benchmarks import NINE, SPLITS
+
+_SENTENCE = re.compile(r"(?<=[.?!؟])\s+")
+
+
+def select_test_items(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:
+    """The English items of the paper's nine benchmarks.
+
+    With a `count` that many of each, drawn by a seeded hash.
+    """
+    rows = [
+        r
+        for r in records
+        if (r.kind, r.lang, r.status) == ("mcqa", "en", "ok")
+        and r.source in NINE
+        and r.split in SPLITS[r.source]
+    ]
+    if not count:
+        return rows
+    drawn: set[str] = set()
+    ordered = sorted(rows, key=lambda r: digest(f"testset:{seed}:{r.id}"))
+    for name in NINE:
+        drawn |= {r.id for r in [r for r in ordered if r.source == name][:count]}
+    return [r for r in rows if r.id in drawn]
+
+
+def untranslatable(record: Record) -> str:
+    """Why an item cannot be translated, or "": its question is about a word of its own language.
+
+    Judged by the last sentence, which asks, not by the story before it. The patterns are
+    `untranslatable` in the language's file.
+    """
+    language = load_language(record.lang)
+    text = normalise_letters(record.question.strip())
+    asked = _SENTENCE.split(language.pattern("answer_instruction").sub("", text))[-1]
+    reasons = language.data["untranslatable"]
+    found = (r for r in reasons if language.pattern(f"untranslatable.{r}").search(asked))
+    return next(found, "").replace("_", " ")
