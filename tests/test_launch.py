@@ -10,20 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.tiny import RECIPE, adapted, examples
 
 from bimedix_utils import training
-from bimedix_utils.core import parameters, runs
-from bimedix_utils.core.errors import KitError, ParameterError
-from bimedix_utils.core.provenance import NOTEBOOKS, ROOT
-from bimedix_utils.training import launch, models
+from bimedix_utils.core import runs
+from bimedix_utils.core.errors import KitError
+from bimedix_utils.core.provenance import ROOT
+from bimedix_utils.training import launch, models, sharded
 from bimedix_utils.training.launch import job as jobs
-from bimedix_utils.training.launch import scripts, start, worker
+from bimedix_utils.training.launch import start, worker
 
 pytestmark = pytest.mark.unit
+RECIPES = ROOT / "docs" / "launch"
 SHARDED = Path(__file__).parent / "support" / "sharded.py"
 
 
@@ -34,36 +36,42 @@ def rows(base):
     return examples(AutoTokenizer.from_pretrained(base))
 
 
-def prepare(folder, base, rows, processes=2, recipe=RECIPE):
-    return launch.prepare(folder, base, rows, rows[:4], recipe, 4, 8, processes=processes)
+def written(folder, base, rows, processes=2, recipe=RECIPE):
+    job = launch.TrainingJob(base, recipe, 4, 8, processes=processes)
+    return launch.write_job(folder, job, rows, rows[:4])
+
+
+def launched(folder, base, rows, on_log=None):
+    job = launch.TrainingJob(base, RECIPE, 4, 8, processes=2)
+    return launch.launch_training(folder, job, rows, rows[:4], on_log=on_log)
 
 
 # --- the job ---
 
 
 def test_a_job_comes_back_from_disk_as_it_was(tmp_path, base, rows):
-    job = prepare(tmp_path, base, rows)
+    job = written(tmp_path, base, rows)
     assert (
-        jobs.Job.read(tmp_path) == job
-        and jobs.examples(tmp_path, jobs.ROWS) == rows
-        and jobs.examples(tmp_path, jobs.HELD) == rows[:4]
+        jobs.TrainingJob.read(tmp_path) == job
+        and jobs.read_examples(tmp_path, jobs.ROWS) == rows
+        and jobs.read_examples(tmp_path, jobs.HELD) == rows[:4]
     )
-    assert prepare(tmp_path, base, rows, processes=1).key == job.key, (
+    assert written(tmp_path, base, rows, processes=1).key == job.key, (
         "the number of processes makes no other job"
     )
     with pytest.raises(KitError, match=r"holds another job \(recipe differ"):
-        prepare(tmp_path, base, rows, recipe=training.Recipe(**{**vars(RECIPE), "seed": 9}))
+        written(tmp_path, base, rows, recipe=replace(RECIPE, seed=9))
 
 
 def test_rows_that_were_changed_and_folders_without_a_job_are_refused(tmp_path, base, rows):
-    prepare(tmp_path / "job", base, rows)
+    written(tmp_path / "job", base, rows)
     with open(tmp_path / "job" / jobs.ROWS, "a", encoding="utf-8") as lines:
         lines.write("{}\n")
     with pytest.raises(KitError, match=r"train\.jsonl is not the file the job was written with"):
-        jobs.Job.read(tmp_path / "job")
+        jobs.TrainingJob.read(tmp_path / "job")
     with pytest.raises(KitError, match="holds no training job"):
-        jobs.Job.read(tmp_path)
-    assert launch.outcome(tmp_path / "job") is None
+        jobs.TrainingJob.read(tmp_path)
+    assert launch.read_outcome(tmp_path / "job") is None
 
 
 def test_passes_that_do_not_divide_are_refused_with_the_numbers_that_would(base, rows, tmp_path):
@@ -74,55 +82,60 @@ def test_passes_that_do_not_divide_are_refused_with_the_numbers_that_would(base,
             r" 66 .* TOKEN_BUDGET = 300"
         ),
     ):
-        prepare(tmp_path, base, rows, processes=3)
+        written(tmp_path, base, rows, processes=3)
 
 
 def test_several_machines_are_told_what_to_submit(base, rows, tmp_path):
-    with pytest.raises(KitError, match=r"2 machines of 1 processes .*sbatch job\.slurm"):
-        launch.train(tmp_path, base, rows, [], RECIPE, 4, 8, processes=1, nodes=2)
+    job = launch.TrainingJob(base, RECIPE, 4, 8, processes=2)
+    with pytest.raises(KitError, match=r"2 machines of 1 processes .*sbatch docs/launch/slurm\.sh"):
+        launch.launch_training(tmp_path, job, rows, [], nodes=2)
 
 
-# --- the files ---
+def test_a_part_and_its_modules_are_one_job(base, rows, tmp_path):
+    jobs_of = [
+        launch.TrainingJob(base, RECIPE, 4, 8, targets)
+        for targets in ("attention", "q_proj,k_proj,v_proj,o_proj", ["attention"])
+    ]
+    assert len({launch.write_job(tmp_path, job, rows, []).key for job in jobs_of}) == 1
 
 
-@pytest.mark.parametrize("mode", ["smoke", "gpu", "paper"])
-def test_the_files_say_what_the_preset_says(tmp_path, mode):
-    from accelerate.commands.config.config_args import ClusterConfig
-
-    values = parameters.preset_values(NOTEBOOKS, mode, NOTEBOOKS / "06_finetune_qlora.ipynb")
-    written = {path.name: path for path in launch.files(values, tmp_path)}
-    for name in ("torchrun.sh", "job.slurm"):
-        subprocess.run(["bash", "-n", str(written[name])], check=True)
-        text = written[name].read_text()
-        assert (
-            f"--nproc_per_node {values['GPUS']}" in text
-            and f"OMP_NUM_THREADS={values['THREADS']}" in text
-            and "Not run: GPUs" in text
-        )
-    for parallel in ("ddp", "fsdp"):
-        config = ClusterConfig.from_yaml_file(yaml_file=str(written[f"accelerate_{parallel}.yaml"]))
-        assert (
-            config.num_processes == values["GPUS"] * values["NODES"]
-            and config.num_machines == values["NODES"]
-        )
-        assert bool(config.fsdp_config) == (parallel == "fsdp")
+# --- the files of docs/launch ---
 
 
-def test_every_key_of_the_sharding_is_one_that_accelerate_knows(tmp_path):
+@pytest.mark.parametrize("name", ["torchrun.sh", "slurm.sh"])
+def test_the_scripts_start_the_worker_on_the_job(name):
+    subprocess.run(["bash", "-n", str(RECIPES / name)], check=True)
+    text = (RECIPES / name).read_text()
+    assert '--nproc_per_node "$GPUS"' in text and "OMP_NUM_THREADS=$THREADS" in text
+    assert f'-m {start.WORKER} "$job"' in text
+    assert "Not tested: GPUs" in (RECIPES / "README.md").read_text()
+
+
+def test_torchrun_sh_starts_the_processes_it_says(tmp_path, monkeypatch):
+    """Run with a torchrun that prints its arguments, and with two processes in the place of 8."""
+    (tmp_path / "torchrun").write_text('#!/bin/sh\necho "$OMP_NUM_THREADS $@"\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    script = tmp_path / "torchrun.sh"
+    script.write_text((RECIPES / "torchrun.sh").read_text().replace("GPUS=8", "GPUS=2"))
+    done = subprocess.run(["bash", script, "job"], capture_output=True, text=True, check=True)
+    arguments = "--standalone --nproc_per_node 2 --max_restarts 0"
+    assert done.stdout.strip() == f"8 {arguments} -m {start.WORKER} job"
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_the_files_of_accelerate_hold_keys_and_settings_it_knows(parallel):
     import yaml
+    from accelerate.commands.config.config_args import ClusterConfig
     from accelerate.commands.launch import launch_command_parser
 
-    layout = launch.Layout(8, 2, 4, "fsdp")
-    known = {action.dest for action in launch_command_parser()._actions}
-    wanted = yaml.safe_load(scripts.accelerate(layout, "fsdp"))["fsdp_config"]
-    assert len(wanted) > 8 and not set(wanted) - known
-
-
-def test_a_layout_that_makes_no_sense_is_refused():
-    with pytest.raises(ParameterError, match="ddp or fsdp"):
-        launch.Layout(1, 1, 1, "dpp")
-    with pytest.raises(ParameterError, match="processes = 0"):
-        launch.Layout(0, 1, 1, "ddp")
+    path = RECIPES / f"accelerate_{parallel}.yaml"
+    config = ClusterConfig.from_yaml_file(yaml_file=str(path))
+    assert config.num_processes == 8 and bool(config.fsdp_config) == (parallel == "fsdp")
+    values = yaml.safe_load(path.read_text()).get("fsdp_config", {})
+    assert not set(values) - {action.dest for action in launch_command_parser()._actions}
+    settings = {f"fsdp_{name}": value for name, value in sharded.FSDP_SETTINGS.items()}
+    assert settings.items() <= values.items() or parallel == "ddp", "one set of settings"
 
 
 # --- the processes ---
@@ -155,21 +168,11 @@ def losses(log: list[dict]) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def together(base, rows, tmp_path_factory) -> launch.Launched:
+def together(base, rows, tmp_path_factory) -> launch.LaunchedOutcome:
     """Two processes of one thread each."""
     folder = tmp_path_factory.mktemp("two")
     seen = []
-    found = launch.train(
-        folder,
-        base,
-        rows,
-        rows[:4],
-        RECIPE,
-        4,
-        8,
-        processes=2,
-        every=lambda log: seen.append(len(log)),
-    )
+    found = launched(folder, base, rows, lambda log: seen.append(len(log)))
     assert seen and seen == sorted(seen), "the caller sees the log grow"
     return found
 
@@ -190,14 +193,14 @@ def test_two_processes_agree_with_one(base, rows, together, tmp_path):
     for name, value in wanted.items():
         assert (found[name.replace(".default.", ".")] - value).abs().max() < 1e-5, name
     assert (
-        all(sum(step) > 0 for step in zip(*together.shares, strict=True))
+        all(sum(step) > 0 for step in zip(*together.padded_tokens, strict=True))
         and together.tokens > 0
         and together.seconds > 0
     )
 
 
 def test_a_finished_job_is_not_run_again(base, rows, together):
-    again = launch.train(together.adapter.parent, base, rows, rows[:4], RECIPE, 4, 8, processes=2)
+    again = launched(together.adapter.parent, base, rows)
     assert again == together
 
 
@@ -207,7 +210,7 @@ def test_a_killed_process_ends_the_job_with_its_name_and_the_job_goes_on(
     """One of two processes is killed behind a checkpoint; run again, the adapter is the one of the
     unbroken run, to the last bit.
     """
-    prepare(tmp_path, base, rows)
+    written(tmp_path, base, rows)
 
     def kill_one() -> None:
         metrics, log = tmp_path / worker.CHECKPOINTS / "metrics.jsonl", tmp_path / start.LOG
@@ -218,28 +221,28 @@ def test_a_killed_process_ends_the_job_with_its_name_and_the_job_goes_on(
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     try:
-        found = launch.run(tmp_path)
+        found = launch.run_job(tmp_path)
     except KitError as error:
         assert re.search(r"process \d of 2 (was ended by signal SIG\w+|failed)", str(error)), error
-        found = launch.run(tmp_path)
+        found = launch.run_job(tmp_path)
         assert found.resumed_at >= 2
     assert found.adapter_hash == together.adapter_hash and found.log == together.log
 
 
 def test_a_process_alone_says_that_the_launcher_started_too_few(base, rows, tmp_path, monkeypatch):
-    prepare(tmp_path, base, rows)
+    written(tmp_path, base, rows)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(
         KitError, match="has 1 process, and the job wants 2: the launcher did not start"
     ):
-        worker.work(tmp_path)
+        worker.run_process(tmp_path)
 
 
 def test_accelerate_that_silently_starts_one_process_is_stopped(base, rows, tmp_path):
     """`accelerate launch --cpu --num_processes 2` starts one process: the job would run alone, and
     nobody would know.
     """
-    prepare(tmp_path, base, rows)
+    written(tmp_path, base, rows)
     command = [
         sys.executable,
         "-m",
@@ -248,14 +251,14 @@ def test_accelerate_that_silently_starts_one_process_is_stopped(base, rows, tmp_
         "--num_processes",
         "2",
         "-m",
-        scripts.WORKER,
+        start.WORKER,
         str(tmp_path),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=start.environment(1), cwd=ROOT
+        command, capture_output=True, text=True, env=start.worker_environment(1), cwd=ROOT
     )
     if done.returncode == 0:
-        assert launch.outcome(tmp_path).processes == 2, "it did start two after all"
+        assert launch.read_outcome(tmp_path).processes == 2, "it did start two after all"
     else:
         assert "the launcher did not start what it was told to" in done.stdout + done.stderr
 
@@ -264,10 +267,10 @@ def test_a_failure_of_a_process_comes_back_as_the_kits_own_error(base, rows, tmp
     """A base that is not there: the reason stands in the error, not only in a log of hundreds of
     lines.
     """
-    job = prepare(tmp_path, base, rows, processes=1)
-    jobs.Job(**{**vars(job), "base": str(tmp_path / "nowhere")}).write(tmp_path)
+    job = written(tmp_path, base, rows, processes=1)
+    replace(job, base=str(tmp_path / "nowhere")).write(tmp_path)
     with pytest.raises(KitError, match=r"process 0 of 1: .*nowhere"):
-        launch.run(tmp_path)
+        launch.run_job(tmp_path)
 
 
 def test_sharded_training_agrees_with_one_process_and_calls_every_expert(base, tmp_path):
@@ -284,7 +287,7 @@ def test_sharded_training_agrees_with_one_process_and_calls_every_expert(base, t
         ]
         command += [str(SHARDED), str(base), str(tmp_path / str(processes))]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=start.environment(1), timeout=240
+            command, capture_output=True, text=True, env=start.worker_environment(1), timeout=240
         )
         assert done.returncode == 0, done.stderr[-3000:]
         logs.append(

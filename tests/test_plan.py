@@ -171,7 +171,7 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, targets, tmp_path, monk
                 input_ids=ids, attention_mask=mask, use_cache=False
             ).last_hidden_state
         measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-        batch = plan.MicroBatch(96, 32, masked=min(lengths) < 32)
+        batch = plan.ForwardPass(96, 32, masked=min(lengths) < 32)
         layers = [
             memory.layer_saved(small, 4, targets, batch, e, first=first) for first in (True, False)
         ]
@@ -242,7 +242,7 @@ def test_rank_128_fits_eight_gpus_of_80_gb_and_fsdp_shards():
 
 
 def test_checkpointing_and_a_chunked_loss_need_less():
-    plain, batch = ONE.changed(checkpointing=False), plan.MicroBatch(4096, 2048)
+    plain, batch = ONE.changed(checkpointing=False), plan.ForwardPass(4096, 2048)
     kept = [plan.peak_memory(MIXTRAL, setup, batch).parts["activations"] for setup in (ONE, plain)]
     assert kept[0] * 10 < kept[1]
     assert (
@@ -253,7 +253,7 @@ def test_checkpointing_and_a_chunked_loss_need_less():
         MIXTRAL, 16, PARTS, batch, 2
     )
     assert (
-        plan.peak_memory(MIXTRAL, plain, plan.MicroBatch(4096, 2048, masked=False)).total
+        plan.peak_memory(MIXTRAL, plain, plan.ForwardPass(4096, 2048, masked=False)).total
         < plan.peak_memory(MIXTRAL, plain, batch).total
     )
 
@@ -277,7 +277,7 @@ def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
         )
         name = f"{row['model']} {tokens} {row['rank']} {row['checkpointing']}"
         errors[name] = (
-            plan.peak_memory(small, setup, plan.MicroBatch(tokens, length)).total
+            plan.peak_memory(small, setup, plan.ForwardPass(tokens, length)).total
             / 1e6
             / float(row["measured_mb"])
             - 1

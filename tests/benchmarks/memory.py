@@ -24,7 +24,7 @@ from typing import Any
 from bimedix_utils.core.freshness import package_versions
 from bimedix_utils.core.provenance import git_state
 from bimedix_utils.core.studies import write_study
-from bimedix_utils.training.plan import MicroBatch, Shape, TrainingSetup, peak_memory
+from bimedix_utils.training.plan import ForwardPass, Shape, TrainingSetup, peak_memory
 from bimedix_utils.training.recipe import Recipe
 
 LIMIT = 0.15  # relative error of the plan
@@ -69,7 +69,7 @@ def planned(case: tuple) -> Any:
     tokens = rows * length
     recipe = Recipe(1e-4, 1, tokens, tokens, 0, 1, checkpointing=checkpointing)
     setup = TrainingSetup(name, rank, recipe, max_tokens=length)
-    return peak_memory(MODELS[name], setup, MicroBatch(tokens, length))
+    return peak_memory(MODELS[name], setup, ForwardPass(tokens, length))
 
 
 def status() -> dict[str, int]:

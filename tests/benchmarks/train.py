@@ -394,18 +394,11 @@ def two_processes(folder: Path, threads: int = 1, rounds: int = 3) -> dict[str, 
         for processes, rates in found.items():
             with tempfile.TemporaryDirectory() as scratch:
                 job = Path(scratch)
-                launch.prepare(
-                    job,
-                    folder,
-                    train,
-                    [],
-                    recipe,
-                    RANK,
-                    2 * RANK,
-                    processes=processes,
-                    threads=threads,
+                settings = launch.TrainingJob(
+                    folder, recipe, RANK, 2 * RANK, processes=processes, threads=threads
                 )
-                done = launch.run(job)
+                launch.write_job(job, settings, train, [])
+                done = launch.run_job(job)
             rates.append(done.tokens / done.seconds)
     speedup = statistics.median(found[2]) / statistics.median(found[1])
     return {

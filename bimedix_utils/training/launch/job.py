@@ -4,8 +4,8 @@ without a notebook.
 
 import json
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +13,50 @@ from ...core.errors import KitError
 from ...core.files import write_json, write_json_lines
 from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
-from .. import Example, Recipe, TrainingOutcome, adapter_hash
-from ..models import LORA_PARTS, resolve_targets
+from ..card import adapter_hash
+from ..examples import Example
+from ..loop import TrainingOutcome
+from ..models.adapters import LORA_PARTS, resolve_targets
+from ..recipe import Recipe
 
 SETTINGS, OUTCOME, ROWS, HELD = "job.json", "outcome.json", "train.jsonl", "held.jsonl"
-MEETS = (
-    "processes",
-    "threads",
-)  # may change between two attempts at one job; everything else makes another job
+# May change between two attempts at one job; everything else makes another job.
+_CHANGEABLE = ("processes", "threads")
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Settings of one job. `processes` counts those of all machines together; `rows` are hashes of
-    the row files.
+    the row files, which `write_job` fills in.
     """
 
-    base: str  # a folder or a hub id
+    base: str | Path  # a folder or a hub id
     recipe: Recipe
     rank: int
     alpha: int
-    parts: tuple[str, ...]
-    parallel: str  # ddp: each process holds the model; fsdp: each holds a part
-    processes: int
-    threads: int  # of one process
-    rows: dict[str, str]
+    targets: str | Iterable[str] = tuple(LORA_PARTS)
+    processes: int = 1
+    threads: int = 1  # of one process
+    parallel: str = "ddp"  # ddp: each process holds the model; fsdp: each holds a part
+    rows: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # "attention" and the names of its modules are one job.
+        object.__setattr__(self, "targets", sum(resolve_targets(self.targets).values(), ()))
+        if isinstance(self.base, Path):
+            object.__setattr__(self, "base", str(self.base.resolve()))
 
     @property
     def key(self) -> str:
         """What is trained, without on how many processes."""
-        return digest({**vars(self), "recipe": vars(self.recipe), **dict.fromkeys(MEETS)})
+        return digest({**asdict(self), **dict.fromkeys(_CHANGEABLE)})
 
     def write(self, folder: Path) -> None:
-        write_json(folder / SETTINGS, {**vars(self), "recipe": vars(self.recipe)})
+        """Write the settings into the job's folder."""
+        write_json(folder / SETTINGS, asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> "Job":
+    def read(cls, folder: Path) -> "TrainingJob":
         """The job of a folder. Raises `KitError` when there is none, or when its rows are not those
         it was written with.
         """
@@ -56,25 +64,21 @@ class Job:
             values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             if set(values) != {field.name for field in fields(cls)}:
                 raise ValueError("written by another version of the kit")
-            job = cls(
-                **{**values, "recipe": Recipe(**values["recipe"]), "parts": tuple(values["parts"])}
-            )
+            job = cls(**{**values, "recipe": Recipe(**values["recipe"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise KitError(
-                f"{shown_path(folder)} holds no training job ({error}): write it with launch.prepare"
-            ) from None
-        for name, wanted in job.rows.items():
+            raise KitError(f"{shown_path(folder)} holds no training job ({error})") from None
+        for name, expected in job.rows.items():
             path = folder / name
-            if not path.exists() or hash_path(path) != wanted:
+            if not path.exists() or hash_path(path) != expected:
                 raise KitError(
-                    f"{shown_path(path)} is not the file the job was written with: write the job anew"
-                    " with launch.prepare"
+                    f"{shown_path(path)} is not the file the job was written with: remove the"
+                    " folder and run section 7 of notebook 06 again"
                 )
         return job
 
 
 @dataclass(frozen=True)
-class Launched(TrainingOutcome):
+class LaunchedOutcome(TrainingOutcome):
     """The outcome of a launched training, and how it was run."""
 
     processes: int
@@ -84,89 +88,66 @@ class Launched(TrainingOutcome):
     tokens: int  # real tokens of the steps trained in that time, all processes together
     adapter: Path
     adapter_hash: str
-    shares: list[
-        list[int]
-    ]  # for each process, tokens with padding of its forward passes, step by step
+    padded_tokens: list[list[int]]  # for each process, tokens with padding, step by step
     audit: list[dict[str, Any]]
 
 
-def prepare(
-    folder: Path,
-    base: str | Path,
-    examples: Sequence[Example],
-    held: Sequence[Example],
-    recipe: Recipe,
-    rank: int,
-    alpha: int,
-    parts: str | Sequence[str] = tuple(LORA_PARTS),
-    processes: int = 1,
-    threads: int = 1,
-    parallel: str = "ddp",
-) -> Job:
+def write_job(
+    folder: Path, job: TrainingJob, examples: Sequence[Example], held: Sequence[Example]
+) -> TrainingJob:
     """Write a job, or find it written already; the same job with other processes or threads goes on
     from its checkpoints.
 
-    Raises `KitError` when the passes of a step do not divide among the processes, without rows, and
-    when the folder holds another job, whose checkpoints would be mixed up with this one's.
+    Raises `KitError` when the micro-batches of a step cannot be split equally among the processes,
+    without rows, and when the folder holds another job, whose checkpoints would be mixed up with
+    this one's.
     """
-    recipe.per_process(processes)
+    job.recipe.per_process(job.processes)
     if not examples:
         raise KitError("no row is left to train on")
-    folder.mkdir(parents=True, exist_ok=True)
-    found = Job.read(folder) if (folder / SETTINGS).exists() else None
-    for name, rows in ((ROWS, examples), (HELD, held)):
-        lines = (
-            {**vars(row), "input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()}
-            for row in rows
-        )
-        write_json_lines(folder / (name + ".new"), lines)
-    written = {name: hash_path(folder / (name + ".new")) for name in (ROWS, HELD)}
-    modules = sum(resolve_targets(parts).values(), ())  # "attention" and its modules: one job
-    place = str(base.resolve()) if isinstance(base, Path) else base
-    job = Job(place, recipe, rank, alpha, modules, parallel, processes, threads, written)
+    found = TrainingJob.read(folder) if (folder / SETTINGS).exists() else None
+    new = {name: folder / f"{name}.new" for name in (ROWS, HELD)}
+    for path, rows in zip(new.values(), (examples, held), strict=True):
+        write_json_lines(path, map(_as_json, rows))
+    job = replace(job, rows={name: hash_path(path) for name, path in new.items()})
     if found and found.key != job.key:
-        for name in (ROWS, HELD):
-            (folder / (name + ".new")).unlink()
-        changed = [
-            name
-            for name, value in vars(job).items()
-            if name not in MEETS and value != vars(found)[name]
-        ]
+        for path in new.values():
+            path.unlink()
+        names = [n for n, value in vars(job).items() if value != vars(found)[n]]
+        changed = ", ".join(name for name in names if name not in _CHANGEABLE)
         raise KitError(
-            f"{shown_path(folder)} holds another job ({', '.join(changed)} differ): take another folder,"
-            " or remove this one"
+            f"{shown_path(folder)} holds another job ({changed} differ): take another folder, or"
+            " remove this one"
         )
-    for name in (ROWS, HELD):
-        (folder / (name + ".new")).replace(folder / name)
+    for name, path in new.items():
+        path.replace(folder / name)
     job.write(folder)
     return job
 
 
-def examples(folder: Path, name: str) -> list[Example]:
+def _as_json(row: Example) -> dict[str, Any]:
+    return {**vars(row), "input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()}
+
+
+def read_examples(folder: Path, name: str) -> list[Example]:
     """The rows of one of the job's files."""
+    found = []
     with open(folder / name, encoding="utf-8") as lines:
-        rows = map(json.loads, lines)
-        return [
-            Example(
-                **{
-                    **row,
-                    "input_ids": array("i", row["input_ids"]),
-                    "labels": array("i", row["labels"]),
-                }
-            )
-            for row in rows
-        ]
+        for row in map(json.loads, lines):
+            tokens = {key: array("i", row[key]) for key in ("input_ids", "labels")}
+            found.append(Example(**{**row, **tokens}))
+    return found
 
 
-def outcome(folder: Path) -> Launched | None:
-    """What came of the folder's job, or None when it was not finished, or when the outcome or the
+def read_outcome(folder: Path) -> LaunchedOutcome | None:
+    """The outcome of the folder's job, or None when it was not finished, or when the outcome or the
     adapter is another's.
     """
     try:
         values = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-        if values.pop("job") != Job.read(folder).key:
+        if values.pop("job") != TrainingJob.read(folder).key:
             return None
-        found = Launched(**{**values, "adapter": folder / values["adapter"]})
+        found = LaunchedOutcome(**{**values, "adapter": folder / values["adapter"]})
         return found if adapter_hash(found.adapter) == found.adapter_hash else None
     except (OSError, ValueError, TypeError, KitError):
         return None

@@ -1,258 +1,205 @@
 """One process of a training job: `python -m bimedix_utils.training.launch.worker JOB`, started by
 torchrun, accelerate or a scheduler.
 
-All processes load the base, put the same adapters on it and prove it; they train together; rank 0
-writes what came of it.
+All processes load the base, add the same adapters and compare them; they train together; rank 0
+writes the outcome.
 """
 
-import fcntl
 import os
 import shutil
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ... import training
-from ...core import runs
 from ...core.errors import KitError
-from ...core.files import write_json
+from ...core.files import atomic_directory, file_lock, write_json
+from ...core.runs import set_seed
 from ...core.text import digest
 from .. import batches, checkpoints, models, sharded
-from .job import HELD, OUTCOME, ROWS, Job, examples
+from ..card import adapter_hash
+from ..examples import Example
+from ..loop import TrainingOutcome, train
+from .job import HELD, OUTCOME, ROWS, TrainingJob, read_examples
 
 CHECKPOINTS = "checkpoints"
 ADAPTER = "adapter"
 FAILURES = "failures"  # one file for each process that failed
 
 
-def place() -> tuple[int, int]:
+def process_rank() -> tuple[int, int]:
     """(rank, processes) as the launcher says; (0, 1) when nothing launched this process."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def refuse_ghosts(found: int, wanted: int, where: str) -> None:
-    """Raises `KitError` unless as many processes run as the job wants.
+def check_world_size(found: int, expected: int, where: str) -> None:
+    """Raises `KitError` unless as many processes run as the job was written for.
 
     `accelerate launch --cpu --num_processes 2` starts one process and says nothing: the job would
     run, half as fast, or twice at once.
     """
-    if found != wanted:
+    if found != expected:
         raise KitError(
-            f"{where} has {found} process{'es' if found > 1 else ''}, and the job wants {wanted}:"
+            f"{where} has {found} process{'es' if found > 1 else ''}, and the job wants {expected}:"
             " the launcher did not start what it was told to. Start it with `torchrun --standalone"
-            f" --nproc_per_node {wanted} -m bimedix_utils.training.launch.worker JOB`, or write the"
-            " job for another number of processes"
+            f" --nproc_per_node {expected} -m bimedix_utils.training.launch.worker JOB`, or write"
+            " the job for another number of processes"
         )
 
 
-@contextmanager
-def alone(folder: Path, rank: int) -> Iterator[None]:
-    """Inside, rank 0 holds the job's lock. Raises `KitError` when another run holds it: both would
-    write the same checkpoints.
+def job_lock(folder: Path, rank: int) -> AbstractContextManager[None]:
+    """A lock that rank 0 holds: two runs of a job would write the same checkpoints.
+
+    Processes of a killed run need a moment to end: it waits 10 seconds, then raises `KitError`.
     """
-    if rank:
-        yield
-        return
-    with open(folder / ".lock", "w") as lock:
-        for _ in range(50):  # processes of a killed run need a moment to end
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                time.sleep(0.2)
-        else:
-            raise KitError(
-                f"{folder.name} is being trained by another run: wait for it, or stop it"
-            )
-        yield
+    busy = KitError(f"{folder.name} is being trained by another run: wait for it, or stop it")
+    return nullcontext() if rank else file_lock(folder / ".lock", 10, busy)
 
 
-def work(folder: Path) -> None:
+def run_process(folder: Path) -> None:
     """This process's share of the job. Raises `KitError` for anything that is not as the job says."""
-    rank, world = place()
-    job = Job.read(folder)
-    refuse_ghosts(world, job.processes, "the launcher's environment (WORLD_SIZE)")
-    with alone(folder, rank):
-        _work(folder, job, rank)
+    rank, world = process_rank()
+    job = TrainingJob.read(folder)
+    check_world_size(world, job.processes, "the launcher's environment (WORLD_SIZE)")
+    with job_lock(folder, rank):
+        _train(folder, job, rank)
 
 
-def _work(folder: Path, job: Job, rank: int) -> None:
+def _train(folder: Path, job: TrainingJob, rank: int) -> None:
     torch = models.setup_torch(job.threads)
     from accelerate import PartialState
 
     gpu, fsdp = torch.cuda.is_available(), job.parallel == "fsdp"
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if gpu:
-        if local >= torch.cuda.device_count():
-            raise KitError(
-                f"process {rank} finds {torch.cuda.device_count()} GPUs on {socket.gethostname()}:"
-                " start one process a GPU"
-            )
-        torch.cuda.set_device(local)
+    device = _set_device(torch, rank) if gpu else "cpu"
     if fsdp:
         sharded.set_fsdp_environment(gpu)
     state = PartialState(cpu=not gpu)
-    refuse_ghosts(state.num_processes, job.processes, "torch.distributed")
+    check_world_size(state.num_processes, job.processes, "torch.distributed")
     torch.set_num_threads(job.threads)  # accelerate may have set its own
-    device = f"{torch.cuda.get_device_name(local)}, {local}" if gpu else "cpu"
-    print(
-        f"process {rank} of {job.processes}: pid {os.getpid()}, {device}, {torch.get_num_threads()}"
-        " threads",
-        flush=True,
-    )
-
-    model, tokenizer = models.load_base(
-        Path(job.base) if Path(job.base).is_dir() else job.base, sharded=fsdp
-    )
-    runs.set_seed(job.recipe.seed)  # the same numbers in every process
-    adapted = models.add_adapters(model, job.rank, job.alpha, job.parts)
-    audit = models.audit_model(adapted, job.parts)
+    who = f"process {rank} of {job.processes}: pid {os.getpid()}, {device}"
+    print(f"{who}, {torch.get_num_threads()} threads", flush=True)
+    base = Path(job.base) if Path(job.base).is_dir() else job.base
+    model, tokenizer = models.load_base(base, sharded=fsdp)
+    set_seed(job.recipe.seed)  # the same numbers in every process
+    adapted = models.add_adapters(model, job.rank, job.alpha, job.targets)
+    audit = [vars(row) for row in models.audit_model(adapted, job.targets)]
     # Sharded, only rank 0 of a machine holds weights yet; the others receive theirs when training
     # begins.
-    begun = {
-        "audit": digest([vars(row) for row in audit]),
-        "adapters": None if fsdp else _start(adapted),
-    }
-    told = _gathered({"device": f"{socket.gethostname()}: {device}", **begun}, job.processes)
-    for other, found in enumerate(told):
+    begun = {"audit": digest(audit), "adapters": None if fsdp else _adapter_digest(adapted)}
+    every = _gather({"device": f"{socket.gethostname()}: {device}", **begun}, job.processes)
+    for other, found in enumerate(every):
         for name in begun:
-            if found[name] != told[0][name]:
+            if found[name] != every[0][name]:
                 raise KitError(
-                    f"process {other} has other {name} than process 0: base, packages or processors"
+                    f"process {other} has other {name} than process 0: base, packages or CPUs"
                     " differ between machines"
                 )
-
-    rows, held = examples(folder, ROWS), examples(folder, HELD)
+    rows, held = read_examples(folder, ROWS), read_examples(folder, HELD)
+    settings = (job.recipe, folder / CHECKPOINTS, _print_step if rank == 0 else None)
     begin = time.perf_counter()
-    outcome = training.train(
-        adapted,
-        tokenizer,
-        rows,
-        held,
-        job.recipe,
-        folder / CHECKPOINTS,
-        _progress if rank == 0 else None,
-        parallel=job.parallel,
-    )
+    outcome = train(adapted, tokenizer, rows, held, *settings, parallel=job.parallel)
     seconds = time.perf_counter() - begin
     if rank == 0:
-        _finish(
-            folder,
-            job,
-            rows,
-            outcome,
-            seconds,
-            [found["device"] for found in told],
-            [vars(row) for row in audit],
-        )
+        devices = [found["device"] for found in every]
+        facts = {"seconds": seconds, "devices": devices, "audit": audit}
+        _write_outcome(folder, job, rows, outcome, facts)
     state.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def _start(model: Any) -> str:
+def _set_device(torch: Any, rank: int) -> str:
+    """Take this process's GPU; returns its name. Raises `KitError` when there are too few."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if local >= torch.cuda.device_count():
+        raise KitError(
+            f"process {rank} finds {torch.cuda.device_count()} GPUs on {socket.gethostname()}:"
+            " start one process a GPU"
+        )
+    torch.cuda.set_device(local)
+    return f"{torch.cuda.get_device_name(local)}, {local}"
+
+
+def _adapter_digest(model: Any) -> str:
     """Hash of the adapters before training."""
-    return digest(
-        [
-            [name, p.double().sum().item(), p.double().norm().item()]
-            for name, p in model.named_parameters()
-            if p.requires_grad
-        ]
-    )
+    trainable = [(name, p.double()) for name, p in model.named_parameters() if p.requires_grad]
+    return digest([[name, p.sum().item(), p.norm().item()] for name, p in trainable])
 
 
-def _gathered(value: Any, processes: int) -> list[Any]:
+def _gather(value: Any, processes: int) -> list[Any]:
     """Every process's value, by rank."""
     import torch
 
-    if processes == 1:
-        return [value]
-    values: list[Any] = [None] * processes
-    torch.distributed.all_gather_object(values, value)
+    values: list[Any] = [value] * processes
+    if processes > 1:
+        torch.distributed.all_gather_object(values, value)
     return values
 
 
-def _progress(log: list[dict]) -> None:
+def _print_step(log: list[dict]) -> None:
     entry = log[-1]
-    numbers = "  ".join(
-        f"{name} {entry[name]:.4f}" for name in ("loss", "eval_loss", "grad_norm") if name in entry
-    )
-    if numbers:
+    names = [name for name in ("loss", "eval_loss", "grad_norm") if name in entry]
+    if names:
+        numbers = "  ".join(f"{name} {entry[name]:.4f}" for name in names)
         print(f"step {entry['step']}  {numbers}", flush=True)
 
 
-def _finish(
+def _write_outcome(
     folder: Path,
-    job: Job,
-    rows: list,
-    outcome: training.TrainingOutcome,
-    seconds: float,
-    devices: list[str],
-    audit: list[dict[str, Any]],
+    job: TrainingJob,
+    rows: list[Example],
+    outcome: TrainingOutcome,
+    facts: dict[str, Any],
 ) -> None:
-    """Take the adapter out of its sealed checkpoint, where it is whole however it was trained, and
-    write the outcome last.
+    """Copy the adapter out of its verified checkpoint, where it is complete however it was trained,
+    and write the outcome last.
     """
     last = folder / CHECKPOINTS / f"checkpoint-{outcome.best_step or outcome.steps}"
     checkpoints.verify_checkpoint(last)
-    shutil.rmtree(folder / ADAPTER, ignore_errors=True)
-    (folder / ADAPTER).mkdir()
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        shutil.copy2(last / name, folder / ADAPTER / name)
-    steps = batches.plan_steps([len(e.input_ids) for e in rows], job.recipe)[
-        outcome.resumed_at : outcome.steps
-    ]
+    with atomic_directory(folder / ADAPTER, renew=True) as made:
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            shutil.copy2(last / name, made / name)
+    lengths = [len(row.input_ids) for row in rows]
+    steps = batches.plan_steps(lengths, job.recipe)[outcome.resumed_at : outcome.steps]
 
     def padded(part: list[int]) -> int:
-        lengths = [len(rows[i].input_ids) for i in part] or [0]
-        return sum(lengths) if job.recipe.packing else len(part) * max(lengths)
+        found = [lengths[i] for i in part] or [0]
+        return sum(found) if job.recipe.packing else len(part) * max(found)
 
-    shares = [
-        [sum(map(padded, batches.shard_for_rank(step, rank, job.processes))) for step in steps]
-        for rank in range(job.processes)
-    ]
-    write_json(
-        folder / OUTCOME,
-        {
-            **asdict(outcome),
-            "job": job.key,
-            "processes": job.processes,
-            "parallel": job.parallel,
-            "devices": devices,
-            "seconds": seconds,
-            "tokens": sum(len(rows[i].input_ids) for step in steps for part in step for i in part),
-            "adapter": ADAPTER,
-            "adapter_hash": training.adapter_hash(folder / ADAPTER),
-            "shares": shares,
-            "audit": audit,
-        },
-    )
+    def of_rank(rank: int) -> list[int]:
+        shards = [batches.shard_for_rank(step, rank, job.processes) for step in steps]
+        return [sum(map(padded, shard)) for shard in shards]
+
+    values = {
+        **asdict(outcome),
+        **facts,
+        "job": job.key,
+        "processes": job.processes,
+        "parallel": job.parallel,
+        "tokens": sum(lengths[i] for step in steps for part in step for i in part),
+        "adapter": ADAPTER,
+        "adapter_hash": adapter_hash(folder / ADAPTER),
+        "padded_tokens": [of_rank(rank) for rank in range(job.processes)],
+    }
+    write_json(folder / OUTCOME, values)
 
 
 def main() -> int:
-    """The command line. A failure is written to the job's folder, so that whoever started the
-    processes can say which and why.
+    """The command line. A failure is written to the job's folder: whoever started the processes can
+    say which one failed and why.
     """
-    folder, (rank, _) = Path(sys.argv[1]), place()
+    folder, (rank, _) = Path(sys.argv[1]), process_rank()
     try:
-        work(folder)
+        run_process(folder)
     except BaseException as error:
         own = isinstance(error, KitError)
         if isinstance(error, Exception) and folder.is_dir():
-            (folder / FAILURES).mkdir(exist_ok=True)
-            failure = {
-                "time": time.time(),
-                "error": type(error).__name__,
-                "message": str(error),
-                "own": own,
-            }
-            write_json(folder / FAILURES / f"{rank}.json", failure)
+            failure = {"time": time.time(), "error": type(error).__name__, "own": own}
+            write_json(folder / FAILURES / f"{rank}.json", failure | {"message": str(error)})
         if not own:
             raise
         traceback.print_exc()

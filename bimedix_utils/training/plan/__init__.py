@@ -5,7 +5,7 @@ python -m bimedix_utils.training.plan --mode paper       exit code 1 when its ow
 """
 
 from .cost import EpochRows, epoch_rows
-from .memory import MicroBatch, PeakMemory, peak_memory
+from .memory import ForwardPass, PeakMemory, peak_memory
 from .planner import DevicePlan, TrainingPlan, plan_device, plan_training, remedies
 from .report import memory_figure
 from .setup import Gpu, TrainingSetup, find_gpu, read_gpus

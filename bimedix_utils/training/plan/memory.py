@@ -42,7 +42,7 @@ MEMORY_PARTS = (
 
 
 @dataclass(frozen=True)
-class MicroBatch:
+class ForwardPass:
     """One forward pass of one process: `tokens` in rows of `length`; `masked`: some row is padded.
 
     Rows of one length with a mask of ones need no mask tensor; any other batch makes transformers
@@ -68,7 +68,7 @@ class PeakMemory:
 
 
 def attention_saved(
-    shape: Shape, rank: int, adapted: Iterable[str], batch: MicroBatch, e: int, first: bool = False
+    shape: Shape, rank: int, adapted: Iterable[str], batch: ForwardPass, e: int, first: bool = False
 ) -> int:
     """Bytes that one layer's attention keeps, its norm included; `adapted`: modules with LoRA.
 
@@ -104,7 +104,7 @@ def experts_saved(shape: Shape, rank: int, adapted: Iterable[str], tokens: int, 
 
 
 def layer_saved(
-    shape: Shape, rank: int, targets: Iterable[str], batch: MicroBatch, e: int, first: bool = False
+    shape: Shape, rank: int, targets: Iterable[str], batch: ForwardPass, e: int, first: bool = False
 ) -> int:
     """Bytes that one decoder layer keeps for its backward pass when it is not recomputed."""
     adapted = [name for names in resolve_targets(targets).values() for name in names]
@@ -112,7 +112,7 @@ def layer_saved(
     return attention + experts_saved(shape, rank, adapted, batch.tokens, e)
 
 
-def shared_saved(shape: Shape, batch: MicroBatch, e: int) -> int:
+def shared_saved(shape: Shape, batch: ForwardPass, e: int) -> int:
     """Bytes that all layers share: the mask, one byte an element, and the rotary tables."""
     mask = batch.tokens * batch.length if batch.masked else 0
     return mask + 2 * e * batch.length * shape.head_size
@@ -193,12 +193,12 @@ def _step_transient(shape: Shape, setup: TrainingSetup) -> int:
     return FLOAT * (together if setup.gpu else max(tensors))
 
 
-def peak_memory(shape: Shape, setup: TrainingSetup, batch: MicroBatch | None = None) -> PeakMemory:
+def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = None) -> PeakMemory:
     """The memory of one process in a training step after the first.
 
     `batch` is the largest forward pass (default: MICRO_TOKENS in rows of MAX_TOKENS, padded).
     """
-    batch = batch or MicroBatch(setup.pass_tokens, setup.max_tokens)
+    batch = batch or ForwardPass(setup.pass_tokens, setup.max_tokens)
     e, layers, tokens = setup.compute_bytes, shape.layers, batch.tokens
     shards = setup.gpus if setup.parallel == "fsdp" else 1
     trainable = sum(shape.adapters(setup.rank, setup.targets).values())
@@ -243,7 +243,7 @@ def peak_memory(shape: Shape, setup: TrainingSetup, batch: MicroBatch | None = N
     return PeakMemory(moment, {part: found[part] for part in MEMORY_PARTS})
 
 
-def _activations(shape: Shape, setup: TrainingSetup, batch: MicroBatch) -> tuple[int, int, int]:
+def _activations(shape: Shape, setup: TrainingSetup, batch: ForwardPass) -> tuple[int, int, int]:
     """Bytes kept from the forward pass when the backward pass begins, at the last layer's widest
     point and at the first layer's.
     """
