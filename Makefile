@@ -38,7 +38,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve chat answer-batch bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory bench-rules bench-speed plan launch-files stress ablations orphans rekey missing lock clean
+.PHONY: help setup run report publish test test-fast lab lint refresh sources weights serve chat answer-batch bench-teacher bench-checks bench-mix bench-train bench-eval bench-memory bench-rules bench-speed plan stress ablations orphans rekey missing lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -125,9 +125,6 @@ bench-speed: setup ## sparse against dense, measured and predicted, about 10 min
 
 plan: setup ## memory, steps, hours and cost of MODE's training, no GPU needed (GPU="A100 80GB" for another one, USD_PER_HOUR=price)
 	@$(BIN)/python -m bimedix_utils.training.plan --mode "$(MODE)" --run "$(RUN)" $(if $(GPU),--gpu "$(GPU)") $(if $(USD_PER_HOUR),--usd-per-hour $(USD_PER_HOUR))
-
-launch-files: setup ## write the files that start MODE's training on many GPUs: torchrun, accelerate, Slurm
-	@$(BIN)/python -m bimedix_utils.training.launch --mode "$(MODE)" --run "$(RUN)"
 
 stress: setup ## kill -9 a run of 2,000 rows at twenty random moments
 	@$(BIN)/python tests/benchmarks/stress.py

@@ -14,6 +14,27 @@ from .examples import (
     filter_long_rows,
     token_table,
 )
+from .launch import LaunchedOutcome, TrainingJob, launch_training, read_outcome, run_job, write_job
 from .loop import TrainingOutcome, train
 from .measure import answer_loss
+from .plan import (
+    DevicePlan,
+    EpochRows,
+    Gpu,
+    ParameterCount,
+    PeakMemory,
+    Shape,
+    TrainingPlan,
+    TrainingSetup,
+    count_on_meta,
+    epoch_rows,
+    find_config,
+    find_gpu,
+    memory_figure,
+    peak_memory,
+    plan_device,
+    plan_training,
+    read_gpus,
+    remedies,
+)
 from .recipe import Recipe

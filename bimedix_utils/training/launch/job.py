@@ -66,7 +66,9 @@ class TrainingJob:
                 raise ValueError("written by another version of the kit")
             job = cls(**{**values, "recipe": Recipe(**values["recipe"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise KitError(f"{shown_path(folder)} holds no training job ({error})") from None
+            raise KitError(
+                f"{shown_path(folder)} holds no training job ({error}): notebook 06 writes it"
+            ) from None
         for name, expected in job.rows.items():
             path = folder / name
             if not path.exists() or hash_path(path) != expected:

@@ -61,7 +61,7 @@ def job_lock(folder: Path, rank: int) -> AbstractContextManager[None]:
 
 
 def run_process(folder: Path) -> None:
-    """This process's share of the job. Raises `KitError` for anything that is not as the job says."""
+    """This process's share of the job. Raises `KitError` when anything differs from the job."""
     rank, world = process_rank()
     job = TrainingJob.read(folder)
     check_world_size(world, job.processes, "the launcher's environment (WORLD_SIZE)")
