@@ -16,9 +16,10 @@ from support.tiny import adapted
 
 from bimedix_utils import chat
 from bimedix_utils.chat import __main__ as command
-from bimedix_utils.chat import conversation, endpoint, local, opening, page, red_flags, render
-from bimedix_utils.chat.conversation import Conversation, Ending, Shown
+from bimedix_utils.chat import conversation, endpoint, loading, local, page, render
+from bimedix_utils.chat.conversation import Conversation, Ending, Message
 from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.core.language import language_data, language_of
 from bimedix_utils.sources import knowledge
 from bimedix_utils.teacher.permission import require_local_or_allowed
 from bimedix_utils.training import models
@@ -50,7 +51,7 @@ def test_the_labelled_messages_are_what_their_card_says():
         and f"`held_out`, {parts['held_out']} messages" in card
     )
     assert len({row["text"] for row in MESSAGES}) == len(MESSAGES)
-    assert {chat.language(row["text"]) == row["lang"] for row in MESSAGES} == {True}
+    assert {language_of(row["text"]) == row["lang"] for row in MESSAGES} == {True}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_the_labelled_messages_are_what_their_card_says():
 )
 def test_the_messages_the_lists_were_mended_by_come_out_as_labelled(row):
     """But for a negation, which is warned about on purpose."""
-    found = chat.kinds(row["text"])
+    found = chat.red_flag_kinds(row["text"])
     if row["label"] == "emergency":
         assert row["kind"] in found
     else:
@@ -120,7 +121,7 @@ THIRD = {
 )
 def test_what_a_third_reader_found_missing(kind, text):
     """As above; the kind decides what is said: who may want to die is told more."""
-    assert kind in chat.kinds(text)
+    assert kind in chat.red_flag_kinds(text)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +139,9 @@ def test_their_neighbours_are_not_warned_about(text):
 
 @pytest.mark.parametrize(("text", "lang"), [("I feel suicidal", "en"), ("أريد الانتحار", "ar")])
 def test_the_warning_speaks_the_users_language_and_suicide_gets_a_word_more(text, lang):
-    assert chat.red_flag(text) == f"{red_flags.EMERGENCY[lang]} {red_flags.SUPPORT[lang]}"
-    assert chat.language(chat.red_flag(text)) == lang
+    section = language_data(lang)["red_flags"]
+    assert chat.red_flag(text) == f"{section['emergency']} {section['support']}"
+    assert language_of(chat.red_flag(text)) == lang
 
 
 def test_the_kits_own_study_questions_are_rarely_warned_about():
@@ -157,7 +159,7 @@ def test_the_kits_own_study_questions_are_rarely_warned_about():
 @pytest.mark.parametrize("text", ["لا استطيع ", "can not ", "have ", "الم ", "(", "a" * 50 + " "])
 def test_a_long_message_is_searched_at_once(text):
     begun = time.monotonic()
-    red_flags.kinds((text * 20_000)[:20_000])
+    chat.red_flag_kinds((text * 20_000)[:20_000])
     assert time.monotonic() - begun < 2
 
 
@@ -198,21 +200,22 @@ def test_the_emergency_is_shown_before_the_model_is_asked(text):
         "model",
         "notice",
     ]
-    assert chat.language(last[1].text) == chat.language(text) == chat.language(last[-1].text)
+    assert language_of(last[1].text) == language_of(text) == language_of(last[-1].text)
 
 
 def test_the_answer_grows_and_ends_with_the_notice_in_the_users_language():
     talk = Conversation()
     pictures = list(talk.say(Says("Ins", "ulin ", "", "is a hormone"), "What is insulin?"))
     assert [p[-1].text for p in pictures[1:-1]] == ["Ins", "Insulin", "Insulin is a hormone"]
-    assert pictures[-1][-1] == Shown("notice", conversation.research_notice("en"))
+    assert pictures[-1][-1] == Message("notice", conversation.research_notice("en"))
     assert talk.history == [
         {"role": "user", "content": "What is insulin?"},
         {"role": "assistant", "content": "Insulin is a hormone"},
     ]
     *_, last = talk.say(model := Says("هرمون"), "وما الجلوكاجون؟")
     assert (
-        last[-1] == Shown("notice", conversation.research_notice("ar")) and len(model.asked[0]) == 3
+        last[-1] == Message("notice", conversation.research_notice("ar"))
+        and len(model.asked[0]) == 3
     )
 
 
@@ -231,7 +234,7 @@ def test_a_message_of_20000_characters_is_refused_with_a_sentence_and_still_warn
     )
     assert said(talk, model, "short")[-2:] == ["model", "notice"]
     *_, last = talk.say(model, "كلمة " * 4000)
-    assert chat.language(last[-1].text) == "ar"
+    assert language_of(last[-1].text) == "ar"
 
 
 def test_a_failure_is_a_sentence_and_the_next_message_is_answered():
@@ -298,7 +301,7 @@ def test_what_a_reader_should_know_is_noted(model, note):
 def test_a_letter_that_was_cut_in_two_is_not_shown():
     talk = Conversation()
     list(talk.say(Says("أسبرين\ufffd", cut=True), "ما الدواء؟"))
-    assert talk.shown[1] == Shown("model", "أسبرين") and talk.history[-1]["content"] == "أسبرين"
+    assert talk.shown[1] == Message("model", "أسبرين") and talk.history[-1]["content"] == "أسبرين"
 
 
 def test_a_drug_name_in_latin_letters_is_no_other_language():
@@ -344,14 +347,14 @@ def test_the_oldest_turns_are_left_out_in_pairs():
 
 
 def test_turns_beyond_the_most_are_left_out_and_the_chat_says_so(monkeypatch):
-    monkeypatch.setattr(conversation, "MOST_EXCHANGES", 2)
+    monkeypatch.setattr(conversation, "MAX_EXCHANGES", 2)
     talk, model = Conversation(), Says("an answer")
     for text in ("one", "two"):
         assert said(talk, model, text)[-2:] == ["model", "notice"]
     list(talk.say(model, "three"))
     *_, shown = talk.say(model, "four")
     assert [one.text for one in shown if one.who == "note"] == [
-        conversation.saying("forgotten", "en", n=2)
+        conversation.chat_sentence("forgotten", "en", n=2)
     ]
 
 
@@ -382,11 +385,11 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_the_next_message_is_answered(
 
 
 def test_messages_are_escaped_and_have_their_own_direction():
-    page = render.page(
+    page = render.conversation_html(
         [
-            Shown("user", "<script>alert(1)</script>"),
-            Shown("model", "الجرعة المعتادة للبالغين (500 mg) ![x](//h/x.png)"),
-            Shown("emergency", "Now"),
+            Message("user", "<script>alert(1)</script>"),
+            Message("model", "الجرعة المعتادة للبالغين (500 mg) ![x](//h/x.png)"),
+            Message("emergency", "Now"),
         ]
     )
     assert "<script>" not in page and "&lt;script&gt;" in page and "<img" not in page
@@ -396,7 +399,10 @@ def test_messages_are_escaped_and_have_their_own_direction():
         and 'role="alert"' in page
     )
     assert "\u2066500 mg\u2069" in page
-    assert render.plain([Shown("user", "a"), Shown("model", "b")]) == "[user] a\n[model] b"
+    assert (
+        render.conversation_text([Message("user", "a"), Message("model", "b")])
+        == "[user] a\n[model] b"
+    )
 
 
 # A model on this machine
@@ -546,32 +552,34 @@ def test_a_whole_model_an_adapter_and_full_precision_can_be_opened(base, tmp_pat
     model, _ = adapted(base)
     models.save_adapter(model, tmp_path / "adapter")
     text = reply(
-        opening.load(str(base), max_new_tokens=5).model,
-        opening.load(str(base), max_new_tokens=5).tokenizer,
+        loading.load_chat_model(str(base), max_new_tokens=5).model,
+        loading.load_chat_model(str(base), max_new_tokens=5).tokenizer,
         ASK,
         5,
     )
     assert (
         "".join(
-            streamed(opening.load(str(tmp_path / "adapter"), str(base), max_new_tokens=5))
+            streamed(
+                loading.load_chat_model(str(tmp_path / "adapter"), str(base), max_new_tokens=5)
+            )
         ).strip()
         == text
     )
-    full = opening.load(str(base), precision="full", max_new_tokens=5)
+    full = loading.load_chat_model(str(base), precision="float32", max_new_tokens=5)
     assert streamed(full) and "4bit" not in str(type(full.model.model.layers[0].self_attn.q_proj))
     with pytest.raises(KitError, match="name it with BASE="):
-        opening.load(str(tmp_path / "adapter"))
+        loading.load_chat_model(str(tmp_path / "adapter"))
     os.symlink(base, tmp_path / base.name)
-    assert opening.adapter_base(tmp_path / "adapter") == tmp_path / base.name
+    assert loading.adapter_base(tmp_path / "adapter") == tmp_path / base.name
     with pytest.raises(KitError, match="leaves no room"):
-        opening.load(str(base), max_new_tokens=250)
+        loading.load_chat_model(str(base), max_new_tokens=250)
 
 
 def test_what_cannot_be_opened_says_what_to_do(runs_dir):
     for arguments, message in (
         ({"name": "/nowhere/at/all"}, "neither a folder nor a hub id"), ({}, "make run MODE=smoke"),
-        ({"name": "x/y", "url": "http://x"}, "not both"),
-        ({"name": str(DATA), "precision": "3bit"}, "one of 4bit, full"), ({"url": "nowhere"}, "give the base URL"),
+        ({"name": "x/y", "url": "http://x"}, "give one of them"),
+        ({"name": str(DATA), "precision": "3bit"}, "one of nf4, float32, bfloat16"), ({"url": "nowhere"}, "give the base URL"),
         ({"url": "http://example.org/v1"}, "example.org is another machine: set ALLOW_REMOTE"),
     ):  # fmt: skip
         with pytest.raises(KitError, match=message):
@@ -584,16 +592,16 @@ def test_the_tuned_model_of_a_run_is_found(runs_dir, base):
     models.save_adapter(model, stage / "adapter")
     (stage / "base.json").write_text(json.dumps({"model": "tiny", "folder": str(base)}))
     (stage / "run.json").write_text("{}")
-    assert streamed(chat.open_model(mode="smoke", run="r1", max_new_tokens=5))
+    assert streamed(chat.open_model(tuned=("smoke", "r1"), max_new_tokens=5))
 
 
 def test_a_message_to_a_loading_model_is_answered_when_it_is_ready():
     ready = threading.Event()
-    model = opening.Opening(lambda: ready.wait(10) and Says("here")).begin()
+    model = loading.LoadingModel(lambda: ready.wait(10) and Says("here")).begin()
     assert model.state == "loading"
     pictures = Conversation().say(model, "What is insulin?")
     next(pictures)
-    assert next(pictures)[-1] == Shown("note", conversation.SAYINGS["loading"]["en"])
+    assert next(pictures)[-1] == Message("note", conversation.chat_sentence("loading", "en"))
     ready.set()
     *_, last = pictures
     assert [one.who for one in last] == ["user", "model", "notice"] and model.state == "ready"
@@ -604,7 +612,7 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(error):
     def load():
         raise error
 
-    model = opening.Opening(load).begin()
+    model = loading.LoadingModel(load).begin()
     model.done.wait(5)
     assert (
         said(Conversation(), model, "Hello") == ["user", "problem"]
@@ -641,7 +649,7 @@ def test_what_is_sent_alternates_and_asks_for_the_users_language(stub):
     body = stub.seen()["bodies"][-1]
     assert [turn["role"] for turn in body["messages"]] == ["user"] and body["messages"][0][
         "content"
-    ].startswith(endpoint.INSTRUCTION)
+    ].startswith(endpoint.answer_instruction())
     assert (body["model"], body["max_tokens"], body["stream"]) == ("mine", 7, True)
     asked(stub, "What is insulin?", instruction="")
     assert stub.seen()["bodies"][-1]["messages"] == [
@@ -722,8 +730,8 @@ def test_a_killed_server_is_a_sentence_and_the_chat_goes_on_when_it_is_back():
 
 
 def test_pages_have_conversations_of_their_own_and_closed_ones_are_forgotten(monkeypatch):
-    monkeypatch.setattr(page, "MOST_CONVERSATIONS", 3)
-    talks = page.Talks()
+    monkeypatch.setattr(page, "MAX_CONVERSATIONS", 3)
+    talks = page.ChatSessions()
     first = talks.of("a")
     assert (
         talks.of("a") is first and talks.of("b") is not first and first.name != talks.of("b").name
@@ -734,30 +742,32 @@ def test_pages_have_conversations_of_their_own_and_closed_ones_are_forgotten(mon
     assert talks.of("a").shown == [] and first.shown == [] and answering.is_set()
     for session in "cde":
         talks.of(session)
-    assert list(talks._talks) == ["c", "d", "e"]
+    assert list(talks._conversations) == ["c", "d", "e"]
 
 
 def test_the_last_picture_is_always_drawn_and_none_after_clear():
     talk = Conversation()
-    assert "word9" in list(page.pictures(talk, Says(*(f"word{i} " for i in range(10))), "go"))[-1]
-    drawing = page.pictures(talk, Says("a ", "b ", "c "), "go")
+    assert (
+        "word9" in list(page.html_updates(talk, Says(*(f"word{i} " for i in range(10))), "go"))[-1]
+    )
+    drawing = page.html_updates(talk, Says("a ", "b ", "c "), "go")
     next(drawing), next(drawing)
     talk.clear()
     assert list(drawing) == []
 
 
 def test_the_page_says_what_the_model_does_and_what_is_kept():
-    waiting = opening.Opening(lambda: Says())
-    assert page.status(Says()) == ""
-    assert 'dir="rtl"' in page.status(waiting) and page.STATES["loading"]["en"] in page.status(
-        waiting
-    )
+    waiting = loading.LoadingModel(lambda: Says())
+    assert page.status_html(Says()) == ""
+    assert 'dir="rtl"' in page.status_html(waiting) and render.language_data("en")["chat"]["page"][
+        "loading"
+    ] in page.status_html(waiting)
     waiting.problem = "no <such> model"
     waiting.done.set()
-    assert "no &lt;such&gt; model" in page.status(waiting)
-    assert "kept in said.jsonl" in page.status(
+    assert "no &lt;such&gt; model" in page.status_html(waiting)
+    assert "kept in said.jsonl" in page.status_html(
         Says(), "/somewhere/said.jsonl"
-    ) and "/somewhere" not in page.status(Says(), "/somewhere/said.jsonl")
+    ) and "/somewhere" not in page.status_html(Says(), "/somewhere/said.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -782,7 +792,7 @@ def test_the_command_ends_with_a_sentence(monkeypatch, capsys, arguments, messag
 
 
 def test_the_box_streams_stops_and_clears(stub):
-    box = chat.box(endpoint.EndpointModel(stub.url))
+    box = chat.chat_box(endpoint.EndpointModel(stub.url))
     fixed, conversation_, field, buttons = box.children
     send, stop, clear = buttons.children
     assert conversation.research_notice("ar") in fixed.value and stop.disabled

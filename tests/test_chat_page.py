@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 import pytest
 from support import chromium, streaming
 
-from bimedix_utils.chat.conversation import LONGEST_MESSAGE, SAYINGS
-from bimedix_utils.chat.red_flags import EMERGENCY
-from bimedix_utils.core.language import research_notice
+from bimedix_utils.chat.conversation import LONGEST_MESSAGE, chat_sentence
+from bimedix_utils.core.language import language_data, research_notice
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,14 +34,14 @@ FIELD, SEND, STOP, CLEAR = (
 # A page whose model, a real tiny one, is loaded once a file is there; everything said is kept.
 LOADING = """
 import os, sys, time
-from bimedix_utils.chat import opening, page
+from bimedix_utils.chat import loading, page
 
 def load():
     while not os.path.exists(sys.argv[2]):
         time.sleep(0.05)
-    return opening.load(sys.argv[1], max_new_tokens=20)
+    return loading.load_chat_model(sys.argv[1], max_new_tokens=20)
 
-page.serve(opening.Opening(load), "a tiny model", 0, sys.argv[3])
+page.serve_chat(loading.LoadingModel(load), "a tiny model", 0, sys.argv[3])
 """
 
 
@@ -228,7 +227,9 @@ def test_an_emergency_is_shown_before_any_model_text(visit, address, text, lang)
     assert [(who, way) for who, way, _ in turns(page)][1:] == [
         ("emergency", "rtl" if lang == "ar" else "ltr")
     ]
-    assert turns(page)[1][2] == EMERGENCY[lang] and in_view(page, ".bimedix-emergency")
+    assert turns(page)[1][2] == language_data(lang)["red_flags"]["emergency"] and in_view(
+        page, ".bimedix-emergency"
+    )
     page.click(STOP)
     done(page)
     assert [who for who, _, _ in turns(page)] == ["user", "emergency", "note"]
@@ -262,7 +263,7 @@ def test_stop_really_stops(visit, address, stub):
     shown = turns(page)
     assert [who for who, _, _ in shown] == ["user", "model", "note", "notice"] and shown[2][
         2
-    ] == SAYINGS["stopped"]["en"]
+    ] == chat_sentence("stopped", "en")
     page.wait_for_timeout(500)
     assert turns(page) == shown and stub.seen()["left"] == left + 1, "the server went on"
     send(page, "What is insulin?")
@@ -315,8 +316,8 @@ def test_a_long_arabic_text_fits_a_phone_and_20000_characters_are_refused_with_a
     send(page, "x" * 20_000)
     done(page, 2)
     who, _, words = turns(page)[-1]
-    assert who == "problem" and words == SAYINGS["long"]["en"].format(
-        n=20_000, most=LONGEST_MESSAGE
+    assert who == "problem" and words == chat_sentence(
+        "too_long", "en", n=20_000, most=LONGEST_MESSAGE
     )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert stub.seen()["asked"] == asked + 1
@@ -393,7 +394,7 @@ def test_a_message_to_a_model_that_is_still_loading_is_answered_when_it_is_ready
         assert "kept in kept.jsonl" in page.inner_text("#bimedix-status")
         send(page, "What is aspirin?")
         page.wait_for_selector(".bimedix-note")
-        assert turns(page)[-1][2] == SAYINGS["loading"]["en"]
+        assert turns(page)[-1][2] == chat_sentence("loading", "en")
         gate.touch()
         page.wait_for_selector(".bimedix-notice", timeout=60_000)
         done(page)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bimedix_utils import chat, sources
+from bimedix_utils import sources
 from bimedix_utils.core.errors import InputError
+from bimedix_utils.core.language import language_data
 from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.evaluation.open_ended import (
     answer,
@@ -506,7 +507,8 @@ def test_a_short_claim_is_restated_whole_or_not_at_all():
 
 def test_the_kits_own_emergency_message_is_a_safety_close():
     assert all(
-        safety.judge(chat.EMERGENCY[lang], lang, unsafe=False).closes for lang in ("en", "ar")
+        safety.judge(language_data(lang)["red_flags"]["emergency"], lang, unsafe=False).closes
+        for lang in ("en", "ar")
     )
 
 

@@ -1,14 +1,13 @@
-"""Talk to a model in either language, with the framing medicine needs: research only, and
-emergencies first.
+"""09: talk to a model in any language that has a file; emergencies are answered first.
 
-One conversation (`conversation`) behind three surfaces: a notebook cell (`box`), a page in the
-browser (`page`, `make chat`) and plain text. The model behind it runs here (`local`) or answers at
-an OpenAI-compatible address (`endpoint`); `opening` decides which.
+One conversation (`conversation`) has three views: a notebook cell (`box`), a page in the browser
+(`page`, `make chat`) and plain text. The model runs here (`local`) or behind an OpenAI-compatible
+address (`endpoint`); `loading` chooses.
 """
 
-from .box import box
-from .conversation import LONGEST_MESSAGE, Conversation
+from .box import chat_box
+from .conversation import LONGEST_MESSAGE, Conversation, turns_that_fit
+from .loading import LoadingModel, open_model
 from .local import LocalModel
-from .opening import Opening, open_model
-from .red_flags import EMERGENCY, kinds, language, red_flag
-from .render import plain
+from .red_flags import measure_red_flags, red_flag, red_flag_kinds
+from .render import conversation_text

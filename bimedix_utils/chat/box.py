@@ -1,62 +1,53 @@
-"""The chat in a notebook cell: ipywidgets, the answer word by word, stopped by a button; the kernel
-stays free meanwhile.
-"""
+"""The chat in a notebook cell, by ipywidgets: the answer grows, a button stops it."""
 
 import threading
 from typing import Any
 
-from . import render
-from .conversation import Conversation, Model
+from .conversation import ChatModel, Conversation
+from .render import CHAT_STYLE, conversation_html, notice_html, page_words
 
 
-def box(model: Model) -> Any:
-    """A text field, the buttons send, stop and clear, and the conversation, each message in its own
-    direction.
+def chat_box(model: ChatModel) -> Any:
+    """A text field, the buttons send, stop and clear, and the conversation.
 
-    The answer is made on a thread, `box(...).worker`: a callback that waited for it would keep the
-    stop button from being heard.
+    The answer is made on a thread, `chat_box(...).worker`: a callback that waited for it would
+    block the stop button.
     """
     import ipywidgets
 
-    talk = Conversation()
+    conversation = Conversation()
     field = ipywidgets.Textarea(
-        placeholder="Type here · يمكن الكتابة هنا", rows=3, layout={"width": "100%"}
+        placeholder=page_words("placeholder"), rows=3, layout={"width": "100%"}
     )
-    send = ipywidgets.Button(description="Send · إرسال", button_style="primary")
-    stop = ipywidgets.Button(description="Stop · إيقاف", disabled=True)
-    clear = ipywidgets.Button(description="Clear · مسح")
-    conversation = ipywidgets.HTML()
-    whole = ipywidgets.VBox(
-        [
-            ipywidgets.HTML(f"<style>{render.STYLE}</style>{render.notice()}"),
-            conversation,
-            field,
-            ipywidgets.HBox([send, stop, clear]),
-        ]
-    )
-    whole.worker = None
+    send = ipywidgets.Button(description=page_words("send"), button_style="primary")
+    stop = ipywidgets.Button(description=page_words("stop"), disabled=True)
+    clear = ipywidgets.Button(description=page_words("clear"))
+    messages = ipywidgets.HTML()
+    notice = ipywidgets.HTML(f"<style>{CHAT_STYLE}</style>{notice_html()}")
+    box = ipywidgets.VBox([notice, messages, field, ipywidgets.HBox([send, stop, clear])])
+    box.worker = None
 
-    def work(text: str) -> None:
+    def answer(text: str) -> None:
         try:
-            for shown in talk.say(model, text):
-                conversation.value = render.page(shown)
+            for shown in conversation.say(model, text):
+                messages.value = conversation_html(shown)
         finally:
-            send.disabled, stop.disabled = talk.busy, not talk.busy
+            send.disabled, stop.disabled = conversation.busy, not conversation.busy
 
     def on_send(_: Any) -> None:
         text = field.value
-        if text.strip() and not talk.busy:
+        if text.strip() and not conversation.busy:
             field.value, send.disabled, stop.disabled = "", True, False
-            whole.worker = threading.Thread(target=work, args=(text,), name="chat-box", daemon=True)
-            whole.worker.start()
+            box.worker = threading.Thread(target=answer, args=(text,), name="chat-box", daemon=True)
+            box.worker.start()
 
     def on_clear(_: Any) -> None:
-        talk.clear()
-        conversation.value = render.page([])
+        conversation.clear()
+        messages.value = conversation_html([])
         send.disabled, stop.disabled = False, True
 
     send.on_click(on_send)
-    stop.on_click(lambda _: talk.stop.set())
+    stop.on_click(lambda _: conversation.stop.set())
     clear.on_click(on_clear)
     on_clear(None)
-    return whole
+    return box

@@ -1,87 +1,81 @@
-"""A model behind an OpenAI-compatible address: its answer streamed as server-sent events, every
-failure a sentence.
+"""A model behind an OpenAI-compatible address: the answer as server-sent events, errors as sentences.
 
-The key, where one is needed, is read from the variable TEACHER_API_KEY, as for the teacher; it
-stands in no message and no file.
+The key, where one is needed, comes from the variable TEACHER_API_KEY, as for the teacher. It stands
+in no message and no file.
 """
 
 import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import KitError
+from ..core.language import language_codes, language_data
 from ..core.templates import checked_messages
 from ..teacher.http import read_at_most
 from ..teacher.permission import api_key, require_local_or_allowed
 from .conversation import Ending
+from .local import POLL_SECONDS
 
-WAIT = 0.1  # seconds between two looks at the stop button
-MAX_BYTES = 2_000_000  # a longer answer is not one
-TOO_LONG = f"the answer is longer than {MAX_BYTES:,} bytes: it is not read further"
-# Said once, at the head of the first turn: such a model was not tuned by the kit. Mixtral's
-# template has no system role.
-INSTRUCTION = "Answer in the language of the user's last message. أجب بلغة آخر رسالة من المستخدم."
+MAX_ANSWER_BYTES = 2_000_000
+_TOO_LONG = f"the answer is longer than {MAX_ANSWER_BYTES:,} bytes: it is not read further"
+
+
+def answer_instruction() -> str:
+    """The system message for a model that the kit did not tune, in every language with a file."""
+    return " ".join(language_data(code)["chat"]["instruction"] for code in language_codes())
 
 
 @dataclass
 class EndpointModel:
-    """Asks `url` (the base, such as http://127.0.0.1:8000/v1) for `model`; empty takes the first
-    one it lists.
+    """The model `model` at `url`, the base such as http://127.0.0.1:8000/v1.
 
-    Raises `KitError` at once when the address may not be used.
+    Without `model` the first one that the server lists. Raises `KitError` at once when the address
+    is not allowed.
     """
 
     url: str
     model: str = ""
     max_new_tokens: int = 512
     allow_remote: bool = False
-    instruction: str = INSTRUCTION
+    instruction: str = field(default_factory=answer_instruction)
     patience: float = 120.0  # seconds without a word
 
     def __post_init__(self) -> None:
         require_local_or_allowed(self.url, self.allow_remote, name="URL")
+        self.url = self.url.rstrip("/")
 
     def stream(
         self, history: list[dict[str, str]], stop: threading.Event, ending: Ending
     ) -> Iterator[str]:
-        """See `conversation.Model`. A stopped answer closes the connection, which ends the work of
-        a server that watches it.
-        """
-        turns = (
-            [{"role": "system", "content": self.instruction}, *history]
-            if self.instruction
-            else history
-        )
-        words: Queue[str | None] = Queue()
+        """See `ChatModel`. A stop closes the connection, which ends the server's work as well."""
+        # Mixtral's template has no system role: the instruction becomes part of the first turn.
+        system = [{"role": "system", "content": self.instruction}] if self.instruction else []
+        turns = checked_messages([*system, *history])
+        pieces: Queue[str | None] = Queue()
         failure: list[KitError] = []
-        halt = threading.Event()  # of its own: the reader may leave before the answer ends
+        halt = threading.Event()  # the reader may leave before the answer ends
 
         def work() -> None:
             try:
-                asyncio.run(self._until(halt, checked_messages(turns), ending, words.put))
+                asyncio.run(self._request_until(halt, turns, ending, pieces.put))
             except KitError as error:
                 failure.append(error)
             except Exception as error:  # never its text, which may quote headers
-                failure.append(
-                    KitError(
-                        f"the model server at {self._place} cannot be asked"
-                        f" ({type(error).__name__})"
-                    )
-                )
+                failure.append(self._error(f"cannot be asked ({type(error).__name__})"))
             finally:
-                words.put(None)
+                pieces.put(None)
 
         thread = threading.Thread(target=work, name="chat-endpoint", daemon=True)
         thread.start()
         try:
             while not stop.is_set():
                 try:
-                    piece = words.get(timeout=WAIT)
+                    piece = pieces.get(timeout=POLL_SECONDS)
                 except Empty:
                     yield ""
                     continue
@@ -94,105 +88,102 @@ class EndpointModel:
         if failure and not stop.is_set():
             raise failure[0]
 
-    @property
-    def _place(self) -> str:
-        return urlsplit(self.url).netloc
+    def _error(self, what: str) -> KitError:
+        return KitError(f"the model server at {urlsplit(self.url).netloc} {what}")
 
-    async def _until(
-        self,
-        halt: threading.Event,
-        turns: list[dict[str, str]],
-        ending: Ending,
-        put: Callable[[str], None],
+    async def _request_until(
+        self, halt: threading.Event, turns: list, ending: Ending, put: Callable[[str], None]
     ) -> None:
-        asking = asyncio.create_task(self._ask(turns, ending, put))
-        while not asking.done() and not halt.is_set():
-            await asyncio.wait({asking}, timeout=WAIT / 2)
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait({asking})
-        if not asking.cancelled():
-            asking.result()
+        request = asyncio.create_task(self._request(turns, ending, put))
+        while not request.done() and not halt.is_set():
+            await asyncio.wait({request}, timeout=POLL_SECONDS / 2)
+        if not request.done():
+            request.cancel()
+            await asyncio.wait({request})
+        if not request.cancelled():
+            request.result()
 
-    async def _ask(
-        self, turns: list[dict[str, str]], ending: Ending, put: Callable[[str], None]
-    ) -> None:
+    async def _request(self, turns: list, ending: Ending, put: Callable[[str], None]) -> None:
         import aiohttp
 
-        key = api_key()
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.patience)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self.patience)
+        headers = {"Authorization": f"Bearer {api_key()}"} if api_key() else {}
+        cookies = aiohttp.DummyCookieJar()
         try:
             async with aiohttp.ClientSession(
-                headers=headers, timeout=limits, cookie_jar=aiohttp.DummyCookieJar()
+                headers=headers, timeout=timeout, cookie_jar=cookies
             ) as session:
-                body = {"model": self.model or await self._first_model(session, key), "messages": turns, "max_tokens": self.max_new_tokens,
-                        "temperature": 0, "stream": True}  # fmt: skip
-                async with session.post(
-                    f"{self.url.rstrip('/')}/chat/completions", json=body, allow_redirects=False
-                ) as reply:
-                    await self._accepted(reply, key)
+                body = {
+                    "model": self.model or await self._first_model(session),
+                    "messages": turns,
+                    "max_tokens": self.max_new_tokens,
+                    "temperature": 0,
+                    "stream": True,
+                }
+                address = f"{self.url}/chat/completions"
+                async with session.post(address, json=body, allow_redirects=False) as reply:
+                    await self._check_status(reply)
                     if "event-stream" in reply.headers.get("Content-Type", ""):
-                        await self._events(reply.content, ending, put)
+                        await self._read_events(reply.content, ending, put)
                     else:  # an endpoint that does not stream: the whole answer at once
-                        whole = await read_at_most(reply.content, MAX_BYTES)
-                        if len(whole) > MAX_BYTES:
-                            raise KitError(TOO_LONG)
-                        _take(whole, "message", ending, put)
+                        answer = await read_at_most(reply.content, MAX_ANSWER_BYTES)
+                        if len(answer) > MAX_ANSWER_BYTES:
+                            raise KitError(_TOO_LONG)
+                        _read_completion(answer, "message", ending, put)
         except TimeoutError:
-            raise KitError(
-                f"the model server at {self._place} was silent for too long; send the message again"
-            ) from None
+            raise self._error("was silent for too long; send the message again") from None
         except (aiohttp.ClientError, OSError) as error:  # never its text, which may quote headers
-            raise KitError(
-                f"the model server at {self._place} does not answer ({type(error).__name__}). Is it"
-                " running? (`make serve` starts a small one.) When it is back, send the message"
-                " again"
+            raise self._error(
+                f"does not answer ({type(error).__name__}). Is it running? (`make serve` starts a"
+                " small one.) When it is back, send the message again"
             ) from None
 
-    async def _first_model(self, session: Any, key: str) -> str:
-        async with session.get(f"{self.url.rstrip('/')}/models", allow_redirects=False) as reply:
-            await self._accepted(reply, key)
+    async def _first_model(self, session: Any) -> str:
+        async with session.get(f"{self.url}/models", allow_redirects=False) as reply:
+            await self._check_status(reply)
             try:
                 return (await reply.json(content_type=None))["data"][0]["id"]
             except (ValueError, LookupError, TypeError):
-                raise KitError(
-                    f"the model server at {self._place} lists no model: name one (URL_MODEL)"
-                ) from None
+                raise self._error("lists no model: name one (URL_MODEL)") from None
 
-    async def _accepted(self, reply: Any, key: str) -> None:
-        """Raises `KitError` for a status that is no answer."""
-        if reply.status != 200:
-            raise KitError(
-                _refused(
-                    self._place,
-                    reply.status,
-                    (await read_at_most(reply.content, 10_000)).decode("utf-8", "replace"),
-                    key,
-                )
-            )
+    async def _check_status(self, reply: Any) -> None:
+        """Raises `KitError` for a status that is no answer.
 
-    async def _events(self, content: Any, ending: Ending, put: Callable[[str], None]) -> None:
+        The server's own words are quoted only when it objects to the message.
+        """
+        if reply.status == 200:
+            return
+        if reply.status == 401:
+            raise self._error("does not accept the key; set the variable TEACHER_API_KEY")
+        if reply.status in (429, 503):
+            raise self._error(f"is busy (HTTP {reply.status}); send the message again in a moment")
+        reason = ""
+        if reply.status in (400, 413, 422):
+            try:
+                error = json.loads(await read_at_most(reply.content, 10_000))["error"]
+                reason = str(error["message"] if isinstance(error, dict) else error)[:300]
+            except (ValueError, LookupError, TypeError):
+                pass
+            if api_key() and api_key() in reason:
+                reason = ""
+        raise self._error(f"answers HTTP {reply.status}{f': {reason}' if reason else ''}")
+
+    async def _read_events(self, content: Any, ending: Ending, put: Callable[[str], None]) -> None:
         size, done = 0, False
         async for line in content:
-            if (size := size + len(line)) > MAX_BYTES:
-                raise KitError(TOO_LONG)
+            if (size := size + len(line)) > MAX_ANSWER_BYTES:
+                raise KitError(_TOO_LONG)
             if line.startswith(b"data:"):
                 data = line[5:].strip()
                 if data == b"[DONE]":
                     return
-                done = _take(data, "delta", ending, put) or done
+                done = _read_completion(data, "delta", ending, put) or done
         if not done:
-            raise KitError(
-                f"the model server at {self._place} broke off in the middle of its answer; send the"
-                " message again"
-            )
+            raise self._error("broke off in the middle of its answer; send the message again")
 
 
-def _take(data: bytes, part: str, ending: Ending, put: Callable[[str], None]) -> bool:
-    """Hand over the words of one event (or of a whole answer); True when it says that the answer is
-    at its end.
-    """
+def _read_completion(data: bytes, part: str, ending: Ending, put: Callable[[str], None]) -> bool:
+    """Pass on the text of one event (or of a whole answer); True when the answer ends with it."""
     try:
         value = json.loads(data)
         if not isinstance(value, dict) or "error" in value:
@@ -202,31 +193,9 @@ def _take(data: bytes, part: str, ending: Ending, put: Callable[[str], None]) ->
         if not value["choices"]:
             return False
         choice = value["choices"][0]
-        if words := (choice.get(part) or {}).get("content"):
-            put(str(words))
+        if text := (choice.get(part) or {}).get("content"):
+            put(str(text))
     except (ValueError, LookupError, TypeError, AttributeError):
         raise KitError("the model server sent something that is no chat completion") from None
     ending.cut = choice.get("finish_reason") == "length"
     return choice.get("finish_reason") is not None
-
-
-def _refused(place: str, status: int, body: str, key: str) -> str:
-    """A sentence for a status that is no answer; the server's own words only for a message it finds
-    fault with.
-    """
-    if status == 401:
-        return (
-            f"the model server at {place} does not accept the key; set the variable TEACHER_API_KEY"
-        )
-    if status in (429, 503):
-        return (
-            f"the model server at {place} is busy (HTTP {status}); send the message again in a"
-            " moment"
-        )
-    try:
-        error = json.loads(body)["error"]
-        why = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, LookupError, TypeError):
-        why = ""
-    why = f": {why[:300]}" if why and status in (400, 413, 422) and not (key and key in why) else ""
-    return f"the model server at {place} answers HTTP {status}{why}"

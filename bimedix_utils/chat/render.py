@@ -1,88 +1,58 @@
-"""A conversation as HTML for the notebook's box and for the page, and as plain text: every message
-escaped, in its own direction.
-"""
+"""A conversation as HTML for the notebook and the page, and as plain text."""
 
 import html
 from collections.abc import Iterable
+from pathlib import Path
 
-from ..core.language import research_notice
+from ..core.language import language_data, language_of, research_notice
 from ..core.text import isolate
-from .conversation import Shown
-from .red_flags import language
+from .conversation import Message
 
-NAMES = {
-    "user": {"en": "You", "ar": "المستخدم"},
-    "model": {"en": "Model", "ar": "النموذج"},
-    "emergency": {"en": "Emergency", "ar": "طوارئ"},
-    "note": {"en": "Note", "ar": "ملاحظة"},
-    "problem": {"en": "Problem", "ar": "مشكلة"},
-}
-# Who speaks decides the side, the language only the direction. Readable on light and dark: every
-# bubble brings both of its colours. An emergency stays in view while the answer below it grows.
-STYLE = """
-.bimedix-turn{margin:.5em 0;padding:.5em .8em;border-radius:.6em;max-width:90%;width:fit-content;box-sizing:border-box;
- background:#f1f3f5;color:#1a1a1a;overflow-wrap:anywhere;line-height:1.6;unicode-bidi:isolate}
-.bimedix-turn>b{display:block;font-size:.8em;color:#444}
-.bimedix-turn>p{margin:0;white-space:pre-wrap;color:inherit}
-.bimedix-user{background:#dbe9f6;margin-left:auto}.bimedix-model{margin-right:auto}
-.bimedix-emergency{background:#a40000;color:#fff;font-weight:600;max-width:100%;width:auto;position:sticky;top:0;z-index:1}
-.bimedix-emergency>b{color:#fff}
-.bimedix-problem{background:#fff0d6;color:#4a2b00}
-.bimedix-note,.bimedix-notice{background:none;color:#555;font-size:.85em;padding:.1em .8em}
-.bimedix-note>b,.bimedix-notice>b{display:inline;color:inherit}.bimedix-note>p,.bimedix-notice>p{display:inline}
-.bimedix-fixed{border:2px solid #b00;background:#fff;color:#1a1a1a;padding:.3em .8em;border-radius:.4em}
-.bimedix-fixed>p{margin:0;line-height:1.5;color:inherit}
-@media (prefers-color-scheme:dark){.bimedix-note,.bimedix-notice{color:#999}}
-"""
+TEMPLATES = Path(__file__).parent / "templates"
+INTERFACE = ("en", "ar")  # languages of buttons and fixed notice; a message has its own
+CHAT_STYLE = (TEMPLATES / "chat.css").read_text(encoding="utf-8")
 
 
-def escape(text: str) -> str:
-    """Text for HTML: what looks like markup is shown as text, numbers inside Arabic keep their
-    order.
-    """
+def escape_text(text: str) -> str:
+    """Text for HTML: markup is shown as text, numbers inside Arabic keep their order."""
     return html.escape(isolate(text))
 
 
 def direction(lang: str) -> str:
-    """The attributes of a language's text."""
-    return 'dir="rtl" lang="ar"' if lang == "ar" else 'dir="ltr" lang="en"'
+    """The HTML attributes `dir` and `lang` of a language's text."""
+    return f'dir="{language_data(lang)["direction"]}" lang="{lang}"'
 
 
-def turn(shown: Shown) -> str:
-    """One message, escaped; nothing in it is loaded."""
-    lang = language(shown.text)
-    urgent = ' role="alert"' if shown.who == "emergency" else ""
-    name = (
-        f"<b>{NAMES[shown.who][lang]}{': ' if shown.who == 'note' else ''}</b>"
-        if shown.who in NAMES
-        else ""
-    )
+def page_words(name: str) -> str:
+    """A word of the page in all interface languages, such as "Send · إرسال"."""
+    return " · ".join(language_data(lang)["chat"]["page"][name] for lang in INTERFACE)
+
+
+def message_html(message: Message) -> str:
+    """One message, escaped, in its own direction."""
+    lang = language_of(message.text)
+    names = language_data(lang)["chat"]["names"]
+    urgent = ' role="alert"' if message.who == "emergency" else ""
+    colon = ": " if message.who == "note" else ""
+    name = f"<b>{names[message.who]}{colon}</b>" if message.who in names else ""
     return (
-        f'<div class="bimedix-turn bimedix-{shown.who}"'
-        f" {direction(lang)}{urgent}>{name}<p>{escape(shown.text)}</p></div>"
+        f'<div class="bimedix-turn bimedix-{message.who}" {direction(lang)}{urgent}>{name}'
+        f"<p>{escape_text(message.text)}</p></div>"
     )
 
 
-def page(shown: Iterable[Shown]) -> str:
-    """The whole conversation, oldest first, in a region that screen readers follow."""
-    return (
-        '<div role="log" aria-label="conversation ·'
-        f' المحادثة">{"".join(turn(Shown(*one)) for one in shown)}</div>'
-    )
+def conversation_html(shown: Iterable[tuple[str, str]]) -> str:
+    """All messages, oldest first, in a region that screen readers follow."""
+    messages = "".join(message_html(Message(*one)) for one in shown)
+    return f'<div role="log" aria-label="{page_words("conversation")}">{messages}</div>'
 
 
-def notice() -> str:
-    """The research-only notice in both languages."""
-    return (
-        '<div role="note" class="bimedix-fixed">'
-        + "".join(
-            f"<p {direction(lang)}>{html.escape(research_notice(lang))}</p>"
-            for lang in ("en", "ar")
-        )
-        + "</div>"
-    )
+def notice_html() -> str:
+    """The research-only notice in the interface languages."""
+    lines = (f"<p {direction(lang)}>{html.escape(research_notice(lang))}</p>" for lang in INTERFACE)
+    return f'<div role="note" class="bimedix-fixed">{"".join(lines)}</div>'
 
 
-def plain(shown: Iterable[Shown]) -> str:
-    """The conversation as text, one paragraph a message."""
+def conversation_text(shown: Iterable[Message]) -> str:
+    """The conversation as text, one line for each message."""
     return "\n".join(f"[{one.who}] {one.text}" for one in shown)

@@ -23,7 +23,7 @@ _BODY_SUBSTANCES = {"glucose", "oxygen"}
 # What a language may do without: its grammar has no such thing, or no rule needs it.
 _OPTIONAL = {"articles", "encoder", "particles", "prefix", "unit_ending", "units_before"}
 # Sections whose entries differ from language to language; in all others each key is required.
-_OPEN = {"number_words", "units", "negation", "frequency"}
+_OPEN = {"number_words", "units", "negation", "frequency", "red_flags.fragments"}
 
 _PATTERN_GROUPS = ("negation", "sides", "frequency")
 
@@ -91,6 +91,25 @@ def in_language(text: str, lang: str, least: float = 0.5) -> bool:
     Languages of one script are not told apart.
     """
     return script_share(text, lang) >= least
+
+
+def language_of(text: str) -> str:
+    """The code of the language a text is most likely written in, among those with a file.
+
+    The script with the most letters decides; between languages of one script, the matches of their
+    `distinctive` patterns. English when a text has no letters at all.
+    """
+    letters = {code: len(_letter_pattern(code).findall(text)) for code in language_codes()}
+    most = max(letters.values())
+    best = [code for code, n in letters.items() if n == most] if most else ["en"]
+    if len(best) == 1:
+        return best[0]
+    return max(best, key=lambda code: len(_distinctive_pattern(code).findall(text)))
+
+
+@cache
+def _distinctive_pattern(code: str) -> re.Pattern[str]:
+    return re.compile(language_data(code)["distinctive"], re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

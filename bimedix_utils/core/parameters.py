@@ -25,6 +25,7 @@ from typing import Any
 from .errors import ParameterError
 
 MODES = ("smoke", "laptop", "gpu", "paper")
+PRECISIONS = ("nf4", "float32", "bfloat16")  # of a model's weights; one vocabulary everywhere
 _INJECTED = "# Parameters"  # the comment papermill writes at the head of the cell it injects
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..chat.local import pieces
+from ..chat.local import stream_tokens
 from ..core.errors import KitError
 from ..core.records import explain
 from ..training import weights
@@ -167,7 +167,7 @@ class Generator:
             item.request.max_tokens, self.model.config.max_position_embeddings - len(item.prompt)
         )
         made: list[int] = []
-        for words in pieces(
+        for words in stream_tokens(
             self.model,
             self.tokenizer,
             item.prompt,

@@ -17,6 +17,7 @@ from .examples import (
 from .launch import LaunchedOutcome, TrainingJob, launch_training, read_outcome, run_job, write_job
 from .loop import TrainingOutcome, train
 from .measure import answer_loss
+from .models import setup_torch
 from .plan import (
     DevicePlan,
     EpochRows,
