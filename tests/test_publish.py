@@ -17,8 +17,8 @@ from bimedix_utils.core.provenance import ROOT, hash_path
 from bimedix_utils.mixture import mix_card
 from bimedix_utils.runner import publish
 from bimedix_utils.runner.publish import __main__ as command
-from bimedix_utils.runner.publish import cards
-from bimedix_utils.training.card import model_card
+from bimedix_utils.runner.publish import hub_cards as cards
+from bimedix_utils.training.adapter_card import write_adapter_card
 from bimedix_utils.training.loop import TrainingOutcome
 from bimedix_utils.training.recipe import Recipe
 
@@ -71,7 +71,7 @@ def run(tmp_path, monkeypatch) -> Path:
         [],
         None,
     )
-    model_card(
+    write_adapter_card(
         "tiny",
         Recipe(2e-3, 9, 1024, 1024, 42, 200),
         64,
@@ -248,7 +248,7 @@ def test_a_test_set_gets_a_header_and_every_row_is_looked_at(run):
     ],
 )
 def test_the_strictest_licence_is_inherited(named, wanted):
-    found = cards.strictest(named)
+    found = cards.strictest_licence(named)
     assert found.name == wanted and all(licence in found.why for licence in named.values())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from huggingface_hub import CardData
 
-NOT_STATED = "not found"
+_NOT_FOUND = "not found"
 # Licences the hub knows by name, with the page of their owner.
 LICENCE_PAGES = {
     "mit": "https://opensource.org/license/mit",
@@ -39,23 +39,26 @@ _SIZES = {
 def render_card(template: Path, data: "CardData | None" = None, **facts: Any) -> str:
     """A card: the template filled with `facts`, below `data` as the YAML header the hub reads.
 
-    The class of `data` says whether it is a model's or a data set's. Without `data` the text has no
-    header.
+    Without `data` the text has no header.
     """
     import jinja2
-    from huggingface_hub import DatasetCard, ModelCard, ModelCardData
 
     class NotFound(jinja2.ChainableUndefined):
         def __str__(self) -> str:
-            return NOT_STATED
+            return _NOT_FOUND
 
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=NotFound
     )
     environment.filters |= {"cell": markdown_cell, "table": markdown_table}
     text = environment.from_string(template.read_text(encoding="utf-8")).render(facts)
-    if data is None:
-        return text
+    return with_header(data, text) if data else text
+
+
+def with_header(data: "CardData", text: str) -> str:
+    """A card's text below `data` as the YAML header, read and written by the hub's own class."""
+    from huggingface_hub import DatasetCard, ModelCard, ModelCardData
+
     kind = ModelCard if isinstance(data, ModelCardData) else DatasetCard
     return str(kind(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
@@ -85,8 +88,8 @@ def markdown_cell(value: Any, digits: str = "") -> str:
 
     `digits` is a format for numbers, such as ".2f".
     """
-    if value is None or value == "" or str(value) == NOT_STATED:
-        return NOT_STATED
+    if value is None or value == "" or str(value) == _NOT_FOUND:
+        return _NOT_FOUND
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -95,7 +98,7 @@ def markdown_cell(value: Any, digits: str = "") -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {markdown_cell(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(markdown_cell, value)) or NOT_STATED
+        return ", ".join(map(markdown_cell, value)) or _NOT_FOUND
     # A source's text must not become markup of the card; a link of ours may.
     text = re.sub(r"\s+", " ", str(value)).strip().replace("<", "&lt;")
     return re.sub(r"(?<!\\)\|", r"\\|", text)
@@ -111,7 +114,7 @@ def markdown_table(
     """
     rows = list(rows or ())
     if not rows:
-        return NOT_STATED
+        return _NOT_FOUND
     heads = {key: head.partition("|") for key, head in columns.items()}
     body = [[markdown_cell(r.get(key), heads[key][2]) for key in columns] for r in rows]
     if total:

@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..core.cards import (
-    NOT_STATED,
     column_sum,
     licence_header,
     licence_link,
@@ -14,6 +13,7 @@ from ..core.cards import (
     render_card,
     size_category,
 )
+from ..sources.catalogue import NOT_FOUND
 from .compose import PAPER_TASKS
 
 TEMPLATE = Path(__file__).with_name("mix_card.md.j2")
@@ -63,7 +63,7 @@ def _used(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 def _portable(file: Any) -> str:
     """A file as the card may show it: of a path of some machine the last part only."""
-    text = str(file or NOT_STATED)
+    text = str(file or NOT_FOUND)
     if PurePosixPath(text).is_absolute():
         return PurePosixPath(text).name
     return PureWindowsPath(text).name if PureWindowsPath(text).drive else text
@@ -122,15 +122,15 @@ def _paper(manifest: Manifest) -> list[dict[str, Any]]:
 def _by_status(manifest: Manifest) -> tuple[list[dict[str, Any]], list[str]]:
     """(rows by source and language with a column for each status, the statuses)."""
     rows = _rows(manifest, "removed")
-    found = {str(row.get("status") or NOT_STATED) for row in rows}
+    found = {str(row.get("status") or NOT_FOUND) for row in rows}
     first = ["duplicate", "contaminated"]
     statuses = [*first, *sorted(found - set(first))]
     table: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        key = (str(row.get("source") or NOT_STATED), str(row.get("lang") or NOT_STATED))
+        key = (str(row.get("source") or NOT_FOUND), str(row.get("lang") or NOT_FOUND))
         line = dict.fromkeys(statuses, 0) | {"source": key[0], "lang": key[1]}
         line = table.setdefault(key, line)
-        name, n = str(row.get("status") or NOT_STATED), row.get("rows")
+        name, n = str(row.get("status") or NOT_FOUND), row.get("rows")
         line[name] = None if n is None or line[name] is None else line[name] + n
     return [table[key] for key in sorted(table)], statuses
 
@@ -151,9 +151,9 @@ def _header(manifest: Manifest) -> Any:
     taken = [row for row in _rows(manifest, "composition") if row.get("taken") != 0]
     languages = {row["lang"] for row in [*taken, *_used(manifest)] if row.get("lang")}
     tasks = {"text-generation" if r.get("task") == "chat" else "question-answering" for r in taken}
-    licences = sorted({str(s.get("licence") or NOT_STATED) for s in _used(manifest)})
-    name = licences[0] if len(licences) == 1 else "mixed" if licences else NOT_STATED
-    details = f"each row keeps its source's licence: {'; '.join(licences) or NOT_STATED}"
+    licences = sorted({str(s.get("licence") or NOT_FOUND) for s in _used(manifest)})
+    name = licences[0] if len(licences) == 1 else "mixed" if licences else NOT_FOUND
+    details = f"each row keeps its source's licence: {'; '.join(licences) or NOT_FOUND}"
     splits = _splits(manifest)
     paths = [{"split": s, "path": f"data/{s}-*.parquet"} for s in splits or ("train",)]
     rows = sum(n or 0 for n in splits.values()) if None not in splits.values() else None
@@ -165,7 +165,7 @@ def _header(manifest: Manifest) -> Any:
         facts["dataset_info"] = {"config_name": "default", "splits": sizes}
         if (size := column_sum(_rows(manifest, "shards"), "bytes")) is not None:
             facts["dataset_info"]["download_size"] = size
-    mode = manifest.get("mode") or NOT_STATED
+    mode = manifest.get("mode") or NOT_FOUND
     return DatasetCardData(
         pretty_name=f"BiMed built by the reproducibility kit ({mode})",
         language=sorted(languages) or None,

@@ -2,8 +2,8 @@
 card.
 """
 
+from .adapter_card import adapter_hash, write_adapter_card
 from .batches import plan_steps
-from .card import adapter_hash, model_card
 from .checkpoints import CheckpointError
 from .divergence import TrainingError
 from .examples import (

@@ -21,7 +21,7 @@ from ...core.files import write_text
 from ...core.provenance import ROOT, hash_path, runs_folder, shown_path
 from ...core.records import Record
 from ...sources import catalogue
-from . import cards
+from . import hub_cards
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -137,9 +137,9 @@ def cards_of(run: Path) -> dict[str, str]:
         source, repo = run / place, f"owner/{run.name}-{what}"
         try:
             if what in ("adapter", "merged") and source.is_dir():
-                found[what] = cards.model_card(run, repo, what == "merged")
+                found[what] = hub_cards.hub_model_card(run, repo, what == "merged")
             elif what == "testset" and source.is_dir():
-                found[what] = cards.testset_card(
+                found[what] = hub_cards.hub_testset_card(
                     source, {licence for _, licence, _ in _rows(source, what)}
                 )
             elif (source / "manifest.json").exists():
@@ -152,11 +152,9 @@ def cards_of(run: Path) -> dict[str, str]:
 def _licences(run: Path, what: str, source: Path, repo: str) -> tuple[list[str], str]:
     """(what stands against passing this on, the card)."""
     if what in ("adapter", "merged"):
-        licence = cards.model_licence(run)
-        refused = (
-            [] if licence.name in cards.LICENCES else [f"no licence can be stated. {licence.why}"]
-        )
-        return refused, cards.model_card(run, repo, what == "merged")
+        licence = hub_cards.model_licence(run)
+        refused = [] if licence.is_known else [f"no licence can be stated. {licence.why}"]
+        return refused, hub_cards.hub_model_card(run, repo, what == "merged")
     rows = Counter(_rows(source, what))
     held = {key: n for key, n in rows.items() if not _allowed(*key)}
     refused = [
@@ -168,7 +166,7 @@ def _licences(run: Path, what: str, source: Path, repo: str) -> tuple[list[str],
     refused += [] if rows else ["no row is in it"]
     if what == "mix":
         return refused, (source / "README.md").read_text(encoding="utf-8")
-    return refused, cards.testset_card(source, {licence for _, licence, _ in rows})
+    return refused, hub_cards.hub_testset_card(source, {licence for _, licence, _ in rows})
 
 
 def _rows(folder: Path, what: str) -> Iterator[tuple[str, str, bool]]:
