@@ -13,7 +13,7 @@ from ...core.errors import KitError
 from ...core.files import write_json, write_json_lines
 from ...core.provenance import hash_path, shown_path
 from ...core.text import digest
-from ..card import adapter_hash
+from ..adapter_card import adapter_hash
 from ..examples import Example
 from ..loop import TrainingOutcome
 from ..models.adapters import LORA_PARTS, resolve_targets

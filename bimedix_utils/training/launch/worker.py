@@ -21,7 +21,7 @@ from ...core.files import atomic_directory, file_lock, write_json
 from ...core.runs import set_seed
 from ...core.text import digest
 from .. import batches, checkpoints, models, sharded
-from ..card import adapter_hash
+from ..adapter_card import adapter_hash
 from ..examples import Example
 from ..loop import TrainingOutcome, train
 from .job import HELD, OUTCOME, ROWS, TrainingJob, read_examples
