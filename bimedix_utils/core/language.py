@@ -16,7 +16,7 @@ from .files import read_utf8
 from .text import match_key, normalise_letters
 
 PACKAGE = Path(__file__).resolve().parents[1]
-FOLDER = PACKAGE / "languages"
+LANGUAGES = PACKAGE / "languages"
 SHINGLE = 6  # words of a prompt in a row that are no coincidence
 # Antidotes, and far more often laboratory values with many wordings.
 _BODY_SUBSTANCES = {"glucose", "oxygen"}
@@ -36,7 +36,7 @@ def language_data(code: str) -> dict[str, Any]:
     """
     import yaml
 
-    path = FOLDER / f"{code}.yaml"
+    path = LANGUAGES / f"{code}.yaml"
     if not path.is_file():
         raise InputError(
             f"no language {code!r}: there are {', '.join(language_codes())}; add"
@@ -65,7 +65,7 @@ def _key_paths(data: dict[str, Any], prefix: str = "") -> set[str]:
 
 def language_codes() -> list[str]:
     """The languages there is a file for."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in LANGUAGES.glob("*.yaml"))
 
 
 def research_notice(lang: str) -> str:

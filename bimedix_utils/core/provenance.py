@@ -46,7 +46,7 @@ def resolve_path(path: str) -> Path:
 
 
 def shown_path(path: Path) -> str:
-    """A path as outputs may show it: relative to project or runs folder, else its last two parts."""
+    """A path as outputs may show it: inside project or runs folder, else its last two parts."""
     for base, prefix in ((runs_folder(), "runs/"), (ROOT, "")):
         if path.is_relative_to(base):
             return prefix + path.relative_to(base).as_posix()
@@ -112,7 +112,7 @@ def git_state() -> dict[str, Any]:
 
 
 def device_state() -> dict[str, Any]:
-    """CPU, threads and, where PyTorch is loaded, its instruction set and GPU: results hold there."""
+    """CPU, threads and, with PyTorch loaded, its instruction set and GPU: results hold there."""
     device: dict[str, Any] = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),

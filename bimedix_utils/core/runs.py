@@ -34,7 +34,7 @@ from .provenance import (
 )
 
 RESULTS_MIME = "application/vnd.bimedix.results+json"
-LOCK_SECONDS = 4  # how long to wait for a stage folder that another process holds
+_LOCK_SECONDS = 4  # how long to wait for a stage folder that another process holds
 _open_runs: dict[str, "Run"] = {}  # a kernel that runs its header twice must not fight its own lock
 
 
@@ -60,7 +60,7 @@ class Run:
             f"{shown_path(self.folder)} is in use by another process: wait for it, or give this"
             " run a name (RUN=...)"
         )
-        self._lock.enter_context(file_lock(self.folder / ".lock", LOCK_SECONDS, busy))
+        self._lock.enter_context(file_lock(self.folder / ".lock", _LOCK_SECONDS, busy))
         for stale in ("run.json", "results.json"):
             (self.folder / stale).unlink(missing_ok=True)
         # Taken now: code edited while this stage runs is not the code that ran.
