@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from support import streaming
 from support.tiny import adapted
 
@@ -19,7 +20,7 @@ from bimedix_utils.chat import __main__ as command
 from bimedix_utils.chat import conversation, endpoint, loading, local, page, render
 from bimedix_utils.chat.conversation import Conversation, Ending, Message
 from bimedix_utils.core.errors import InputError, KitError
-from bimedix_utils.core.language import language_data, language_of
+from bimedix_utils.core.language import language_codes, language_data, language_of
 from bimedix_utils.sources import knowledge
 from bimedix_utils.teacher.permission import require_local_or_allowed
 from bimedix_utils.training import models
@@ -28,6 +29,9 @@ pytestmark = pytest.mark.unit
 DATA = Path(__file__).resolve().parents[1] / "data"
 with open(DATA / "red_flags" / "messages.csv", encoding="utf-8") as handle:
     MESSAGES = list(csv.DictReader(handle))
+WORDINGS = yaml.safe_load(
+    (Path(__file__).parent / "support" / "wordings.yaml").read_text(encoding="utf-8")
+)
 
 
 def warned(part: str, label: str) -> tuple[int, int]:
@@ -57,7 +61,7 @@ def test_the_labelled_messages_are_what_their_card_says():
 @pytest.mark.parametrize(
     "row", [row for row in MESSAGES if row["part"] == "dev"], ids=lambda row: row["text"][:30]
 )
-def test_the_messages_the_lists_were_mended_by_come_out_as_labelled(row):
+def test_the_messages_the_patterns_were_developed_on_come_out_as_labelled(row):
     """But for a negation, which is warned about on purpose."""
     found = chat.red_flag_kinds(row["text"])
     if row["label"] == "emergency":
@@ -75,52 +79,21 @@ def test_messages_the_lists_have_not_seen():
     assert (emergencies, benign) == (47, 31) and found >= 46 and alarms <= 5
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "CHEST PAIN", "chest-pain", "chestpain", "pain, in my chest", "I can’t breathe", "I cannot breath", "over dose", "over-dosed",
-        "ألمٌ في الصَّدْرِ", "الم فى الصدر", "ألم بالصدر", "أَلَمٌ شَدِيدٌ فِي صَدْرِي", "ان\u200cتحار", "سأنتحر", "والانتحار",
-        "لا استطيع التنفس", "نزيفٌ حادٌّ", "kill my self",
-        "sui\u200bcide", "My question: ألم في الصدر", "ما معنى I want to kill myself ؟", "ｃｈｅｓｔ ｐａｉｎ",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("text", WORDINGS["spellings"])
 def test_other_spellings_vowel_marks_and_hidden_signs(text):
     assert chat.red_flag(text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "لا يمكنني التنفس", "لا يمكنني تحريك ذراعي", "مش قادر اتنفس", "ما بقدر اتنفس", "أفكر في وضع حد لحياتي", "وجدته غير واعٍ", "غشي عليه",
-        "عنده نوبة قلبية", "لدي جلطة في القلب", "لدي احتشاء عضلة القلب", "لديه سكتة دماغية", "هذه سكتة دماغية", "سعلت دما", "بصقت دما",
-        "لديه تشنجات", "توقف قلبه", "فقدت الكثير من الدم", "بدي اموت", "عايز أموت", "his heart stopped", "I am going to jump off a bridge",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("text", WORDINGS["second_reader"])
 def test_what_a_second_reader_found_missing(text):
-    """Common wordings, some in dialect, that the first lists passed over; the labelled messages
-    were not looked at for them.
-    """
     assert chat.red_flag(text)
 
 
-THIRD = {
-    "breathing": ["He isnt breathing", "My baby doesn't breathe", "She won't breathe", "I am having an asthma attack",
-                  "a severe allergic reaction", "عندي نوبة ربو شديدة"],
-    "stroke": ["a facial droop", "He has difficulty speaking", "speech difficulty since noon", "فقدت القدرة على الكلام",
-               "فقد النطق فجأة"],
-    "bleeding": ["She is hemorrhaging", "I have had black stools for two days", "There is blood in my stool"],
-    "overdose": ["I took a bottle of pills", "My son swallowed a small round battery", "تناولت مئة حبة", "ابتلع ثمانين قرصًا"],
-    "suicide": ["How many of them would it take to die?", "I slit my wrists", "I wish I would not wake up", "كم قرصًا منها يكفي لكي أموت؟",
-                "سأقطع شراييني", "لا معنى للحياة", "أتمنى أحيانًا ألا أستيقظ", "أود أن أموت"],
-    "collapse": ["he is unconcious", "ابني عنده نوبة صرع", "لديه اختلاجات"],
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
-    ("kind", "text"), [(kind, text) for kind, texts in THIRD.items() for text in texts]
+    ("kind", "text"),
+    [(kind, text) for kind, texts in WORDINGS["third_reader"].items() for text in texts],
 )
 def test_what_a_third_reader_found_missing(kind, text):
-    """As above; the kind decides what is said: who may want to die is told more."""
     assert kind in chat.red_flag_kinds(text)
 
 
@@ -142,6 +115,30 @@ def test_the_warning_speaks_the_users_language_and_suicide_gets_a_word_more(text
     section = language_data(lang)["red_flags"]
     assert chat.red_flag(text) == f"{section['emergency']} {section['support']}"
     assert language_of(chat.red_flag(text)) == lang
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(kind, text) for kind, texts in WORDINGS["persian"].items() for text in texts],
+)
+def test_another_language_with_a_file_is_warned_in_its_own_words(kind, text):
+    assert kind in chat.red_flag_kinds(text) and language_of(text) == "fa"
+    assert language_data("fa")["red_flags"]["emergency"] in chat.red_flag(text)
+
+
+@pytest.mark.parametrize("text", ["انسولین چیست؟", "درمان آسم چیست؟", "بیهوشی عمومی چه خطری دارد؟"])
+def test_ordinary_questions_in_it_are_not(text):
+    assert not chat.red_flag(text)
+
+
+def test_every_language_with_a_file_has_all_the_chats_words():
+    for lang in language_codes():
+        conversation_ = Conversation()
+        text = {"en": "What is insulin?", "ar": "ما الأنسولين؟", "fa": "انسولین چیست؟"}[lang]
+        *_, shown = conversation_.say(Says(KitError("x")), text)
+        assert shown[-1].text == conversation.chat_sentence("failed", lang, why="x")
+        html = render.message_html(Message("note", conversation.chat_sentence("stopped", lang)))
+        assert f'dir="{language_data(lang)["direction"]}" lang="{lang}"' in html
 
 
 def test_the_kits_own_study_questions_are_rarely_warned_about():
@@ -577,11 +574,13 @@ def test_a_whole_model_an_adapter_and_full_precision_can_be_opened(base, tmp_pat
 
 def test_what_cannot_be_opened_says_what_to_do(runs_dir):
     for arguments, message in (
-        ({"name": "/nowhere/at/all"}, "neither a folder nor a hub id"), ({}, "make run MODE=smoke"),
+        ({"name": "/nowhere/at/all"}, "neither a folder nor a hub id"),
+        ({}, "make run MODE=smoke"),
         ({"name": "x/y", "url": "http://x"}, "give one of them"),
-        ({"name": str(DATA), "precision": "3bit"}, "one of nf4, float32, bfloat16"), ({"url": "nowhere"}, "give the base URL"),
+        ({"name": str(DATA), "precision": "3bit"}, "one of nf4, float32, bfloat16"),
+        ({"url": "nowhere"}, "give the base URL"),
         ({"url": "http://example.org/v1"}, "example.org is another machine: set ALLOW_REMOTE"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(KitError, match=message):
             chat.open_model(**arguments)
 

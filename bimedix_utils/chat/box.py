@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from .conversation import ChatModel, Conversation
-from .render import CHAT_STYLE, conversation_html, notice_html, page_words
+from .render import conversation_html, notice_html, page_words, read_template
 
 
 def chat_box(model: ChatModel) -> Any:
@@ -23,7 +23,7 @@ def chat_box(model: ChatModel) -> Any:
     stop = ipywidgets.Button(description=page_words("stop"), disabled=True)
     clear = ipywidgets.Button(description=page_words("clear"))
     messages = ipywidgets.HTML()
-    notice = ipywidgets.HTML(f"<style>{CHAT_STYLE}</style>{notice_html()}")
+    notice = ipywidgets.HTML(f"<style>{read_template('chat.css')}</style>{notice_html()}")
     box = ipywidgets.VBox([notice, messages, field, ipywidgets.HBox([send, stop, clear])])
     box.worker = None
 

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible address: the answer as server-sent events, errors as sentences.
+"""A model behind an OpenAI-compatible address: answers as server-sent events, errors in words.
 
 The key, where one is needed, comes from the variable TEACHER_API_KEY, as for the teacher. It stands
 in no message and no file.

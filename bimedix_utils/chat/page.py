@@ -17,14 +17,13 @@ from ..core.language import language_data
 from .conversation import ChatModel, Conversation
 from .loading import LoadingModel
 from .render import (
-    CHAT_STYLE,
     INTERFACE,
-    TEMPLATES,
     conversation_html,
     direction,
     escape_text,
     notice_html,
     page_words,
+    read_template,
 )
 
 MAX_CONVERSATIONS = 64  # the oldest is forgotten when another begins
@@ -135,7 +134,7 @@ def chat_page(model: ChatModel, title: str, transcript: str = "") -> Any:
         loading = isinstance(model, LoadingModel) and model.state == "loading"
         return gradio.update(value=lines, visible=bool(lines)), gradio.Timer(active=loading)
 
-    on_load = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    on_load = read_template("page.js")
     placeholder = " · ".join(
         f"{words['placeholder']} {words['shortcut']}"
         for words in (language_data(lang)["chat"]["page"] for lang in INTERFACE)
@@ -230,7 +229,7 @@ def chat_application(model: ChatModel, title: str, transcript: str = "") -> Any:
         max_file_size="1kb",
         enable_monitoring=False,
         mcp_server=False,
-        css=CHAT_STYLE + (TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        css=read_template("chat.css") + read_template("page.css"),
         theme=theme,
     )
 

@@ -40,7 +40,7 @@ def _compile_pattern(code: str, text: str, fragments: dict[str, str]) -> re.Patt
 
 
 def red_flag_kinds(text: str) -> list[str]:
-    """The kinds of emergency that a text names, such as `["stroke"]`, in any mixture of languages."""
+    """The kinds of emergency that a text names, such as `["stroke"]`, in any language."""
     # Signs that nobody sees (joiners, direction marks) would split a word.
     visible = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     key = match_key(visible)

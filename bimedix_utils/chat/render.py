@@ -8,9 +8,12 @@ from ..core.language import language_data, language_of, research_notice
 from ..core.text import isolate
 from .conversation import Message
 
-TEMPLATES = Path(__file__).parent / "templates"
 INTERFACE = ("en", "ar")  # languages of buttons and fixed notice; a message has its own
-CHAT_STYLE = (TEMPLATES / "chat.css").read_text(encoding="utf-8")
+
+
+def read_template(name: str) -> str:
+    """A style sheet or script of the chat."""
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def escape_text(text: str) -> str:
