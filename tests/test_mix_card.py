@@ -23,7 +23,7 @@ def token_table() -> dict:
         for lang, n in (("en", 60), ("ar", 20))
     ]
     lengths = {"en": {"90": 50, "3000": 10}, "ar": {"200": 20}}
-    return tokens.token_table([{"cells": cells, "lengths": lengths}], 2048)
+    return tokens.add_counts([{"cells": cells, "lengths": lengths}], 2048)
 
 
 @pytest.fixture
@@ -33,11 +33,17 @@ def manifest() -> dict:
         "mode": "paper",
         "seed": 1234,
         "settings": {
-            "ratio": "1:2",
+            "arabic": 1,
+            "english": 2,
             "tolerance": 0.005,
-            "duplicates": "Equal text.",
-            "contamination": "Equal questions.",
+            "similarity": 0.8,
             "shard_rows": 50000,
+        },
+        "rules": {
+            "shingle_words": 5,
+            "long_text": 20,
+            "long_share": 0.6,
+            "same_question_words": 0.5,
         },
         "inputs": [
             {
@@ -107,7 +113,7 @@ def manifest() -> dict:
                 "source": "umls",
                 "lang": "en",
                 "licence": "MIT",
-                "redistribution": "yes",
+                "redistribution": "allowed",
                 "revision": "abc123",
                 "rows": 1200,
             },
@@ -172,7 +178,7 @@ def test_the_front_matter_is_what_the_hub_reads(manifest):
 @pytest.mark.parametrize("licence", ["MIT", "CC-BY-4.0", "apache-2.0"])
 def test_one_known_licence_is_named_and_linked(manifest, licence):
     for source in manifest["sources"]:
-        source |= {"licence": licence, "redistribution": "yes"}
+        source |= {"licence": licence, "redistribution": "allowed"}
     assert head(card(manifest))["license"] == licence.lower() and "license_name" not in head(
         card(manifest)
     )
@@ -198,7 +204,8 @@ def test_the_numbers_of_the_manifest_are_on_the_card(manifest):
     text = card(manifest)
     for line in (
         "| seed | 1234 |",
-        "| Arabic : English | 1:2 |",
+        "| arabic | 1 |",
+        "| english | 2 |",
         "| tolerance | 0.005 |",
         "| shard_rows | 50,000 |",
         f"| umls.json | 2,100 | 123,456 | {'a' * 64} | x\\|y |",
@@ -222,8 +229,8 @@ def test_the_numbers_of_the_manifest_are_on_the_card(manifest):
     for words in (
         "**For research only.",
         "not the paper's BiMed1.3M",
-        "\nEqual text.\n",
-        "\nEqual questions.\n",
+        "at least 0.8 of their word 5-grams",
+        "0.6 of those of a text of at least 20 words",
         "**No source we could read states that the paper removed test questions.**",
         f"`{'b' * 64}`",
         "paraphrased",
@@ -251,11 +258,14 @@ def test_sources_that_may_not_be_passed_on_are_listed(manifest):
         "**Do not redistribute this data set.**" in text
         and "**Do not redistribute:** umls (ar)." in text
     )
-    manifest["sources"][1]["redistribution"] = "no"
+    manifest["sources"][1]["redistribution"] = "not allowed"
     assert "**Do not redistribute:** umls (ar)." in card(manifest)
-    manifest["sources"][1]["redistribution"] = "yes, with attribution"
+    manifest["sources"][1]["redistribution"] = "allowed"
     assert "redistribute" not in card(manifest).lower()
-    manifest["sources"][0] |= {"redistribution": False, "rows": 0}  # nothing of it is in the set
+    manifest["sources"][0] |= {
+        "redistribution": "not allowed",
+        "rows": 0,
+    }  # nothing of it is in the set
     assert "Do not redistribute" not in card(manifest)
 
 

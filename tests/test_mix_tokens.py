@@ -11,9 +11,10 @@ import pyarrow.parquet
 import pytest
 
 from bimedix_utils.core.errors import InputError
-from bimedix_utils.core.records import Record, Turn
+from bimedix_utils.core.records import Record, Turn, iter_parquet
 from bimedix_utils.core.templates import to_messages
 from bimedix_utils.mixture import tokens
+from bimedix_utils.mixture.scan import task_of
 
 pytestmark = pytest.mark.unit
 WORDS = {
@@ -97,10 +98,8 @@ def shards(rows, tmp_path_factory) -> list[Path]:
 # One shard
 
 
-def test_each_row_is_measured_as_it_is_rendered(rows, shards):
-    read = list(tokens.iter_shard(shards[1]))
-    assert read == rows[100:137]
-    for row, _ in read:
+def test_each_row_is_measured_as_it_is_rendered(rows):
+    for row, _ in rows:
         texts = [message["content"] for message in to_messages(row)]
         count, words, _ = tokens.record_cost(row)
         assert count == tokens.record_tokens(row) == tokens.encoded_length("\n".join(texts))
@@ -127,7 +126,7 @@ def test_lists_that_a_writer_stored_as_null_are_empty(rows, tmp_path):
         values = pyarrow.array([value or None for value in column], whole.schema.field(name).type)
         whole = whole.set_column(whole.schema.get_field_index(name), name, values)
     pyarrow.parquet.write_table(whole, tmp_path / "nulls.parquet")
-    assert list(tokens.iter_shard(tmp_path / "nulls.parquet")) == rows[:12]
+    assert list(iter_parquet(tmp_path / "nulls.parquet")) == [row for row, _ in rows[:12]]
 
 
 def test_broken_shards_are_named(rows, tmp_path):
@@ -135,23 +134,17 @@ def test_broken_shards_are_named(rows, tmp_path):
     with pytest.raises(InputError, match="train-0.parquet: not a readable Parquet file"):
         tokens.count_shard(tmp_path / "train-0.parquet")
     whole = table(rows[:4])
-    pyarrow.parquet.write_table(whole.drop_columns(["task"]), tmp_path / "train-1.parquet")
-    with pytest.raises(InputError, match="train-1.parquet: no column task"):
+    pyarrow.parquet.write_table(whole.drop_columns(["question"]), tmp_path / "train-1.parquet")
+    with pytest.raises(InputError, match="train-1.parquet: no column question"):
         tokens.count_tokens([tmp_path / "train-1.parquet"], tmp_path / "cache")
     empty = whole.set_column(
         whole.schema.get_field_index("question"), "question", pyarrow.array(["", "", "", ""])
     )
     pyarrow.parquet.write_table(empty, tmp_path / "train-2.parquet")
     with pytest.raises(
-        InputError, match="train-2.parquet, row toy:0: not a record: .*the question is empty"
+        InputError, match="train-2.parquet, row 0: not a record: .*the question is empty"
     ):
         tokens.count_shard(tmp_path / "train-2.parquet")
-    no_task = whole.set_column(
-        whole.schema.get_field_index("task"), "task", pyarrow.array([None, "qa", "qa", "qa"])
-    )
-    pyarrow.parquet.write_table(no_task, tmp_path / "train-3.parquet")
-    with pytest.raises(InputError, match="train-3.parquet, row toy:0: no task"):
-        tokens.count_shard(tmp_path / "train-3.parquet")
 
 
 # The table
@@ -166,7 +159,7 @@ def test_every_row_is_counted(rows, shards, tmp_path):
         assert sum(part["tokens"] for part in parts) == total
     for part in counted["cells"]:
         cell = (part["lang"], part["task"], part["source"])
-        own = [row for row, task in rows if (row.lang, task, row.source) == cell]
+        own = [row for row, _ in rows if (row.lang, task_of(row), row.source) == cell]
         assert (part["rows"], part["tokens"]) == (len(own), sum(map(tokens.record_tokens, own)))
     json.dumps(counted, allow_nan=False)
 
@@ -189,9 +182,7 @@ def test_lengths_of_all_rows(rows, shards, tmp_path):
 def test_very_long_rows_are_in_the_last_bin():
     cell = {"lang": "en", "task": "qa", "source": "s", "rows": 11, "tokens": 9, "words": 0}
     lengths = {"0": 1, "1": 1, "65535": 2, "65536": 3, "9999999": 4}
-    (english,) = tokens.token_table([{"cells": [cell], "lengths": {"en": lengths}}], 10)[
-        "languages"
-    ]
+    (english,) = tokens.add_counts([{"cells": [cell], "lengths": {"en": lengths}}], 10)["languages"]
     assert english["histogram"] == [1, 1, *[0] * 14, 2, 7] and english["fertility"] is None
 
 

@@ -216,17 +216,29 @@ def write_parquet(path: Path, records: Iterable[Record], group: int = 5_000) -> 
 
 
 def iter_parquet(path: Path) -> Iterator[Record]:
-    """Read the records of a Parquet file one by one. Raises `InputError` naming the row that is not
-    a record.
+    """Read the records of a Parquet file one by one.
+
+    Raises `InputError` for a file that cannot be read or lacks a column, and names the row that is
+    not a record.
     """
+    import pyarrow
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        batches = file.iter_batches(1_000, columns=list(Record.model_fields))
+    columns = list(Record.model_fields)
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path.name}: not a readable Parquet file: {reason}") from None
+    with file:
+        if missing := sorted(set(columns) - set(file.schema_arrow.names)):
+            raise InputError(f"{path.name}: no column {', '.join(missing)}")
+        batches = file.iter_batches(1_000, columns=columns)
         for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+            # Other writers may store an empty list as null.
+            row["options"], row["turns"] = row["options"] or (), row["turns"] or ()
             try:
                 yield Record(**row)
             except ValidationError as error:
-                raise InputError(
-                    f"{path.name}, row {number}: not a record: {explain(error)}"
-                ) from None
+                where = f"{path.name}, row {number}"
+                raise InputError(f"{where}: not a record: {explain(error)}") from None

@@ -18,27 +18,13 @@ from .parallel import Map
 from .scan import Input
 from .selection import CONTAMINATED, MIX_STATUSES, OK, Candidates, Selection
 
-
-def described_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the sentences a reader of the card needs."""
-    ratio, n = f"{settings['arabic']}:{settings['english']}", SHINGLE_WORDS
-    return {
-        **settings,
-        "ratio": ratio if settings["composition"] == "ratio" else "the paper's composition",
-        "duplicates": (
-            "Two rows of one language with equal content are duplicates. So are two whose"
-            f" normalised texts share at least {settings['similarity']:g} of their word {n}-grams"
-            " (Jaccard): MinHash finds the pairs, each pair is compared exactly. A translation is"
-            " no duplicate of its original."
-        ),
-        "contamination": (
-            "A row is contaminated when it asks a test question word for word; when it contains"
-            f" all word {n}-grams of a short test text, or {LONG_SHARE:g} of those of a text of at"
-            f" least {LONG_TEXT} words; or when it has the same options and at least"
-            f" {SAME_QUESTION_WORDS:g} of the question's words. Both languages are compared. A near"
-            " duplicate or a translation of a contaminated row is contaminated too."
-        ),
-    }
+# The constants of the rules, for the sentences of the card.
+RULE_FACTS = {
+    "shingle_words": SHINGLE_WORDS,
+    "long_text": LONG_TEXT,
+    "long_share": LONG_SHARE,
+    "same_question_words": SAME_QUESTION_WORDS,
+}
 
 
 def contaminated_by_source(

@@ -1,6 +1,5 @@
 """The data-set card of a mix, from the mix's manifest and nothing else; see `mix_card.md.j2`."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -32,7 +31,7 @@ def mix_card(manifest: Manifest) -> str:
     facts = {
         **manifest,
         "settings": _settings(manifest),
-        "described": manifest.get("settings"),
+        "similarity": (manifest.get("settings") or {}).get("similarity"),
         "inputs": [
             {**row, "file": _portable(row.get("file"))} for row in _rows(manifest, "inputs")
         ],
@@ -70,19 +69,12 @@ def _portable(file: Any) -> str:
 
 
 def _settings(manifest: Manifest) -> list[dict[str, Any]]:
-    settings = dict(manifest.get("settings") or {})
     seed = manifest.get("seed")
-    first = {
-        "kit": manifest.get("kit"),
-        "seed": None if seed is None else str(seed),
-        "Arabic : English": settings.pop("ratio", None),
-        "tolerance": settings.pop("tolerance", None),
-    }
-    sentences = ("duplicates", "contamination", "seed")  # they have a place of their own
-    other = {name: value for name, value in settings.items() if name not in sentences}
+    settings = {"kit": manifest.get("kit"), "seed": None if seed is None else str(seed)}
+    settings = {**(manifest.get("settings") or {}), **settings}
     return [
         {"name": name, "value": _portable(value) if isinstance(value, str) else value}
-        for name, value in (first | other).items()
+        for name, value in settings.items()
     ]
 
 
@@ -96,16 +88,8 @@ def _splits(manifest: Manifest) -> dict[str, int | None]:
 
 def _closed_sources(manifest: Manifest) -> list[str]:
     """Sources whose owner does not allow, or is not known to allow, passing them on."""
-
-    def allowed(value: Any) -> bool:
-        first = re.split(r"[\s,;:(]", str(value).strip().lower())[0]  # a remark may follow
-        return first in ("yes", "true", "allowed")
-
-    return [
-        f"{markdown_cell(source.get('source'))} ({markdown_cell(source.get('lang'))})"
-        for source in _used(manifest)
-        if not allowed(source.get("redistribution"))
-    ]
+    closed = [s for s in _used(manifest) if s.get("redistribution") != "allowed"]
+    return [f"{markdown_cell(s.get('source'))} ({markdown_cell(s.get('lang'))})" for s in closed]
 
 
 def _paper(manifest: Manifest) -> list[dict[str, Any]]:

@@ -7,24 +7,24 @@ some minutes on one core.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ..core import templates
-from ..core.errors import InputError
 from ..core.files import write_json
+from ..core.language import PACKAGE
 from ..core.provenance import hash_path
-from ..core.records import Record, explain
+from ..core.records import Record, iter_parquet
 from ..core.templates import to_messages
 from ..core.text import digest
 from .parallel import Map
+from .scan import task_of
 
-CELL = ("lang", "task", "source")
+_CELL, _SUMS = ("lang", "task", "source"), ("rows", "tokens", "words")
 QUANTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 # Lower edges of the length bins: 0, 1, 2-3, 4-7, ... and everything from 65,536 on. Fixed, so that
 # figures of two mixes can be compared.
@@ -74,87 +74,44 @@ def record_tokens(record: Record) -> int:
     return record_cost(record)[0]
 
 
-def iter_shard(path: Path) -> Iterator[tuple[Record, str]]:
-    """(record, task) of each row of a shard, one row group in memory at a time.
-
-    Raises `InputError` for a broken file and for a row that is no record.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    columns = [*Record.model_fields, "task"]
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path.name}: not a readable Parquet file: {reason}") from None
-    with file:
-        if missing := sorted(set(columns) - set(file.schema_arrow.names)):
-            raise InputError(
-                f"{path.name}: no column {', '.join(missing)}; shards have the fields of a record"
-                " and `task`"
-            )
-        for group in range(file.num_row_groups):
-            for row in file.read_row_group(group, columns=columns).to_pylist():
-                task = row.pop("task")
-                # Parquet writers may store an empty list as null.
-                row["options"], row["turns"] = row["options"] or (), row["turns"] or ()
-                try:
-                    record = Record(**row)
-                except ValidationError as error:
-                    where = f"{path.name}, row {row['id']}"
-                    raise InputError(f"{where}: not a record: {explain(error)}") from None
-                if task is None:
-                    raise InputError(f"{path.name}, row {record.id}: no task")
-                yield record, task
-
-
 def count_shard(path: Path) -> dict[str, Any]:
     """The sums of one shard as plain JSON; depends on its rows only, so any process can do it.
 
     {"cells": [{lang, task, source, rows, tokens, words}], "lengths": {lang: {length: rows}}}
     """
     cells: dict[tuple[str, ...], np.ndarray] = {}
-    lengths: dict[str, Counter[int]] = {}
-    for record, task in iter_shard(path):
+    lengths: dict[str, Counter[str]] = {}
+    for record in iter_parquet(path):
         tokens, words, length = record_cost(record)
-        cell = (record.lang, task, record.source)
+        cell = (record.lang, task_of(record), record.source)
         cells[cell] = cells.get(cell, 0) + np.array([1, tokens, words])
-        lengths.setdefault(record.lang, Counter())[length] += 1
+        lengths.setdefault(record.lang, Counter())[str(length)] += 1
+    rows = [(*cell, *sums.tolist()) for cell, sums in sorted(cells.items())]
     return {
-        "cells": [
-            dict(zip((*CELL, "rows", "tokens", "words"), (*cell, *sums.tolist()), strict=True))
-            for cell, sums in sorted(cells.items())
-        ],
-        "lengths": {lang: dict(sorted(found.items())) for lang, found in sorted(lengths.items())},
+        "cells": [dict(zip(_CELL + _SUMS, row, strict=True)) for row in rows],
+        "lengths": lengths,
     }
 
 
 def count_tokens(
     shards: Iterable[Path], cache_folder: Path, run_map: Map = map, max_tokens: int = 2048
 ) -> dict[str, Any]:
-    """The token table of a mix, counted over all rows of its shards; see `token_table`.
+    """The token table of a mix, counted over all rows of its shards; see `add_counts`.
 
     Each shard's sums are kept in `cache_folder/<sha256 of the shard>.json` as soon as they arrive;
     a second run counts only shards that are new or changed. Sums of another tokenizer or another
     layout of the messages are counted again. Raises `InputError` for a broken shard.
     """
     paths = sorted((Path(path) for path in shards), key=lambda path: path.name)
-    version = _version()
+    sources = (Path(templates.__file__), PACKAGE / "languages", Path(__file__))
+    version = digest([tokenizer_name(), *map(hash_path, sources)])
     files = [cache_folder / f"{hash_path(path)}.json" for path in paths]
     kept = {file: sums for file in set(files) if (sums := _kept_sums(file, version)) is not None}
     missing = {file: path for file, path in zip(files, paths, strict=True) if file not in kept}
     for file, sums in zip(missing, run_map(count_shard, list(missing.values())), strict=True):
-        write_json(file, {"version": version, "tokenizer": tokenizer_name(), "sums": sums})
-        # As it is read again: JSON turns the lengths into text.
-        kept[file] = json.loads(json.dumps(sums))
-    return token_table([kept[file] for file in files], max_tokens)
-
-
-def _version() -> str:
-    """Changes when the same shard could give other sums."""
-    sources = [Path(templates.__file__), Path(__file__)]
-    return digest([tokenizer_name(), *map(hash_path, sources)])
+        write_json(file, {"version": version, "sums": sums})
+        kept[file] = sums
+    return add_counts([kept[file] for file in files], max_tokens)
 
 
 def _kept_sums(file: Path, version: str) -> dict[str, Any] | None:
@@ -165,7 +122,7 @@ def _kept_sums(file: Path, version: str) -> dict[str, Any] | None:
         return None  # absent or damaged: count again
 
 
-def token_table(parts: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
+def add_counts(parts: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
     """The sums of shards (`count_shard`) added up, as the manifest holds them.
 
     `cells` have lang, task, source, rows and tokens; `languages` also have `fertility` (tokens a
@@ -178,7 +135,7 @@ def token_table(parts: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
     lengths: dict[str, Counter[int]] = {}
     for part in parts:
         for row in part["cells"]:
-            cell, sums = tuple(row[name] for name in CELL), [row[n] for n in _SUMS]
+            cell, sums = tuple(row[name] for name in _CELL), [row[name] for name in _SUMS]
             cells[cell] = cells.get(cell, 0) + np.array(sums)
             languages[cell[0]] = languages.get(cell[0], 0) + np.array(sums)
         for lang, found in part["lengths"].items():
@@ -190,7 +147,7 @@ def token_table(parts: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
         "rows": sum(int(rows) for rows, *_ in cells.values()),
         "tokens": sum(int(tokens) for _, tokens, _ in cells.values()),
         "cells": [
-            dict(zip((*CELL, "rows", "tokens"), (*cell, *sums[:2].tolist()), strict=True))
+            dict(zip((*_CELL, "rows", "tokens"), (*cell, *sums[:2].tolist()), strict=True))
             for cell, sums in sorted(cells.items())
         ],
         "languages": [
@@ -204,9 +161,6 @@ def token_table(parts: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
             for lang, (rows, tokens, words) in sorted(languages.items())
         ],
     }
-
-
-_SUMS = ("rows", "tokens", "words")
 
 
 def _length_facts(found: Counter[int], max_tokens: int) -> dict[str, Any]:
