@@ -12,7 +12,7 @@ import pytest
 from support.stub_server import Stub, body_hash, completion
 
 from bimedix_utils.core.errors import TeacherError
-from bimedix_utils.teacher import batch, http, ray_backend
+from bimedix_utils.teacher import batch, http, pacing, ray_backend
 from bimedix_utils.teacher.engine import ask, fill_store
 from bimedix_utils.teacher.http import HttpEndpoint
 from bimedix_utils.teacher.parsing import parse_answer
@@ -383,7 +383,7 @@ def test_a_damaged_request_file_is_named(line, folder):
     (folder / "requests" / "note.jsonl").write_text("\n" + line + "\n")
     with pytest.raises(
         TeacherError,
-        match=r"requests/note\.jsonl, line 1 is no request: mend the file, or remove it",
+        match=r"requests/note\.jsonl, line 1 is no request: fix the file, or remove it",
     ):
         exchange(folder, some(1))
 
@@ -601,7 +601,7 @@ def asked_by_a_worker(urls, requests, **limits):
     worker = RequestWorker(HttpEndpoint(" ".join(urls), **limits), urls)
     return worker(
         {
-            "place": [7 + i for i in range(len(requests))],
+            "index": [7 + i for i in range(len(requests))],
             "request": [pickle.dumps(request) for request in requests],
         }
     )
@@ -613,13 +613,13 @@ def test_a_worker_answers_in_the_order_it_was_asked(monkeypatch):
         stub.program("نص 1", 400)
         stub.program("نص 2", 503, "ok")
         out = asked_by_a_worker([stub.url], some(4))
-    assert (out["place"], out["error"]) == ([7, 8, 9, 10], ["", "HTTP 400", "", ""])
+    assert (out["index"], out["error"]) == ([7, 8, 9, 10], ["", "HTTP 400", "", ""])
     texts = [body and json.loads(body)["choices"][0]["message"]["content"] for body in out["body"]]
     assert texts == ["نص 0", "", "نص 2", "نص 3"] and len(out["seconds"]) == 4
 
 
 def test_a_worker_tells_what_it_did_not_send(monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 1)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 1)
     with Stub(default=403) as stub:
         out = asked_by_a_worker([stub.url], some(5), concurrency=1)
         assert stub.total == 1
@@ -653,7 +653,7 @@ def test_a_worker_keeps_its_pace_over_its_batches():
     with Stub() as stub:
         worker = RequestWorker(HttpEndpoint(stub.url, requests_per_minute=1200), [stub.url])
         for request in some(5):
-            worker({"place": [0], "request": [pickle.dumps(request)]})
+            worker({"index": [0], "request": [pickle.dumps(request)]})
         assert (
             all(moment - stub.times[0] >= 0.05 * i - 0.02 for i, moment in enumerate(stub.times))
             and stub.total == 5
@@ -675,7 +675,7 @@ def test_what_a_workers_tries_may_have_cost_comes_back(teacher, monkeypatch):
             ray_backend.unpack_answers(
                 part,
                 worker(
-                    {"place": list(range(len(part))), "request": [pickle.dumps(r) for r in part]}
+                    {"index": list(range(len(part))), "request": [pickle.dumps(r) for r in part]}
                 ),
             )
         )
@@ -701,5 +701,5 @@ def test_no_key_is_shipped_to_a_worker(monkeypatch):
     with Stub() as stub:
         worker = RequestWorker(HttpEndpoint(stub.url), [stub.url])
         assert b"sk-secret" not in pickle.dumps(worker)
-        worker({"place": [0], "request": [pickle.dumps(some(1)[0])]})
+        worker({"index": [0], "request": [pickle.dumps(some(1)[0])]})
         assert stub.headers[0]["Authorization"] == "Bearer sk-secret-do-not-ship"

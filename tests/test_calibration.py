@@ -112,12 +112,9 @@ def test_an_item_is_asked_with_the_prompt_of_the_rounds_and_without_its_truth():
         ask,
     )
     text = asked[0].messages[0][1]
-    assert (found.score, found.stopped, found.status) == (97, True, "ok") and asked[0].place == (
-        "score",
-        "calibration:1",
-        0,
-        0,
-    )
+    assert (found.score, found.stopped, found.status) == (97, True, "ok") and asked[
+        0
+    ].recording_key == ("score", "calibration:1", 0, 0)
     assert "500" in text and "dose_x10" not in text
 
 

@@ -18,7 +18,7 @@ import pytest
 from support.stub_server import REFUSAL, Stub, completion
 
 from bimedix_utils.core.errors import TeacherError
-from bimedix_utils.teacher import http
+from bimedix_utils.teacher import http, pacing
 from bimedix_utils.teacher.engine import ask
 from bimedix_utils.teacher.requests import Request
 from bimedix_utils.teacher.settings import Teacher
@@ -369,13 +369,15 @@ READ = {
 
 @pytest.mark.parametrize("value", READ)
 def test_retry_after_is_read_as_seconds_or_a_past_date_or_not_at_all(value):
-    assert http._retry_after(value) == READ[value]
+    assert pacing.retry_after(value) == READ[value]
 
 
 def test_retry_after_is_read_as_a_date_to_come():
     assert (
         55
-        < http._retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True))
+        < pacing.retry_after(
+            format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+        )
         <= 60
     )
 
@@ -626,7 +628,7 @@ def test_a_try_that_may_have_been_charged_needs_a_reservation_of_its_own(status,
 
 def test_the_reservation_of_a_try_that_was_not_sent_is_given_back(stub, monkeypatch):
     """It stayed reserved for the rest of the run."""
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 4)
     stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     given = []
@@ -639,7 +641,7 @@ def test_the_reservation_of_a_try_that_was_not_sent_is_given_back(stub, monkeypa
 
 
 def test_failures_in_a_row_stop_the_rest(stub, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 5)
     stub.default = 403
     found, stopped = send(stub, *numbered(50), concurrency=2)
     assert stopped.startswith(
@@ -649,7 +651,7 @@ def test_failures_in_a_row_stop_the_rest(stub, monkeypatch):
 
 
 def test_a_request_between_two_tries_is_not_sent_again_when_the_rest_is_stopped(stub, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 4)
     stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     found, _ = send(stub, "patient", *numbered(9), concurrency=2)
@@ -660,7 +662,7 @@ def test_the_reason_for_stopping_is_the_first_one(stub, monkeypatch):
     """A request that was not sent any more has not failed: it must not become the last failure of
     the message.
     """
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 4)
     stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     _, stopped = send(stub, "patient", *numbered(9), concurrency=2)
@@ -683,7 +685,7 @@ def test_refused_rows_that_stand_together_do_not_stop_the_rest(stub):
 
 
 def test_an_endpoint_that_refuses_everything_from_the_beginning_is_suspected(stub, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 5)
     stub.default = 422
     _, stopped = send(stub, *numbered(50), concurrency=1)
     assert (stopped, stub.total) == (
@@ -693,7 +695,7 @@ def test_an_endpoint_that_refuses_everything_from_the_beginning_is_suspected(stu
 
 
 def test_refusals_in_between_do_not_hide_a_dead_endpoint(stub, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 5)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 5)
     stub.default = 403
     for text in numbered(50)[::2]:
         stub.program(text, 400)
@@ -705,7 +707,7 @@ def test_refusals_in_between_do_not_hide_a_dead_endpoint(stub, monkeypatch):
 
 
 def test_an_answer_in_between_resets_the_count_of_failures(stub, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 4)
     texts = numbered(24)
     for i, text in enumerate(texts):
         stub.program(text, "ok" if i % 4 == 3 else 403)
@@ -714,7 +716,7 @@ def test_an_answer_in_between_resets_the_count_of_failures(stub, monkeypatch):
 
 
 def test_failures_of_requests_that_were_sent_together_do_not_stop_the_rest(stub, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 2)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 2)
     for text in numbered(5):
         stub.program(text, 403)
     found, stopped = send(stub, *numbered(5), *numbered(9, "fine"), concurrency=6)
@@ -867,7 +869,7 @@ def test_a_mixed_run_ends_with_one_outcome_for_every_request_and_pays_for_no_ans
     stub, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(http, "ATTEMPTS", 3)
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 1000)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 1000)
     monkeypatch.setattr(http, "HttpEndpoint", partial(http.HttpEndpoint, patience=0.1))
     texts = {f"{kind} {i}": kind for kind, (_, count, _) in KINDS.items() for i in range(count)}
     for text, kind in texts.items():

@@ -6,7 +6,7 @@ import pytest
 from support.stub_server import Stub, completion
 
 from bimedix_utils.core.errors import ParameterError, TeacherError
-from bimedix_utils.teacher import http, ray_backend
+from bimedix_utils.teacher import http, pacing, ray_backend
 from bimedix_utils.teacher.engine import (
     HISTORY_COLUMNS,
     ask,
@@ -20,12 +20,12 @@ from bimedix_utils.teacher.ledger import (
     Estimate,
     Ledger,
     Meter,
-    Price,
     Spending,
+    TokenPrice,
+    estimated_prompt_tokens,
+    max_completion_tokens,
     mean_usage,
-    most_completion_tokens,
     price_of,
-    tokens_guess,
 )
 from bimedix_utils.teacher.parsing import parse_answer
 from bimedix_utils.teacher.requests import Request
@@ -35,7 +35,7 @@ from bimedix_utils.teacher.store import Answer
 pytestmark = pytest.mark.unit
 HEAD = "model,usd_per_million_prompt_tokens,usd_per_million_completion_tokens,source,date\n"
 DOLLAR = 1_000_000  # for a million tokens: each token costs one dollar
-PRICE = Price(DOLLAR, DOLLAR)
+PRICE = TokenPrice(DOLLAR, DOLLAR)
 
 
 @pytest.fixture(autouse=True)
@@ -103,27 +103,27 @@ LIMIT = 3 * WORST + 4
 
 
 def test_tokens_are_guessed_from_the_bytes_of_every_message():
-    assert tokens_guess(question("abcde")) == 2
-    assert tokens_guess(question("نعم")) == 2
-    assert tokens_guess(question("abcd").repair("efgh", "x")) > 2
-    assert most_completion_tokens(question(most=77)) == 77
+    assert estimated_prompt_tokens(question("abcde")) == 2
+    assert estimated_prompt_tokens(question("نعم")) == 2
+    assert estimated_prompt_tokens(question("abcd").repair("efgh", "x")) > 2
+    assert max_completion_tokens(question(most=77)) == 77
 
 
 def test_a_price_is_for_a_million_tokens():
-    assert Price(2.0, 10.0).cost(500_000, 100_000) == pytest.approx(2.0)
+    assert TokenPrice(2.0, 10.0).cost(500_000, 100_000) == pytest.approx(2.0)
 
 
 def test_a_price_is_found_by_the_exact_name_of_the_model(prices):
     table = prices("other,9,9,x,y", '"m (Q4, small)",0.5,1.25,x,y', "m,1,2,x,y")
-    assert price_of("m (Q4, small)", table) == Price(0.5, 1.25)
-    assert price_of("m", table) == Price(1.0, 2.0)
+    assert price_of("m (Q4, small)", table) == TokenPrice(0.5, 1.25)
+    assert price_of("m", table) == TokenPrice(1.0, 2.0)
     assert price_of("M", table) is None
 
 
 def test_a_price_table_saved_by_a_spreadsheet_is_read(prices):
     table = prices("m,1,2,x,y")
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
-    assert price_of("m", table) == Price(1.0, 2.0)
+    assert price_of("m", table) == TokenPrice(1.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_a_reservation_holds_the_worst_case_until_it_is_settled():
 
 
 def test_the_worst_case_is_an_answer_of_full_length_and_more_than_the_guess_at_the_prompt():
-    assert Meter(Price(0.0, DOLLAR), 0.0).worst(question(most=77)) == 77.0
-    assert Meter(Price(DOLLAR, 0.0), 0.0).worst(question("x" * 400)) >= 200.0
+    assert Meter(TokenPrice(0.0, DOLLAR), 0.0).worst(question(most=77)) == 77.0
+    assert Meter(TokenPrice(DOLLAR, 0.0), 0.0).worst(question("x" * 400)) >= 200.0
 
 
 def test_a_limit_may_be_spent_to_the_last_cent():
@@ -180,7 +180,7 @@ def test_a_limit_may_be_spent_to_the_last_cent():
 
 
 def test_a_free_model_needs_no_limit():
-    meter = Meter(Price(0.0, 0.0), 0.0)
+    meter = Meter(TokenPrice(0.0, 0.0), 0.0)
     assert (
         meter.reserve(question())
         and meter.settle(question(), Answer("id", "text", usage=usage(1, 1))) == 0.0
@@ -375,7 +375,7 @@ def test_a_loopback_model_without_a_price_is_free(stub, teacher):
 def test_one_remote_endpoint_among_local_ones_makes_a_model_not_free():
     assert Teacher(
         backend="ray", model="m", url="http://127.0.0.1:1/v1 http://localhost:2/v1"
-    ).price() == Price(0.0, 0.0)
+    ).price() == TokenPrice(0.0, 0.0)
     assert (
         Teacher(
             backend="ray", model="m", url="http://127.0.0.1:1/v1 https://example.org/v1"
@@ -575,7 +575,7 @@ def test_what_was_not_sent_has_not_failed(stub, teacher, monkeypatch):
     """Stopped after four failures: the request that was waiting for its next try is held like those
     that were never begun.
     """
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 4)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 4)
     stub.default = 400
     stub.program("w000", (500, {"Retry-After": "0.3"}))
     free = teacher.model_copy(update={"model": "free", "concurrency": 2})

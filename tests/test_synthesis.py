@@ -619,7 +619,9 @@ def prompt_of(
 
 def test_a_request_has_its_place_and_the_prompts_version(teacher):
     (request,) = synthesis.requests([mcqa()], teacher, MIN, MAX, 1)
-    assert request.place == ("synthesize_chat", "toy:1", 0, 0) and len(request.messages) == 1
+    assert (
+        request.recording_key == ("synthesize_chat", "toy:1", 0, 0) and len(request.messages) == 1
+    )
     assert request.prompt_version == synthesis.PROMPT.tag and synthesis.PROMPT.version == "v2"
 
 

@@ -23,7 +23,7 @@ from support.stub_server import REFUSAL, Stub, completion
 from bimedix_utils.core.errors import TeacherError
 from bimedix_utils.core.parameters import declared
 from bimedix_utils.core.provenance import NOTEBOOKS, ROOT
-from bimedix_utils.teacher import engine, http, requests
+from bimedix_utils.teacher import engine, http, pacing, requests
 from bimedix_utils.teacher import store as store_module
 from bimedix_utils.teacher.engine import ask, ask_structured, fill_store
 from bimedix_utils.teacher.parsing import parse_answer
@@ -136,7 +136,7 @@ def test_line_is_an_openai_batch_line():
             "temperature": 0.0,
         },
     }
-    assert BASE.place == ("translate", "row:1", 0, 0)
+    assert BASE.recording_key == ("translate", "row:1", 0, 0)
 
 
 def test_prompt_fills_places_and_leaves_braces_in_values_alone():
@@ -538,7 +538,7 @@ def test_store_in_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypa
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", denied)
+    monkeypatch.setattr("os.open", denied)
     with pytest.raises(
         TeacherError, match=r"cannot be opened .*Permission denied.*nothing was asked"
     ):
@@ -811,7 +811,7 @@ def test_a_store_that_fails_midway_stops_the_run_and_keeps_what_came_before(stub
     Store(teacher.answers, fill=True).close()
     db = sqlite3.connect(teacher.answers)
     db.execute(FULL)
-    with pytest.raises(TeacherError, match=r"\(disk is full\).*mend the disk and run again"):
+    with pytest.raises(TeacherError, match=r"\(disk is full\).*fix the disk and run again"):
         send(teacher.model_copy(update={"concurrency": 1}), *"abcdef")
     assert stub.total == 3 and stored(teacher.answers) == ["answer to a", "answer to b"]
     db.execute("DROP TRIGGER full")
@@ -846,7 +846,7 @@ def test_what_waits_for_its_turn_is_held_and_has_not_failed(error):
 
 
 def test_failures_in_a_row_leave_the_rest_held(stub, teacher, monkeypatch):
-    monkeypatch.setattr(http, "FAILURES_IN_A_ROW", 3)
+    monkeypatch.setattr(pacing, "FAILURES_IN_A_ROW", 3)
     stub.default = 403
     answers = send(teacher.model_copy(update={"concurrency": 1}), *"abcdefgh")
     assert sorted(parse_answer(a, Teacher)[0] for a in answers) == ["failed"] * 3 + ["held"] * 5

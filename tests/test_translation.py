@@ -384,7 +384,7 @@ def test_a_repair_shows_the_answer_and_what_is_wrong_with_it(teach):
             [QUESTION], teacher, THRESHOLD, ROUNDS, ARABIC, ask=watch
         )
     )
-    assert [request.place for request in made] == [
+    assert [request.recording_key for request in made] == [
         (stage, "toy:1", 0, 0) for stage in ("translate", "score", "repair_score")
     ]
     asked, repair = made[1:]
@@ -460,7 +460,9 @@ def test_the_first_requests_are_those_of_round_0(teach):
     rows = [train(1), train(2, question="How many ribs are there?"), CHAT.replace(id="toy:3")]
     teacher = teach({("translate", 0): GOOD, ("score", 0): score(96)})
     first = translation.first_requests(rows, teacher, ARABIC)
-    assert [request.place for request in first] == [("translate", row.id, 0, 0) for row in rows]
+    assert [request.recording_key for request in first] == [
+        ("translate", row.id, 0, 0) for row in rows
+    ]
     made = asked_in(
         lambda watch: translation.run_rounds(rows, teacher, THRESHOLD, ROUNDS, ARABIC, ask=watch)
     )

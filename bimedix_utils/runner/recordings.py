@@ -53,7 +53,9 @@ class Watch:
     rows: dict[str, Record] = field(default_factory=dict)
 
     def __call__(self, teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
-        self.asked |= {request.place: (request, self.rows[request.row_id]) for request in requests}
+        self.asked |= {
+            request.recording_key: (request, self.rows[request.row_id]) for request in requests
+        }
         return replay.recorded_answers(requests, self.folder, any_prompt=True)
 
 

@@ -1,10 +1,9 @@
-"""Request files for a batch service: `vllm run-batch` on a cluster, or a hosted batch API. Same
-requests, same store.
+"""Request files for a batch service: `vllm run-batch` on a cluster, or a hosted batch API.
 
 A folder holds `requests/NNNN-<stage>.jsonl`, written here, and `results/*.jsonl`, put there by
-whoever ran them. Results may be in any order, partial, repeated, cut in the last line, or of other
-stages. A request is written again only after a result says it failed; the failures that were known
-when a file was written stand in `failures/NNNN-<stage>.json`.
+whoever ran them. Results may come in any order, partial, repeated, cut in the last line, or of
+other stages. A request is written again only after a result says that it failed; the failures that
+were known when a file was written stand in `failures/NNNN-<stage>.json`.
 """
 
 import json
@@ -20,7 +19,7 @@ from ..core.text import digest
 from .requests import Request
 from .store import UNREADABLE, Answer, read_body
 
-MAX_FILE_LINES = 50_000  # of one file; the usual limits of hosted batch APIs
+MAX_FILE_LINES = 50_000  # the usual limits of hosted batch APIs
 MAX_FILE_BYTES = 100_000_000
 WAITING_FOR_BATCH = "waiting for batch results"
 _IMPORTED = 500  # answers delivered together
@@ -29,27 +28,31 @@ Deliver = Callable[[list[tuple[Request, Answer]]], None]
 Approve = Callable[[list[Request], Iterable[Request]], None]
 
 
-def exchange_batch_files(requests: Iterable[Request], folder: Path, deliver: Deliver, approve: Approve = lambda todo, due: None,
-             stored: Callable[[Collection[str]], set[str]] = lambda ids: set(), max_lines: int = MAX_FILE_LINES,
-             max_bytes: int = MAX_FILE_BYTES) -> str:  # fmt: skip
-    """Import what has come back, then write request files for what was never asked or came back as
-    a failure.
+def exchange_batch_files(
+    requests: Iterable[Request],
+    folder: Path,
+    deliver: Deliver,
+    approve: Approve = lambda todo, due: None,
+    stored: Callable[[Collection[str]], set[str]] = lambda ids: set(),
+    max_lines: int = MAX_FILE_LINES,
+    max_bytes: int = MAX_FILE_BYTES,
+) -> str:
+    """Import what has come back; write files for what was never asked or came back as a failure.
 
-    Returns in words what to do next, or "" when every request is answered. Holds the missing
-    requests in memory. `approve` is given what would be written and what was written before, in any
-    call, and has no answer yet (`stored` tells which ids have one); it may raise to stop before
-    anything is written; what had come back is imported by then. Raises `TeacherError` for a request
-    file that is damaged and when the disk refuses.
+    Returns what to do next, or "" when every request is answered. `approve` gets what would be
+    written and what was written before and has no answer yet (`stored` tells which ids have one);
+    it may raise to stop before anything is written. Holds the missing requests in memory. Raises
+    `TeacherError` for a damaged request file and when the disk refuses.
     """
     missing = {request.id: request for request in requests}
-    failed, good = _import(missing, folder / "results", deliver)
+    failed, good = _import_results(missing, folder / "results", deliver)
     known = _written(folder)
     waiting = {request_id for request_id in known if failed.get(request_id, 0) <= known[request_id]}
     todo = [request for request_id, request in missing.items() if request_id not in waiting]
     if todo:
         due = waiting - good
-        approve(todo, _named(folder, due - stored(due)))
-    files = _write(todo, failed, folder, max_lines, max_bytes)
+        approve(todo, _requests_of(folder, due - stored(due)))
+    files = _write_requests(todo, failed, folder, max_lines, max_bytes)
     if files:
         print(
             f"teacher: {len(todo):,} rows are written to files. Never send patient data: they leave"
@@ -57,27 +60,23 @@ def exchange_batch_files(requests: Iterable[Request], folder: Path, deliver: Del
         )
     if not missing:
         return ""
-    names, before = (
-        ", ".join(path.name for path in files) or "no new file",
-        len(missing) - len(todo),
-    )
+    names = ", ".join(path.name for path in files) or "no new file"
     return (
-        f"{len(todo):,} requests written ({names}), {before:,} written before and still without a"
-        f" result. Run every file of {folder.name}/requests with `vllm run-batch -i requests/FILE"
-        " -o results/FILE --model MODEL` or upload it to a batch API, put the results into"
-        f" {folder.name}/results, and run the same command again"
+        f"{len(todo):,} requests written ({names}), {len(missing) - len(todo):,} written before and"
+        f" still without a result. Run every file of {folder.name}/requests with `vllm run-batch"
+        " -i requests/FILE -o results/FILE --model MODEL` or upload it to a batch API, put the"
+        f" results into {folder.name}/results, and run the same command again"
     )
 
 
-def _import(
+def _import_results(
     missing: dict[str, Request], results: Path, deliver: Deliver
 ) -> tuple[dict[str, int], set[str]]:
-    """Deliver the good results of `missing`, which loses them; returns how often each id failed,
-    and the ids with a good result.
+    """Deliver the good results of `missing`, which loses them.
+
+    Returns how often each id failed, and the ids with a good result.
     """
-    failures: dict[str, set[str]] = defaultdict(
-        set
-    )  # a failure that stands in two files is one failure
+    failures: dict[str, set[str]] = defaultdict(set)  # one that stands in two files counts once
     good: set[str] = set()
     batch: list[tuple[Request, Answer]] = []
     for path in sorted(results.glob("*.jsonl")):
@@ -87,19 +86,19 @@ def _import(
                 line = raw.decode("utf-8")
                 value = json.loads(line)
                 request_id = value["custom_id"]
-                request = missing.get(request_id)
+                _ = missing.get(request_id)
             except UNREADABLE:
-                # half a line of a file that is still being written, or one in another encoding
+                # half a line of a file that is still being written, or another encoding
                 broken += 1
                 continue
             if request_id in good:  # a repetition
                 continue
-            answer = _read(request_id, value)
+            answer = _read_result(request_id, value)
             if answer is None:
                 failures[request_id].add(digest(line))
                 continue
             good.add(request_id)
-            if request is None:  # of another call
+            if request_id not in missing:  # of another call
                 continue
             batch.append((missing.pop(request_id), answer))
             if len(batch) == _IMPORTED:
@@ -112,39 +111,35 @@ def _import(
     return {request_id: len(lines) for request_id, lines in failures.items()}, good
 
 
-def _read(request_id: str, value: dict) -> Answer | None:
+def _read_result(request_id: str, value: dict) -> Answer | None:
     """The answer in one result line; None for a failure."""
     try:
         response = value["response"]
         if value.get("error") or response.get("status_code", 200) != 200:
             return None
-        return read_body(
-            request_id, json.dumps(response["body"])
-        )  # escaped: half a surrogate pair somewhere in it is none of our business
+        # escaped again: half a surrogate pair elsewhere in the body does no harm
+        return read_body(request_id, json.dumps(response["body"]))
     except UNREADABLE:
         return None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as handle:
-        yield from (
-            line for line in (part.removeprefix(b"\xef\xbb\xbf") for part in handle) if line.strip()
-        )
+        for line in handle:
+            if text := line.removeprefix(b"\xef\xbb\xbf").strip():
+                yield text
 
 
-def _requests(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every line of every request file. Raises `TeacherError` for one that is no request: it may
-    have been asked, or not.
-    """
+def _request_lines(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every line of every request file. Raises `TeacherError` for one that is no request."""
     for path in sorted((folder / "requests").glob("*.jsonl")):
         for number, raw in enumerate(_lines(path), start=1):
             try:
                 line = json.loads(raw.decode("utf-8"))
                 _ = line["custom_id"] + ""
-            except UNREADABLE:
+            except UNREADABLE:  # whether it was asked is not known
                 raise TeacherError(
-                    f"requests/{path.name}, line {number} is no request: mend the file, or"
-                    " remove it"
+                    f"requests/{path.name}, line {number} is no request: fix the file, or remove it"
                 ) from None
             yield path, line
 
@@ -152,98 +147,89 @@ def _requests(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _written(folder: Path) -> dict[str, int]:
     """Every id ever written, and how many failures of it were known when it was written last."""
     known: dict[str, int] = {}
-    told: tuple[Path | None, dict[str, int]] = (None, {})
-    for path, line in _requests(folder):
-        if path != told[0]:
-            told = path, _told(folder / "failures" / f"{path.stem}.json")
+    notes: tuple[Path | None, dict[str, int]] = (None, {})
+    for path, line in _request_lines(folder):
+        if path != notes[0]:
+            notes = path, _known_failures(folder / "failures" / f"{path.stem}.json")
         request_id = line["custom_id"]
-        # Files of before these notes were kept: each further writing answered one failure.
-        known[request_id] = max(known.get(request_id, -1) + 1, told[1].get(request_id, 0))
+        # In files older than these notes, each further writing answered one failure.
+        known[request_id] = max(known.get(request_id, -1) + 1, notes[1].get(request_id, 0))
     return known
 
 
-def _told(path: Path) -> dict[str, int]:
+def _known_failures(path: Path) -> dict[str, int]:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError):
         raise TeacherError(
-            f"failures/{path.name} cannot be read: mend the file, or remove it with its request"
-            " file"
+            f"failures/{path.name} cannot be read: fix the file, or remove it with its request file"
         ) from None
 
 
-def _named(folder: Path, ids: set[str]) -> Iterator[Request]:
-    """What was written under these ids, once each, as far as its cost goes: messages and
-    parameters.
-    """
+def _requests_of(folder: Path, ids: set[str]) -> Iterator[Request]:
+    """What was written under these ids, once each; complete as far as its cost goes."""
     ids = set(ids)
-    for path, line in _requests(folder):
+    for path, line in _request_lines(folder):
         if line["custom_id"] in ids:
             ids.remove(line["custom_id"])
             try:
-                body = dict(line["body"])
-                messages = tuple(
-                    (message["role"], message["content"]) for message in body.pop("messages")
-                )
-                yield Request(
-                    "",
-                    line["custom_id"],
-                    0,
-                    0,
-                    "",
-                    body.pop("model"),
-                    messages,
-                    tuple(body.items()),
-                )
+                yield request_of_line(line)
             except UNREADABLE:
                 raise TeacherError(
-                    f"requests/{path.name} holds a line that is no request: mend the file, or"
+                    f"requests/{path.name} holds a line that is no request: fix the file, or"
                     " remove it"
                 ) from None
 
 
-def _write(
+def request_of_line(line: dict[str, Any]) -> Request:
+    """The request in a line of a request file; its row id is the line's `custom_id`."""
+    body = dict(line["body"])
+    messages = tuple((message["role"], message["content"]) for message in body.pop("messages"))
+    model = body.pop("model")
+    return Request("", line["custom_id"], 0, 0, "", model, messages, tuple(body.items()))
+
+
+def _write_requests(
     requests: list[Request], failed: dict[str, int], folder: Path, max_lines: int, max_bytes: int
 ) -> list[Path]:
     files: list[Path] = []
-    lines: list[str] = []
-    known: dict[str, int] = {}
+    part: list[Request] = []
     size = 0
     numbers = [re.match(r"\d+(?=-)", path.name) for path in (folder / "requests").glob("*.jsonl")]
     number = max((int(found[0]) for found in numbers if found), default=0)
-
-    def flush(stage: str) -> None:
-        nonlocal lines, known, size, number
-        if lines:
-            number += 1
-            files.append(folder / "requests" / f"{number:04d}-{stage}.jsonl")
-            # The note first: without its request file it says nothing.
-            note = folder / "failures" / f"{files[-1].stem}.json"
-            _save(note, write_json, known) if known else note.unlink(missing_ok=True)
-            _save(files[-1], write_text, lines)
-            lines, known, size = [], {}, 0
-
-    stage = ""
     for request in requests:
-        line = json.dumps(request.line(), ensure_ascii=False) + "\n"
-        length = len(line.encode("utf-8"))
-        if request.stage != stage or len(lines) == max_lines or size + length > max_bytes:
-            flush(stage)
-        stage = request.stage
-        lines.append(line)
+        length = len(_line(request).encode("utf-8"))
+        full = len(part) == max_lines or size + length > max_bytes
+        if part and (full or request.stage != part[0].stage):
+            files.append(_write_file(folder, number + len(files) + 1, part, failed))
+            part, size = [], 0
+        part.append(request)
         size += length
-        if request.id in failed:
-            known[request.id] = failed[request.id]
-    flush(stage)
+    if part:
+        files.append(_write_file(folder, number + len(files) + 1, part, failed))
     return files
 
 
-def _save(path: Path, write: Callable[[Path, Any], None], value: Any) -> None:
+def _line(request: Request) -> str:
+    return json.dumps(request.line(), ensure_ascii=False) + "\n"
+
+
+def _write_file(folder: Path, number: int, part: list[Request], failed: dict[str, int]) -> Path:
+    path = folder / "requests" / f"{number:04d}-{part[0].stage}.jsonl"
+    note = folder / "failures" / f"{path.stem}.json"
+    known = {request.id: failed[request.id] for request in part if request.id in failed}
+    target = note
     try:
-        write(path, value)
+        # The note first: without its request file it says nothing.
+        if known:
+            write_json(note, known)
+        else:
+            note.unlink(missing_ok=True)
+        target = path
+        write_text(path, map(_line, part))
     except OSError as error:
-        path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
         raise TeacherError(
-            f"{path.parent.name}/{path.name} could not be written ({error.strerror or error}); run"
-            " again"
+            f"{target.parent.name}/{target.name} could not be written ({error.strerror or error});"
+            " run again"
         ) from None
+    return path

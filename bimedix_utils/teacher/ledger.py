@@ -1,6 +1,4 @@
-"""What answers cost: a price table the user edits, a limit that is kept, and a ledger of what was
-asked, answered and spent.
-"""
+"""What answers cost: prices from a table the user edits, a spending limit, and sums by stage."""
 
 import csv
 import math
@@ -13,30 +11,43 @@ from ..core.errors import TeacherError
 from .requests import Request
 from .store import Answer
 
-# a guess, for estimates only: most tokenizers are near it in English; Arabic takes two bytes a
-# letter
+# For estimates only: near most tokenizers in English; Arabic takes two bytes a letter.
 BYTES_PER_TOKEN = 4
+LEDGER_COLUMNS = [
+    "stage",
+    "requests",
+    "answered",
+    "of these new",
+    "failed",
+    "prompt tokens",
+    "completion tokens",
+    "US dollars",
+]
 
 
-def tokens_guess(request: Request) -> int:
+def estimated_prompt_tokens(request: Request) -> int:
     """A guess at a request's prompt tokens: UTF-8 bytes / 4."""
-    return math.ceil(
-        sum(len(text.encode("utf-8")) for _, text in request.messages) / BYTES_PER_TOKEN
-    )
+    size = sum(len(text.encode("utf-8")) for _, text in request.messages)
+    return math.ceil(size / BYTES_PER_TOKEN)
 
 
-def most_prompt_tokens(request: Request) -> int:
+def max_prompt_tokens(request: Request) -> int:
     """More than any tokenizer makes of a prompt: a token a byte, and room for the chat template."""
     return sum(len(text.encode("utf-8")) + 64 for _, text in request.messages)
 
 
-def most_completion_tokens(request: Request) -> int:
+def max_completion_tokens(request: Request) -> int:
     """The most tokens the answer may have."""
     return int(dict(request.parameters).get("max_tokens", 0))
 
 
+def number_or_not_found(value: float | None, form: str) -> str:
+    """A formatted number; `not found` for None."""
+    return "not found" if value is None else format(value, form)
+
+
 @dataclass(frozen=True)
-class Price:
+class TokenPrice:
     """US dollars for a million tokens."""
 
     prompt: float
@@ -47,49 +58,34 @@ class Price:
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
-def price_of(model: str, table: Path) -> Price | None:
-    """The model's line in the price table, or None. Raises `TeacherError` for a line that is no
-    price.
-    """
+def price_of(model: str, table: Path) -> TokenPrice | None:
+    """The model's line in the price table, or None. Raises `TeacherError` for a bad line."""
     try:
         rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise TeacherError(
-            f"the price table {table.name} cannot be read ({type(error).__name__})"
-        ) from None
+        problem = type(error).__name__
+        raise TeacherError(f"the price table {table.name} cannot be read ({problem})") from None
     for number, row in enumerate(rows, start=2):
-        if row.get("model") == model:
-            try:
-                price = Price(
-                    float(row["usd_per_million_prompt_tokens"]),
-                    float(row["usd_per_million_completion_tokens"]),
-                )
-            except (KeyError, TypeError, ValueError):
-                raise TeacherError(
-                    f"{table.name}, line {number}: the price of {model} is not two numbers"
-                ) from None
-            if not (
-                math.isfinite(price.prompt)
-                and math.isfinite(price.completion)
-                and min(price.prompt, price.completion) >= 0
-            ):
-                raise TeacherError(
-                    f"{table.name}, line {number}: a price is a number from 0 upwards"
-                )
-            return price
+        if row.get("model") != model:
+            continue
+        where = f"{table.name}, line {number}"
+        columns = ("usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
+        try:
+            prices = [float(row[column]) for column in columns]
+        except (KeyError, TypeError, ValueError):
+            raise TeacherError(f"{where}: the price of {model} is not two numbers") from None
+        if not all(math.isfinite(price) and price >= 0 for price in prices):
+            raise TeacherError(f"{where}: a price is a number from 0 upwards")
+        return TokenPrice(*prices)
     return None
 
 
 @dataclass
 class Spending:
-    """US dollars of one run of a notebook: all its calls share one, so that they keep the limit
-    together.
-    """
+    """US dollars of one run of a notebook; all its calls share one, and so keep one limit."""
 
     spent: float = 0.0
-    reserved: float = (
-        0.0  # under way, at the worst case; what a run that was stopped left under way stays here
-    )
+    reserved: float = 0.0  # worst case of what is under way, or was when a run was stopped
 
     @property
     def booked(self) -> float:
@@ -99,19 +95,16 @@ class Spending:
 
 @dataclass
 class Meter:
-    """Keeps spending under a limit. What is under way is reserved at its worst case, so the limit
-    holds while answers keep to it.
+    """Keeps spending under `limit` US dollars: what is under way is reserved at its worst case.
 
-    A try that may have been charged without an answer is booked at its worst case, and the next try
-    needs a reservation of its own. An endpoint that bills more than `max_tokens` for one answer
-    (hidden reasoning, say) cannot be kept from that beforehand: it is booked as billed, and no
-    further request is sent above the limit.
+    A try that may be charged without an answer is booked at its worst case; the next try needs a
+    reservation of its own. An endpoint that bills more than `max_tokens` for one answer (hidden
+    reasoning, say) cannot be stopped beforehand: the answer is booked as billed, and nothing is
+    sent above the limit after it. A `price` of None is unknown: nothing is sent then.
     """
 
-    price: (
-        Price | None
-    )  # None is unknown: nothing is sent then, and what a batch brings back has no cost that is known
-    limit: float  # US dollars for all that shares `run`
+    price: TokenPrice | None
+    limit: float
     run: Spending = field(default_factory=Spending)
     refused: float = 0.0  # worst case of the dearest request that found no room
 
@@ -119,7 +112,7 @@ class Meter:
         """The most a request can cost."""
         if self.price is None or not (self.price.prompt or self.price.completion):
             return 0.0
-        return self.price.cost(most_prompt_tokens(request), most_completion_tokens(request))
+        return self.price.cost(max_prompt_tokens(request), max_completion_tokens(request))
 
     def reserve(self, request: Request) -> bool:
         """Reserve a request's worst case; False when it might break the limit."""
@@ -135,25 +128,19 @@ class Meter:
         self.run.reserved -= self.worst(request)
 
     def cost(self, request: Request, answer: Answer) -> float | None:
-        """What an answer cost, by the endpoint's own count of tokens; None when there is none or it
-        counted none.
-        """
+        """The cost by the endpoint's own token counts; None without an answer or counts."""
         counted = {"prompt_tokens", "completion_tokens"} <= answer.usage.keys()
         if self.price is None or answer.text is None or not counted:
             return None
         return self.price.cost(answer.usage["prompt_tokens"], answer.usage["completion_tokens"])
 
     def uncounted(self, request: Request, answer: Answer) -> float:
-        """The worst case of everything that may have been charged for this answer and was not
-        counted.
-        """
+        """Worst case of all that may be charged for this answer and was not counted."""
         silent = answer.charged if answer.text is None else self.cost(request, answer) is None
         return self.worst(request) * (answer.lost + silent) if answer.lost or silent else 0.0
 
     def settle(self, request: Request, answer: Answer, reserved: bool = True) -> float | None:
-        """Book an answer, or a failure, in place of its reservations, if it had any; returns its
-        `cost`.
-        """
+        """Book an answer or failure in place of its reservations; returns its `cost`."""
         cost = self.cost(request, answer)
         if reserved:
             self.run.reserved -= self.worst(request) * (1 + answer.lost)
@@ -162,41 +149,44 @@ class Meter:
 
 
 @dataclass
-class Entry:
-    """One stage's sums. Tokens and cost are those of newly bought answers, as the endpoint counted
-    them.
-    """
+class StageTotals:
+    """One stage's sums; tokens and cost are those of new answers, as the endpoint counted them."""
 
-    requests: int = 0  # asked for, equal ones once a call
+    requests: int = 0  # equal ones count once a call
     answered: int = 0
     bought: int = 0  # answered now, not found in the store
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
-    uncounted_usd: float = 0.0  # the worst case of what may have been charged and was not counted
+    uncounted_usd: float = 0.0  # worst case of what may be charged and was not counted
 
-    def dollars(self) -> str:
-        """What was counted, and how much more it may be."""
-        return f"{self.cost_usd:.2f}" + (
-            f" and up to {self.uncounted_usd:.2f} not counted" if self.uncounted_usd else ""
-        )
+    def row(self) -> tuple:
+        """The sums as a table row, see `LEDGER_COLUMNS`; dollars with what may be added."""
+        more = f" and up to {self.uncounted_usd:.2f} not counted" if self.uncounted_usd else ""
+        counts = (self.requests, self.answered, self.bought, self.failed)
+        return *counts, self.prompt_tokens, self.completion_tokens, f"{self.cost_usd:.2f}{more}"
 
 
 @dataclass
 class Ledger:
     """Sums by stage, in the order the stages were first asked."""
 
-    stages: dict[str, Entry] = field(default_factory=dict)
+    stages: dict[str, StageTotals] = field(default_factory=dict)
 
-    def stage(self, name: str) -> Entry:
-        """The entry of a stage, made when it is new."""
-        return self.stages.setdefault(name, Entry())
+    def stage(self, name: str) -> StageTotals:
+        """The sums of a stage, made when it is new."""
+        return self.stages.setdefault(name, StageTotals())
 
     @property
     def missing(self) -> int:
         """Requests without an answer, all stages together."""
         return sum(entry.requests - entry.answered for entry in self.stages.values())
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """Answered requests of each stage."""
+        return {name: entry.answered for name, entry in self.stages.items()}
 
     def looked_up(self, estimate: "Estimate") -> None:
         """Count what was asked and what of it was stored."""
@@ -221,46 +211,20 @@ class Ledger:
         entry.cost_usd += cost or 0.0
 
     def rows(self) -> list[tuple]:
-        """The ledger as table rows, see `COLUMNS`."""
-        return [
-            (
-                name,
-                e.requests,
-                e.answered,
-                e.bought,
-                e.failed,
-                e.prompt_tokens,
-                e.completion_tokens,
-                e.dollars(),
-            )
-            for name, e in self.stages.items()
-        ]
-
-
-LEDGER_COLUMNS = [
-    "stage",
-    "requests",
-    "answered",
-    "of these new",
-    "failed",
-    "prompt tokens",
-    "completion tokens",
-    "US dollars",
-]
+        """The ledger as table rows, see `LEDGER_COLUMNS`."""
+        return [(name, *entry.row()) for name, entry in self.stages.items()]
 
 
 @dataclass
 class Estimate:
-    """What sending would take, counted before anything is sent. Dollars and seconds are None where
-    nothing is known to count with.
-    """
+    """What sending would take; dollars and hours are None where nothing is known to count with."""
 
     asked: Counter[str] = field(default_factory=Counter)  # distinct requests by stage
     answered: Counter[str] = field(default_factory=Counter)  # of these stored
-    prompt_tokens: int = 0  # a guess, see `tokens_guess`
+    prompt_tokens: int = 0  # a guess, see `estimated_prompt_tokens`
     prompt_tokens_most: int = 0
     completion_tokens_most: int = 0
-    price: Price | None = None
+    price: TokenPrice | None = None
     mean_completion: float | None = None  # of this model's stored answers
     mean_seconds: float | None = None
     concurrency: int = 1
@@ -270,9 +234,9 @@ class Estimate:
         self.asked[request.stage] += 1
         self.answered[request.stage] += stored
         if not stored:
-            self.prompt_tokens += tokens_guess(request)
-            self.prompt_tokens_most += most_prompt_tokens(request)
-            self.completion_tokens_most += most_completion_tokens(request)
+            self.prompt_tokens += estimated_prompt_tokens(request)
+            self.prompt_tokens_most += max_prompt_tokens(request)
+            self.completion_tokens_most += max_completion_tokens(request)
 
     @property
     def to_send(self) -> int:
@@ -281,14 +245,10 @@ class Estimate:
 
     @property
     def most_usd(self) -> float | None:
-        """Cost if every prompt took a token a byte and every answer had full length: the limit is
-        kept with this.
-        """
-        return (
-            self.price.cost(self.prompt_tokens_most, self.completion_tokens_most)
-            if self.price
-            else None
-        )
+        """Cost of a token a byte and answers of full length: the limit is kept with this."""
+        if self.price is None:
+            return None
+        return self.price.cost(self.prompt_tokens_most, self.completion_tokens_most)
 
     @property
     def expected_usd(self) -> float | None:
@@ -300,27 +260,22 @@ class Estimate:
     @property
     def hours(self) -> float | None:
         """Time at this concurrency if answers take as long as those already stored."""
-        return (
-            None
-            if self.mean_seconds is None
-            else self.to_send * self.mean_seconds / self.concurrency / 3600
-        )
+        if self.mean_seconds is None:
+            return None
+        return self.to_send * self.mean_seconds / self.concurrency / 3600
 
     def rows(self) -> list[tuple[str, str]]:
-        """The estimate as table rows; `not found` stands where there is nothing to count with."""
-
-        def shown(value: float | None, form: str) -> str:
-            return "not found" if value is None else format(value, form)
-
+        """The estimate as table rows; `not found` where there is nothing to count with."""
+        expected = number_or_not_found(self.expected_usd, ",.2f")
         return [
             ("requests", f"{self.asked.total():,}"),
             ("answered already", f"{self.answered.total():,}"),
             ("to send", f"{self.to_send:,}"),
             ("prompt tokens, guessed", f"{self.prompt_tokens:,}"),
             ("completion tokens, at most", f"{self.completion_tokens_most:,}"),
-            ("US dollars, at most", shown(self.most_usd, ",.2f")),
-            ("US dollars, if answers are as long as before", shown(self.expected_usd, ",.2f")),
-            ("hours, if answers take as long as before", shown(self.hours, ",.2f")),
+            ("US dollars, at most", number_or_not_found(self.most_usd, ",.2f")),
+            ("US dollars, if answers are as long as before", expected),
+            ("hours, if answers take as long as before", number_or_not_found(self.hours, ",.2f")),
         ]
 
 

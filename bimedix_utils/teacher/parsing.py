@@ -1,6 +1,4 @@
-"""Reading the teacher's answers: what models really send, and a status for everything that is not
-an answer.
-"""
+"""Read the teacher's answers: what models really send, and a status for all else."""
 
 import json
 import re
@@ -12,69 +10,54 @@ from ..core.records import explain
 from .store import Answer
 
 Model = TypeVar("Model", bound=BaseModel)
-_HELD = (
-    "no recording",
-    "not sent",
-    "waiting for",
-)  # nobody has failed: the request waits for its turn
+_HELD = ("no recording", "not sent", "waiting for")  # no failure: the request was not asked yet
 _REFUSAL = re.compile(
     r"^\W*(?:i(?:'|’)?m (?:really )?sorry|i am sorry|sorry, (?:but )?i|i can(?:'|’|no)t"
     r" (?:help|assist|provide|comply)|i cannot|as an ai|"
     r"عذر|أعتذر|آسف|لا أستطيع|لا يمكنني)",
     re.IGNORECASE,
 )
+# Strings are matched whole and put back unchanged, so only commas outside them are found. A string
+# without an end matches too, or every quote in it would be tried as a beginning.
+_STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|,(?=\s*[}\]])', re.DOTALL)
 
 
 def loose_json(text: str) -> dict:
-    """The JSON object inside an answer: code fences, words around it and trailing commas are
-    forgiven, nothing else.
+    """The JSON object in an answer; code fences, text around it and trailing commas are ignored.
 
-    Raises ValueError when there is no object, or one that is broken in another way.
+    Raises `ValueError` when there is no object, or one that is broken in another way.
     """
     start = text.find("{")
     if start < 0:
         raise ValueError("no JSON object")
     body = text[start : text.rfind("}") + 1]
+    decoder = json.JSONDecoder(strict=False)
     try:
-        value, _ = json.JSONDecoder(strict=False).raw_decode(body)
+        value, _ = decoder.raw_decode(body)
     except json.JSONDecodeError:
-        # A comma before a closing bracket, outside strings: strings are matched whole and put back
-        # unchanged. One without an end matches as well, or every quote in it would be tried as a
-        # beginning and read to the end.
-        mended = re.sub(
-            r'"(?:[^"\\]|\\.)*"?|,(?=\s*[}\]])',
-            lambda m: m.group() if m.group() != "," else "",
-            body,
-            flags=re.DOTALL,
-        )
-        value, _ = json.JSONDecoder(strict=False).raw_decode(mended)
+        fixed = _STRING_OR_TRAILING_COMMA.sub(lambda m: m.group().removeprefix(","), body)
+        value, _ = decoder.raw_decode(fixed)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    json.dumps(value, ensure_ascii=False).encode(
-        "utf-8"
-    )  # half a surrogate pair is JSON, and no text
+    json.dumps(value, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair
     return value
 
 
 def parse_answer(answer: Answer, schema: type[Model]) -> tuple[str, Model | None, str]:
-    """(status, value, note) of one answer: `ok` with a validated value, or held / failed /
-    truncated / refused / parse_failed.
+    """(status, value, note) of one answer.
+
+    The status is `ok` with a validated value, or held, failed, truncated, refused, parse_failed.
     """
     if answer.text is None:
         return ("held" if answer.error.startswith(_HELD) else "failed"), None, answer.error
     if answer.finish_reason == "length":
         return "truncated", None, "cut at the token limit"
-    if answer.finish_reason == "content_filter" or (
-        _REFUSAL.match(answer.text) and "{" not in answer.text
-    ):
+    refused = _REFUSAL.match(answer.text) and "{" not in answer.text
+    if answer.finish_reason == "content_filter" or refused:
         return "refused", None, answer.text[:80]
     try:
         return "ok", schema(**loose_json(answer.text)), ""
     except ValidationError as error:
         return "parse_failed", None, explain(error)[:200]
-    except (
-        ValueError,
-        TypeError,
-        RecursionError,
-    ) as error:  # a model stuck on "[[[[" nests without end
+    except (ValueError, TypeError, RecursionError) as error:  # "[[[[" nests without end
         return "parse_failed", None, str(error)[:200]

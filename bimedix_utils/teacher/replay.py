@@ -1,8 +1,7 @@
-"""Replay: recorded answers stand in for a teacher, so that the default run needs no account and no
-network.
+"""Replay: recorded answers stand in for a teacher, so the default run needs no account or network.
 
-A recording is stored under (stage, row id, round, sample) with the prompt version it answers. Were
-it stored under the request id, every change of a comma in a prompt would orphan it.
+A recording is stored under (stage, row id, round, sample) with the prompt version it answers.
+Under the request id, every changed comma in a prompt would orphan it.
 """
 
 from pathlib import Path
@@ -16,26 +15,22 @@ RECORDING_FIELDS = ("stage", "row_id", "round", "sample", "prompt_version", "fin
 
 
 def read_recordings(folder: Path) -> dict[tuple[str, str, int, int], dict]:
-    """All recordings of a folder by place. Raises `TeacherError` for a missing field or two
-    recordings of one place.
-    """
+    """All recordings of a folder by (stage, row id, round, sample). Raises `TeacherError`."""
     recordings: dict[tuple[str, str, int, int], dict] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for number, row in iter_json_lines(path):
+            where = f"{path.name}, line {number}"
             missing = [name for name in RECORDING_FIELDS if name not in row]
             if missing:
-                raise TeacherError(
-                    f"{path.name}, line {number}: a recording needs {', '.join(missing)}"
-                )
-            place = (row["stage"], row["row_id"], row["round"], row["sample"])
+                raise TeacherError(f"{where}: a recording needs {', '.join(missing)}")
             if "prompt" in row:
                 raise TeacherError(
-                    f"{path.name}, line {number}: an unfinished skeleton: write its answer and"
-                    " delete the field prompt"
+                    f"{where}: an unfinished skeleton: write its answer and delete the field prompt"
                 )
-            if place in recordings:
-                raise TeacherError(f"{path.name}, line {number}: a second recording of {place}")
-            recordings[place] = row
+            key = (row["stage"], row["row_id"], row["round"], row["sample"])
+            if key in recordings:
+                raise TeacherError(f"{where}: a second recording of {key}")
+            recordings[key] = row
     if not recordings:
         raise TeacherError(
             f'{folder.name}: no recordings; use TEACHER = "http" with an endpoint, or restore'
@@ -47,24 +42,23 @@ def read_recordings(folder: Path) -> dict[tuple[str, str, int, int], dict]:
 def recorded_answers(
     requests: list[Request], folder: Path, any_prompt: bool = False
 ) -> dict[str, Answer]:
-    """The recorded answer of each request, by request id; one without a recording gets text None
-    and the error `no recording`.
+    """The recorded answer of each request, by request id; a missing one has no text and an error.
 
-    Raises `TeacherError` when a recording answers another text of its prompt (unless `any_prompt`,
-    for the tools that mend this): such answers would pass for what they are not.
+    Raises `TeacherError` when a recording answers another text of its prompt, unless `any_prompt`
+    (for the tools that rekey recordings).
     """
     recordings = read_recordings(folder)
     found: dict[str, Answer] = {}
     orphans = []
     for request in requests:
-        row = recordings.get(request.place)
-        if row is not None and row["prompt_version"] != request.prompt_version and not any_prompt:
-            orphans.append((request, row))
-        # Equal requests of several rows share one id; any of these rows may own the recording.
-        if row is not None:
-            found[request.id] = Answer(request.id, row["text"], row["finish_reason"])
-        else:
+        row = recordings.get(request.recording_key)
+        if row is None:
+            # Equal requests of several rows share one id; any of these rows may have the recording.
             found.setdefault(request.id, Answer(request.id, None, error="no recording"))
+            continue
+        if row["prompt_version"] != request.prompt_version and not any_prompt:
+            orphans.append((request, row))
+        found[request.id] = Answer(request.id, row["text"], row["finish_reason"])
     if orphans:
         request, row = orphans[0]
         raise TeacherError(

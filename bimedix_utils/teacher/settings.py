@@ -10,8 +10,8 @@ from ..core.parameters import Parameter
 from ..core.provenance import answers_file
 from ..core.records import explain
 from ..core.runs import Run
-from .http import Pace
-from .ledger import Ledger, Price, Spending, price_of
+from .ledger import Ledger, Spending, TokenPrice, price_of
+from .pacing import Pace
 from .permission import is_loopback
 from .requests import Request
 
@@ -117,8 +117,8 @@ class Teacher(BaseModel):
         """Requests so far that another try may answer; a missing recording stays missing."""
         return 0 if self.backend == "replay" else self.ledger.missing
 
-    def price(self) -> Price | None:
+    def price(self) -> TokenPrice | None:
         """The model's price, None when unknown. A model on this machine is free by default."""
         known = price_of(self.model, self.prices) if self.prices else None
         local = self.url and all(map(is_loopback, self.url.split()))
-        return known or (Price(0.0, 0.0) if local else None)
+        return known or (TokenPrice(0.0, 0.0) if local else None)

@@ -96,7 +96,7 @@ def _grades(pair: judge.Pair, good: bool, err: str) -> tuple[str, str]:
 
 
 def _row(request: Request, text: str, fault: str) -> dict:
-    keys = dict(zip(("stage", "row_id", "round", "sample"), request.place, strict=True))
+    keys = dict(zip(("stage", "row_id", "round", "sample"), request.recording_key, strict=True))
     told = {
         "prompt_version": request.prompt_version,
         "finish_reason": "stop",
