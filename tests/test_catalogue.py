@@ -241,9 +241,9 @@ def test_the_figure_marks_what_is_absent():
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from bimedix_utils.core import display
+    from bimedix_utils.core import charts
 
-    axis = display.planned_chart(
+    axis = charts.planned_chart(
         [("MedQA", "en", 20_691, 20), ("MedQA", "ar", 11_210, 0)], "title", "rows"
     )
     said = [text.get_text().strip() for text in axis.texts]

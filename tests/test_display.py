@@ -4,7 +4,7 @@ watches.
 
 import pytest
 
-from bimedix_utils.core import display
+from bimedix_utils.core import charts
 
 pytestmark = pytest.mark.unit
 LOG = [{"step": i, "loss": 4.0 / i} for i in range(1, 31)] + [{"step": 30, "eval_loss": 0.5}]
@@ -18,7 +18,7 @@ def headless():
 
 
 def test_the_curve_draws_each_step_a_running_mean_and_the_held_out_loss():
-    axis = display.training_curve(LOG)
+    axis = charts.training_curve(LOG)
     each, means, held = axis.get_lines()
     assert list(each.get_ydata()) == [entry["loss"] for entry in LOG[:-1]]
     assert (
@@ -26,23 +26,23 @@ def test_the_curve_draws_each_step_a_running_mean_and_the_held_out_loss():
         and means.get_ydata()[0] == 4.0
     )
     assert list(held.get_xdata()) == [30] and axis.get_xlabel() and axis.get_ylabel()
-    assert len(display.training_curve([]).get_lines()) == 0
+    assert len(charts.training_curve([]).get_lines()) == 0
 
 
 def test_the_live_curve_is_drawn_for_a_person_only(monkeypatch):
-    assert display.live_curve() is None
+    assert charts.live_curve() is None
     shown = []
 
     class Handle:
         def update(self, figure):
             shown.append(figure)
 
-    monkeypatch.setattr(display, "somebody_watches", lambda: True)
+    monkeypatch.setattr(charts, "is_interactive", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda display_id: Handle())
-    draw = display.live_curve(seconds=0.0)
+    draw = charts.live_curve(seconds=0.0)
     draw(LOG[:1])
     draw(LOG)
     assert len(shown) == 1, "one entry is no curve"
-    slow = display.live_curve(seconds=1e9)
+    slow = charts.live_curve(seconds=1e9)
     slow(LOG)
     assert len(shown) == 1, "not more often than asked"

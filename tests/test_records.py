@@ -454,8 +454,8 @@ def test_ids_that_stand_twice_are_found_among_many():
     ids = records.IdSet()
     for number in [*range(1000), 7, 7, 999]:
         ids.add(f"a:{number}")
-    assert len(ids) == 1003 and ids.doubled() == {records.hash64("a:7"), records.hash64("a:999")}
-    assert records.IdSet().doubled() == set()
+    assert len(ids) == 1003 and ids.duplicates() == {records.hash64("a:7"), records.hash64("a:999")}
+    assert records.IdSet().duplicates() == set()
 
 
 def test_the_hash_of_an_id_is_the_same_everywhere():

@@ -281,7 +281,7 @@ def test_a_formula_is_drawn_with_its_source_as_text():
             'display.bars({}, ylabel="x", title="Named")\ndisplay.intervals([], "Second", "x")',
             ["Named", "Second"],
         ),
-        ("display.training_curve(log)", ["Loss of the answers"]),
+        ("charts.training_curve(log)", ["Loss of the answers"]),
         ('run.account("questions", ids, statuses)', []),
         ("not python (", []),
     ],

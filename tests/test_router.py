@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from bimedix_utils import training
-from bimedix_utils.core import display, statistics
+from bimedix_utils.core import charts, statistics
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.training import models, router
 
@@ -501,5 +501,5 @@ def test_the_figures_show_the_numbers_and_frame_dead_experts():
     axis = router.plot_distances(router.group_distances(view, "ar", "en", 1, 100), "Gaps")
     assert [label.get_text() for label in axis.get_yticklabels()] == ["layer 0 *", "layer 1"]
     with pytest.raises(ValueError, match="one shape"):
-        display.heatmap({"a": [[1, 2]], "b": [[1]]}, "", "", "", "")
+        charts.heatmap({"a": [[1, 2]], "b": [[1]]}, "", "", "", "")
     matplotlib.pyplot.close("all")

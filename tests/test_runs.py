@@ -290,7 +290,7 @@ def test_account_counts_each_status_sorted(project: Path):
     [
         (["a", "b", "c", "d", "e"], {"a": "ok"}, r"rows: 4 rows vanished, first b, c, d$"),
         (["a"], {"a": "ok", "x": "ok"}, r"rows: 1 rows came from nowhere, first x$"),
-        (["a", "b", "a"], {"a": "ok", "b": "ok"}, r"rows: 1 rows stand twice, first a$"),
+        (["a", "b", "a"], {"a": "ok", "b": "ok"}, r"rows: 1 rows are duplicates, first a$"),
         ([], {"x": "ok"}, r"rows: 1 rows came from nowhere, first x$"),
         (["a", "b"], {"a": "ok", "c": "ok"}, r"rows: 1 rows vanished, first b$"),
     ],
@@ -320,7 +320,7 @@ def test_tally_proves_counts_without_holding_ids(project: Path):
     [
         (3, {"ok": 2}, (), r"rows: 3 rows came in, the statuses add up to 2 \(\{'ok': 2\}\)"),
         (1, {"ok": 1, "held": 1}, (), r"rows: 1 rows came in, the statuses add up to 2"),
-        (2, {"ok": 2}, {5}, r"rows: 1 ids stand twice"),
+        (2, {"ok": 2}, {5}, r"rows: 1 ids are duplicates"),
     ],
 )
 def test_tally_stops_when_rows_do_not_add_up(

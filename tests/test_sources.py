@@ -1364,7 +1364,7 @@ def test_the_census_counts_what_goes_by(write):
     assert (
         census.rows == len(census.ids) == 7
         and census.statuses == {"ok": 6, "rejected": 1}
-        and not census.ids.doubled()
+        and not census.ids.duplicates()
     )
     assert census.kinds == {"mcqa": 5, "qa": 0, "chat": 2} and census.notes == {
         ("dialogue", "only one speaker"): 1
@@ -1388,7 +1388,7 @@ def test_an_id_that_stands_in_two_files_is_found(write):
     census = sources.Census()
     for name in ("medmcqa_train.jsonl", "medmcqa_dev.jsonl"):
         list(census.through(name, sources.iter_file(write(name, medmcqa_file(4, 1)))))
-    assert len(census.ids.doubled()) == 2
+    assert len(census.ids.duplicates()) == 2
 
 
 def test_examples_are_the_first_pairs_of_each_kind(write, tmp_path: Path):

@@ -3,7 +3,7 @@
 Every room stands on it; a notebook imports it as `core`.
 """
 
-from .display import (
+from .charts import (
     COLOURS,
     bar_chart,
     interval_chart,
@@ -11,13 +11,15 @@ from .display import (
     live_curve,
     new_axes,
     planned_chart,
+    training_curve,
+)
+from .display import (
+    is_interactive,
     show_counts,
     show_difference,
     show_notice,
     show_side_by_side,
     show_table,
-    somebody_watches,
-    training_curve,
 )
 from .errors import InputError, ParameterError
 from .files import iter_json_lines, write_json, write_json_lines

@@ -18,7 +18,7 @@ class InputError(KitError):
 
 
 class AccountingError(KitError):
-    """Statuses do not add up to the input rows: a row vanished or was doubled."""
+    """Statuses do not add up to the input rows: a row vanished or has a duplicate."""
 
 
 class AuditError(KitError):

@@ -155,7 +155,7 @@ def read_jsonl(path: Path) -> list[Record]:
 
 
 class IdSet:
-    """Finds ids that stand twice among millions, at 8 bytes an id: only a hash of each is kept."""
+    """Finds duplicate ids among millions at 8 bytes an id: only a hash of each is kept."""
 
     def __init__(self) -> None:
         self._hashes = array("Q")
@@ -166,15 +166,11 @@ class IdSet:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def doubled(self) -> set[int]:
+    def duplicates(self) -> set[int]:
         """The hashes (`hash64`) that were added more than once."""
         import numpy
 
-        values = (
-            numpy.sort(numpy.frombuffer(self._hashes, dtype=numpy.uint64))
-            if self._hashes
-            else numpy.empty(0, numpy.uint64)
-        )
+        values = numpy.sort(numpy.array(self._hashes, dtype=numpy.uint64))
         return {int(value) for value in values[1:][values[1:] == values[:-1]]}
 
 

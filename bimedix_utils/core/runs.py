@@ -49,7 +49,7 @@ def set_seed(value: int) -> None:
 
 
 class Run:
-    """A started stage. Made by `start`; see there."""
+    """A started stage, made by `start_run`."""
 
     def __init__(self, notebook: str, values: dict[str, Any]):
         self.notebook, self.params = notebook, values
@@ -74,9 +74,7 @@ class Run:
         self._not_run: list[str] = []
 
     def stage(self, name: str) -> Path:
-        """The folder of an earlier, complete stage of this run. Its manifest becomes an input of
-        this one.
-        """
+        """The folder of an earlier, complete stage of this run; its outputs become inputs here."""
         folder = self.folder.parent / name
         if not (folder / "run.json").exists():
             named = f"RUN={self.params['RUN']} " if self.params["RUN"] else ""
@@ -84,16 +82,13 @@ class Run:
                 f"{name} has not finished in {shown_path(folder.parent)}: make run"
                 f" MODE={self.params['MODE']} {named}NB={name[:2]}"
             )
-        # The outputs, not run.json itself: that one holds times, which change without any change of
-        # content.
+        # Not run.json itself: it holds times, which change without any change of content.
         for output in json.loads((folder / "run.json").read_text(encoding="utf-8"))["outputs"]:
             self.input(folder / output)
         return folder
 
     def input(self, path: Path | str) -> Path:
-        """Register a file or folder this stage reads; its hash goes into the manifest. Raises
-        `InputError` when absent.
-        """
+        """Register a file or folder that this stage reads. Raises `InputError` when absent."""
         path = resolve_path(str(path))
         if not path.exists():
             raise InputError(f"{shown_path(path)} does not exist")
@@ -101,65 +96,50 @@ class Run:
         return path
 
     def output(self, name: str) -> Path:
-        """The path of an output file or folder of this stage; hashed by `finish`, which fails if it
-        was not written.
-        """
+        """The path of an output of this stage; `finish` fails if it was not written."""
         self._outputs.append(name)
         return self.folder / name
 
-    def account(
-        self, title: str, expected: Iterable[str], statuses: dict[str, str]
-    ) -> dict[str, int]:
-        """Prove that each expected id ended in exactly one status. Returns and records the count of
-        each status, sorted.
+    def account(self, title: str, ids: Iterable[str], statuses: dict[str, str]) -> dict[str, int]:
+        """Prove that each input id ended in exactly one status; record and return the counts.
 
-        Raises `AccountingError` naming the first ids that vanished, appeared or stand twice.
+        Raises `AccountingError` naming the first ids that vanished, appeared or are duplicates.
         """
-        ids = list(expected)
-        doubled = sorted(i for i, times in Counter(ids).items() if times > 1)
-        lost, new = sorted(set(ids) - set(statuses)), sorted(set(statuses) - set(ids))
-        for word, wrong in (
-            ("stand twice", doubled),
-            ("vanished", lost),
-            ("came from nowhere", new),
-        ):
-            if wrong:
-                raise AccountingError(
-                    f"{title}: {len(wrong)} rows {word}, first {', '.join(wrong[:3])}"
-                )
-        counts = dict(sorted(Counter(statuses.values()).items()))
-        self._counts[title] = {"rows": len(ids), **counts}
-        return counts
+        times = Counter(ids)
+        wrong = {
+            "are duplicates": {row_id for row_id, count in times.items() if count > 1},
+            "vanished": set(times) - set(statuses),
+            "came from nowhere": set(statuses) - set(times),
+        }
+        for word, rows in wrong.items():
+            if rows:
+                first = ", ".join(sorted(rows)[:3])
+                raise AccountingError(f"{title}: {len(rows)} rows {word}, first {first}")
+        return self.tally(title, len(times), Counter(statuses.values()))
 
     def tally(
-        self, title: str, rows: int, counts: Mapping[str, int], doubled: Collection[Any] = ()
+        self, title: str, rows: int, counts: Mapping[str, int], duplicates: Collection[Any] = ()
     ) -> dict[str, int]:
-        """`account` for rows that went by one at a time: `counts` of each status must add up to
-        `rows`, and no id stand twice.
+        """`account` for rows that were read one at a time: the counts must add up to `rows`.
 
-        `doubled` is what `records.Ids.doubled` found. Raises `AccountingError` naming both sums.
-        Returns the counts, sorted.
+        `duplicates` is what `records.IdSet` found. Raises `AccountingError` naming both sums.
         """
-        if doubled:
-            raise AccountingError(f"{title}: {len(doubled)} ids stand twice")
-        if (total := sum(counts.values())) != rows:
-            raise AccountingError(
-                f"{title}: {rows} rows came in, the statuses add up to {total}"
-                f" ({dict(sorted(counts.items()))})"
-            )
         found = {status: n for status, n in sorted(counts.items()) if n}
+        if duplicates:
+            raise AccountingError(f"{title}: {len(duplicates)} ids are duplicates")
+        if (total := sum(found.values())) != rows:
+            raise AccountingError(
+                f"{title}: {rows} rows came in, the statuses add up to {total} ({found})"
+            )
         self._counts[title] = {"rows": rows, **found}
         return found
 
     def result(self, name: str, value: Any) -> None:
-        """Record an exact result (a count, an id, a hash, a category): compared to the letter by
-        the notebook tests.
-        """
+        """Record an exact result (count, id, hash, category): the tests compare it to the letter."""
         self._results[name] = value
 
     def learned(self, name: str, hits: int, n: int) -> str:
-        """Record a learned share `hits / n`: the notebook tests compare it within a band derived
-        from n, see `tests/bands.py`.
+        """Record a learned share `hits / n`; the tests compare it within a band derived from n.
 
         Returns the text to print, marked with the sign that the tests' sanitiser knows.
         """
@@ -172,23 +152,17 @@ class Run:
         print(f"not run in this mode: {what}")
 
     def incomplete(self, missing: int, what: str) -> None:
-        """Say what another try may bring, when `missing` is not 0: the same command then runs this
-        stage again.
-        """
+        """Say what another try may bring; unless `missing` is 0 the stage then runs again."""
         if missing:
             self._incomplete = True
             self.not_run(f"{missing:,} {what}: the same command looks for them again")
 
     def machine(self, name: str, value: Any) -> None:
-        """Record what belongs to the machine (seconds, tokens per second, bytes): kept out of
-        results.json.
-        """
+        """Record what belongs to the machine (seconds, bytes): kept out of results.json."""
         self._machine[name] = value
 
     def finish(self) -> None:
-        """Hash the outputs, write results.json, then run.json, and show the results in the
-        notebook. Last call of a notebook.
-        """
+        """Hash the outputs, write results.json, then run.json, and show the results. Last call."""
         from IPython.display import display
 
         outputs = {}
@@ -196,16 +170,13 @@ class Run:
             if not (self.folder / name).exists():
                 raise KitError(f"{self.notebook} announced {name} and did not write it")
             outputs[name] = hash_path(self.folder / name)
-        learned = {name: {"hits": hits, "n": n} for name, (hits, n) in self._learned.items()}
-        write_json(
-            self.folder / "results.json",
-            {
-                "results": self._results,
-                "learned": learned,
-                "counts": self._counts,
-                "not_run": self._not_run,
-            },
-        )
+        results = {
+            "results": self._results,
+            "learned": {name: {"hits": hits, "n": n} for name, (hits, n) in self._learned.items()},
+            "counts": self._counts,
+            "not_run": self._not_run,
+        }
+        write_json(self.folder / "results.json", results)
         manifest = {
             "notebook": self.notebook,
             "parameters": self.params,
@@ -224,17 +195,14 @@ class Run:
         write_json(self.folder / "run.json", manifest)
         self.close()
         lines = [
-            f"{name}: {json.dumps(value, ensure_ascii=False)}"
-            for name, value in sorted(self._results.items())
+            *(
+                f"{k}: {json.dumps(v, ensure_ascii=False)}"
+                for k, v in sorted(self._results.items())
+            ),
+            *(f"{k}: {learned_text(*v)}" for k, v in sorted(self._learned.items())),
         ]
-        lines += [
-            f"{name}: {learned_text(hits, n)}" for name, (hits, n) in sorted(self._learned.items())
-        ]
-        bundle = {
-            RESULTS_MIME: {"results": self._results, "learned": sorted(self._learned)},
-            "text/plain": "\n".join(lines),
-        }
-        display(bundle, raw=True)
+        told = {"results": self._results, "learned": sorted(self._learned)}
+        display({RESULTS_MIME: told, "text/plain": "\n".join(lines)}, raw=True)
 
     def close(self) -> None:
         """Give the stage folder back, so that another process may run it."""
@@ -243,14 +211,12 @@ class Run:
 
 
 def learned_text(hits: int, n: int) -> str:
-    """A learned share as text; the sign ≈ tells reader and test that it may differ on another
-    machine.
-    """
+    """A learned share as text; the sign ≈ tells that it may differ on another machine."""
     return f"≈{hits / n:.3f} (n={n})" if n else "not run (n=0)"
 
 
 def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
-    """The header of every notebook: `run = runs.start("03_translate_and_refine", globals())`.
+    """The header of every notebook: `run = core.start_run("03_translate_and_refine", globals())`.
 
     Checks the parameters against the notebook's own declaration, fixes seed and threads, and opens
     the stage's folder. Raises `ParameterError` for unknown, missing or mistyped parameters and
@@ -261,7 +227,7 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
     if folder in _open_runs:
         _open_runs[folder].close()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic matrix products on a GPU
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # deterministic matmuls on a GPU
     if "THREADS" in values:
         os.environ["OMP_NUM_THREADS"] = str(values["THREADS"])
     set_seed(values["SEED"])

@@ -194,7 +194,7 @@ def iter_file(path: Path, rows: int | None = None, kit: bool = False) -> Iterato
         yield record
     if not len(ids) and not source.may_be_empty:
         raise InputError(f"{path.name}: the file is empty; {source.name} rows were expected")
-    if doubled := ids.doubled():
+    if doubled := ids.duplicates():
         _refuse_doubled(path, rows, doubled)
     if source.balanced and (total := sum(keys.values())) >= BALANCE_ROWS:
         counts = {LABELS[place]: keys[place] for place in range(widest)}

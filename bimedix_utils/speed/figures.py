@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..core import display
+from ..core import charts
 from .languages import Cost
 from .trial import DENSE, Prediction
 
@@ -23,7 +23,7 @@ def ratios_figure(predictions: Sequence[Prediction], title: str) -> "Axes":
     """Measured ratios as dots with intervals, predicted ones as lines, by batch; above 1 the sparse
     model is faster.
     """
-    axis = display.new_axes(
+    axis = charts.new_axes(
         title, "rows at once (batch)", "times faster than dense", size=(9.0, 4.6)
     )
     for name, colour in STYLE.items():
@@ -33,7 +33,7 @@ def ratios_figure(predictions: Sequence[Prediction], title: str) -> "Axes":
             [m.median - m.low for m in (one.measured for one in found)],
             [m.high - m.median for m in (one.measured for one in found)],
         ]
-        paint = display.COLOURS[colour]
+        paint = charts.COLOURS[colour]
         axis.errorbar(
             batches,
             medians,
@@ -51,7 +51,7 @@ def ratios_figure(predictions: Sequence[Prediction], title: str) -> "Axes":
             linewidth=2.5,
             label=f"{name}: predicted",
         )
-    axis.axhline(1, linestyle="--", color=display.COLOURS["grey"])
+    axis.axhline(1, linestyle="--", color=charts.COLOURS["grey"])
     _batches(axis, sorted({one.batch for one in predictions}))
     axis.set_ylim(bottom=0)
     axis.legend(frameon=True)
@@ -62,7 +62,7 @@ def parts_figure(parts: Mapping[str, Mapping[str, float]], title: str, unit: str
     """One bar for each case, stacked by part: {case: {part: amount}}, at most five parts, in the
     order of the first case.
     """
-    axis = display.new_axes(title, unit, size=(9.0, 1.8 + 0.5 * len(parts)))
+    axis = charts.new_axes(title, unit, size=(9.0, 1.8 + 0.5 * len(parts)))
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
     names = list(next(iter(parts.values())))
     for colour, name in zip(colours[: len(names)], names, strict=True):
@@ -92,10 +92,10 @@ def claim_figure(lines: Mapping[str, Mapping[int, float]], claim: float, title: 
     """{case: {batch: ratio}} as lines on a logarithmic scale, the claim as a dashed one: the gap to
     it is what must come from elsewhere.
     """
-    axis = display.new_axes(
+    axis = charts.new_axes(
         title, "rows at once (batch)", "times faster than 70B dense", size=(9.0, 4.6)
     )
-    colours = [display.COLOURS["en"], display.COLOURS["ar"], display.COLOURS["both"]]
+    colours = [charts.COLOURS["en"], charts.COLOURS["ar"], charts.COLOURS["both"]]
     for (name, ratios), colour in zip(lines.items(), colours, strict=False):
         axis.plot(
             list(ratios), list(ratios.values()), "o-", color=colour, linewidth=2.5, label=name
@@ -111,7 +111,7 @@ def claim_figure(lines: Mapping[str, Mapping[int, float]], claim: float, title: 
 
 def sentences_figure(costs: Sequence[Cost], title: str) -> "Axes":
     """Tokens a sentence in both languages, one group of bars for each tokenizer."""
-    axis = display.new_axes(title, ylabel="tokens a sentence", size=(8.0, 4.2))
+    axis = charts.new_axes(title, ylabel="tokens a sentence", size=(8.0, 4.2))
     names = list(dict.fromkeys(cost.tokenizer for cost in costs))
     for shift, (lang, label) in zip(
         (-0.2, 0.2), (("en", "English"), ("ar", "Arabic · العربية")), strict=True
@@ -124,7 +124,7 @@ def sentences_figure(costs: Sequence[Cost], title: str) -> "Axes":
             [place + shift for place in range(len(names))],
             values,
             width=0.38,
-            color=display.COLOURS[lang],
+            color=charts.COLOURS[lang],
             label=label,
         )
         axis.bar_label(drawn, fmt="%.0f")

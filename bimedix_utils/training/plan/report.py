@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...core import display
+from ...core import charts, display
 from .memory import PeakMemory, peak_memory
 from .planner import TrainingPlan
 from .setup import GB, Gpu, TrainingSetup, read_gpus
@@ -88,7 +88,7 @@ def memory_figure(
     """A stacked bar for each (label, peak), with the memory of the GPUs as dashed lines. `devices`:
     default, those of data/gpus.csv.
     """
-    axis = display.new_axes(title, ylabel="GB", size=(10.0, 5.5))
+    axis = charts.new_axes(title, ylabel="GB", size=(10.0, 5.5))
     labels, tops = [label for label, _ in bars], [0.0] * len(bars)
     for block, (parts, colour) in BLOCKS.items():
         heights = [sum(peak.parts[part] for part in parts) / GB for _, peak in bars]

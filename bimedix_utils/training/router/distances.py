@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...core import display
+from ...core import charts
 from ...core.errors import InputError
 from ...core.statistics import holm
 from .counts import RoutingChange, RoutingCounts
@@ -151,7 +151,7 @@ def plot_shifts(shifts: Sequence[RoutingShift], title: str) -> "list[Axes]":
     panels: dict[str, list] = {}
     for shift in shifts:
         panels.setdefault(shift.group, []).append([100 * change for change in shift.change])
-    return display.heatmap(panels, title, "expert", "layer", "percentage points", signed=True)
+    return charts.heatmap(panels, title, "expert", "layer", "percentage points", signed=True)
 
 
 def plot_distances(distances: Sequence[GroupDistance], title: str) -> "Axes":
@@ -163,7 +163,7 @@ def plot_distances(distances: Sequence[GroupDistance], title: str) -> "Axes":
         star = " *" if one.p_holm < 0.05 else ""
         rows.append((f"layer {one.layer}{star}", one.jsd.value, one.jsd.low, one.jsd.high))
     unit = "Jensen-Shannon divergence, bits (0 = same experts, 1 = none in common)"
-    axis = display.interval_chart(rows, title, unit)
+    axis = charts.interval_chart(rows, title, unit)
     axis.set_xlim(left=0)  # a divergence is read against 0
     return axis
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...core import display
+from ...core import charts
 from ...core.errors import InputError
 from .counts import RoutingCounts
 
@@ -103,7 +103,7 @@ def plot_loads(loads: Sequence[ExpertLoad], title: str) -> "list[Axes]":
     for load in loads:
         panels.setdefault(load.group, []).append([100 * share for share in load.share])
     framed = {(group, layer, expert) for group, layer, expert, _, _ in dead_experts(loads)}
-    return display.heatmap(panels, title, "expert", "layer", "% of routed slots", framed=framed)
+    return charts.heatmap(panels, title, "expert", "layer", "% of routed slots", framed=framed)
 
 
 def to_shares(slots: "numpy.ndarray") -> "numpy.ndarray":
