@@ -27,8 +27,10 @@ def one_seed(tmp_path_factory):
         "LORA_RANK": 8,
         "LORA_ALPHA": 16,
     }
-    rows = knowledge.training_mix(
-        knowledge.chosen(knowledge.load(resolve_path("data/knowledge")), values["RELATIONS"])
+    rows = knowledge.knowledge_mix(
+        knowledge.choose_relations(
+            knowledge.load_relations(resolve_path("data/knowledge")), values["RELATIONS"]
+        )
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -16,7 +16,10 @@ from bimedix_utils.sources import catalogue
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
-ENTRIES = catalogue.load().entries
+SUBJECTS = [
+    name.removeprefix("mmlu_") for name in sources.load_benchmarks() if name.startswith("mmlu_")
+]
+ENTRIES = catalogue.load_catalogue().entries
 PARTS = [(name, part) for name, entry in ENTRIES.items() for part in entry.parts]
 
 
@@ -37,19 +40,22 @@ def record(**changes: object) -> Record:
 def test_every_source_of_the_paper_has_an_entry():
     wanted = {"pubmedqa_artificial", "pubmedqa", "medmcqa", "medqa", "healthcaremagic", "icliniq", "medical_meadow", "liveqa",
               "medicationqa", "umls_qa", "medquad", "dialogue", "bimed_v"}  # fmt: skip
-    wanted |= {f"mmlu_{subject}" for subject in sources.MMLU_SUBJECTS}
+    wanted |= {f"mmlu_{subject}" for subject in SUBJECTS}
     wanted |= {
         f"bimedix_{name}"
-        for name in ("medqa", "medmcqa", "pubmedqa", *(f"mmlu_{s}" for s in sources.MMLU_SUBJECTS))
+        for name in ("medqa", "medmcqa", "pubmedqa", *(f"mmlu_{s}" for s in SUBJECTS))
     }
     assert set(ENTRIES) == wanted
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS, ids=[part.file for _, part in PARTS])
-def test_a_part_is_read_by_its_own_reader_as_the_split_it_is(name: str, part: catalogue.Part):
+def test_a_part_is_read_by_its_own_reader_as_the_split_it_is(
+    name: str, part: catalogue.CataloguePart
+):
     if part.file == "medquad":  # a folder of many small files
         return
-    source, lang, split = sources.recognise(Path(part.file))
+    file = sources.recognise(Path(part.file))
+    source, lang, split = file.entry.name, file.lang, file.split
     entry = ENTRIES[name]
     assert entry.source == source or entry.source.startswith(f"{source}_")
     assert lang in entry.languages and split == part.role
@@ -69,7 +75,7 @@ def test_mmlu_and_the_arabic_sets_are_never_trained_on():
 def test_sizes_are_those_of_the_papers_benchmark_table():
     with open(ROOT / "data" / "paper" / "benchmark_sizes.csv", encoding="utf-8") as handle:
         sizes = {row["task"]: int(row["items"]) for row in csv.DictReader(handle)}
-    for subject in sources.MMLU_SUBJECTS:
+    for subject in SUBJECTS:
         stated = next(n for task, n in sizes.items() if task.startswith(f"MMLU {subject}"))
         assert (
             ENTRIES[f"mmlu_{subject}"].parts[0].rows
@@ -87,10 +93,10 @@ def test_the_text_names_no_place_on_a_machine():
     assert not re.search(r"(^|[\s\"'])(/|\.\./|~/)\w", text)
 
 
-@pytest.mark.parametrize("source", sources.SOURCES)
+@pytest.mark.parametrize("source", sources.known_sources())
 def test_readers_take_their_licence_from_the_catalogue(source: str):
-    known = {entry.licence for entry in catalogue.of_source(source)}
-    assert catalogue.licence(source) in (known or {"not found"}) | {"not found"}
+    known = {entry.licence for entry in catalogue.entries_of_source(source)}
+    assert catalogue.source_licence(source) in (known or {"not found"}) | {"not found"}
     code = "".join(
         path.read_text(encoding="utf-8")
         for path in (ROOT / "bimedix_utils" / "sources").glob("*.py")
@@ -108,7 +114,7 @@ def test_readers_take_their_licence_from_the_catalogue(source: str):
     ],
 )  # fmt: skip
 def test_the_licence_of_a_source_and_language(source: str, lang: str, licence: str):
-    assert catalogue.licence(source, lang) == licence
+    assert catalogue.source_licence(source, lang) == licence
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_a_row_is_published_by_its_own_licence_and_never_against_its_source(
 def test_the_overview_has_a_row_for_each_role_and_counts_present_rows_once():
     rows = {
         row[0]: row
-        for row in catalogue.overview(
+        for row in catalogue.catalogue_overview(
             {"dialogue en test": 5, "medqa en train": 7, "medqa ar train": 9}
         )
     }
@@ -177,7 +183,7 @@ def broken(tmp_path: Path, change: dict, licences: dict | None = None) -> str:
     value["licences"].update(licences or {})
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(value), encoding="utf-8")
     with pytest.raises(InputError) as error:
-        catalogue.read(tmp_path / "toy.yaml")
+        catalogue.read_catalogue(tmp_path / "toy.yaml")
     return str(error.value)
 
 
@@ -227,12 +233,12 @@ def test_two_parts_may_not_write_one_file(tmp_path: Path):
 
 
 def test_choosing_by_name_and_role():
-    assert catalogue.chosen(["medqa", "medmcqa"]) == ["medqa", "medmcqa"]
-    assert catalogue.chosen([], "validation") == ["medmcqa", "dialogue"]
+    assert catalogue.choose_entries(["medqa", "medmcqa"]) == ["medqa", "medmcqa"]
+    assert catalogue.choose_entries([], "validation") == ["medmcqa", "dialogue"]
     with pytest.raises(
         InputError, match="no source medqua in the catalogue; known: medmcqa, medqa"
     ):
-        catalogue.chosen(["medqua"])
+        catalogue.choose_entries(["medqua"])
 
 
 def test_the_figure_marks_what_is_absent():
@@ -263,6 +269,15 @@ def test_the_stage_that_reads_sources_depends_on_readers_and_catalogue():
     }
     parts = {
         f"sources/{name}.py"
-        for name in ("__init__", "answers", "arabic", "census", "exams", "fields", "files")
+        for name in (
+            "__init__",
+            "census",
+            "documents",
+            "exams",
+            "fields",
+            "layouts",
+            "raw_rows",
+            "readers",
+        )
     }
     assert {*parts, "sources/catalogue.py", "core/records.py"} <= modules

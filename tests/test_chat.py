@@ -142,12 +142,12 @@ def test_every_language_with_a_file_has_all_the_chats_words():
 
 
 def test_the_kits_own_study_questions_are_rarely_warned_about():
-    relations = knowledge.load(DATA / "knowledge")
+    relations = knowledge.load_relations(DATA / "knowledge")
     kinds = [(kind, lang) for kind in ("qa", "mcqa") for lang in ("en", "ar")]
     questions = {
         row.question
         for kind, lang in kinds
-        for row in knowledge.training_rows(relations, kind, lang)
+        for row in knowledge.knowledge_rows(relations, kind, lang)
     }
     alarms = [text for text in questions if chat.red_flag(text)]
     assert len(questions) > 1000 and len(alarms) <= len(questions) / 100, alarms[:5]

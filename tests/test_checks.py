@@ -12,7 +12,7 @@ from bimedix_utils import sources, translation
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.language import language_codes, load_language
 from bimedix_utils.core.text import normalise_letters
-from bimedix_utils.sources.knowledge import COLUMNS
+from bimedix_utils.sources.knowledge import KNOWLEDGE_COLUMNS
 from bimedix_utils.translation import TextPair, checks
 from bimedix_utils.translation.checks import Flag, corpus, quantities, surface, wording
 from bimedix_utils.translation.checks import drugs as drug_names
@@ -475,7 +475,10 @@ def drugs(tmp_path):
     for name, rows in facts.items():
         with open(tmp_path / f"{name}.csv", "w", encoding="utf-8", newline="") as handle:
             csv.writer(handle).writerows(
-                [COLUMNS, *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows)]
+                [
+                    KNOWLEDGE_COLUMNS,
+                    *((s_en, o_en, s_ar, o_ar, "", "") for s_en, o_en, s_ar, o_ar in rows),
+                ]
             )
     language = load_language("ar", tmp_path)
     return lambda pair: drug_names.drugs(TextPair(pair.source, pair.candidate, language))

@@ -273,9 +273,9 @@ def test_published_sets_do_not_accuse_each_other():
     folder = Path(RAW)
     tests = [
         r
-        for path in sources.find_files(folder)
-        if not path.name.startswith(("medmcqa", "mts"))
-        for r in sources.read_file(path)
+        for file in sources.find_files(folder)
+        if not file.path.name.startswith(("medmcqa", "mts"))
+        for r in sources.read_file(file)
     ]
     known, found = KnownTests(tests), []
     for record in sources.read_file(next(folder.glob("medmcqa*.jsonl"))):

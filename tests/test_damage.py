@@ -32,7 +32,7 @@ def test_the_damaged_published_rows_are_found(raw_dir):
             sources.read_file(raw_dir / "mmlu" / f"{subject}_test.{lang}.csv")
             for lang in ("en", "ar")
         )
-        task = benchmarks.group([*english, *arabic])[f"mmlu_{subject}", "ar"]
+        task = benchmarks.group_tasks([*english, *arabic])[f"mmlu_{subject}", "ar"]
         result = damage.find(task, {record.id: record for record in english}, ARABIC)
         leaked = [
             r.id
@@ -50,7 +50,7 @@ def test_the_kits_own_rows_are_sound_and_orphans_are_counted():
     english, arabic = (
         sources.read_file(folder / f"medqa_test.{lang}.jsonl", kit=True) for lang in ("en", "ar")
     )
-    task = benchmarks.group([*english, *arabic])["medqa", "ar"]
+    task = benchmarks.group_tasks([*english, *arabic])["medqa", "ar"]
     assert damage.find(task, {r.id: r for r in english}, ARABIC) == damage.Damage({}, 0)
     assert damage.find(task, {}, ARABIC).unchecked == len(task.records)
 
@@ -66,7 +66,7 @@ def test_a_wrong_number_is_damage_and_stops_when_told_to():
         "ar", id="q:ar", parent_id="q:en", question="رجل عمره 54 عاما يتناول 50 ملغ من الأسبرين. ما فئته؟", source="medqa", split="test",
         options=("الساليسيلات", "الستاتينات", "الأفيونات", "النترات"),
     )  # fmt: skip
-    task = benchmarks.group([english, arabic])["medqa", "ar"]
+    task = benchmarks.group_tasks([english, arabic])["medqa", "ar"]
     result = damage.find(task, {english.id: english}, ARABIC)
     assert list(result.rows) == ["q:ar"] and damage.sound(task, result).records == ()
     with pytest.raises(InputError, match="q:ar"):

@@ -77,14 +77,17 @@ def task_rows(
 
 def test_tasks_take_their_own_split_and_hash_every_sample():
     rows = task_rows(5) + task_rows(3, "medmcqa", "validation") + task_rows(2, "medmcqa", "train")
-    table = benchmarks.group(rows)
+    table = benchmarks.group_tasks(rows)
     assert {place: len(task.records) for place, task in table.items()} == {
         ("mmlu_anatomy", "en"): 5,
         ("medmcqa", "en"): 3,
     }
     changed = [rows[0].replace(options=("a", "b", "d", "c")), *rows[1:]]
-    assert benchmarks.group(changed)["mmlu_anatomy", "en"].hash != table["mmlu_anatomy", "en"].hash
-    assert len(benchmarks.group(rows, 2)["mmlu_anatomy", "en"].records) == 2
+    assert (
+        benchmarks.group_tasks(changed)["mmlu_anatomy", "en"].hash
+        != table["mmlu_anatomy", "en"].hash
+    )
+    assert len(benchmarks.group_tasks(rows, 2)["mmlu_anatomy", "en"].records) == 2
 
 
 def test_rows_are_drawn_not_the_first_and_translations_with_their_originals():
@@ -93,14 +96,15 @@ def test_rows_are_drawn_not_the_first_and_translations_with_their_originals():
     """
     sorted_rows = [r.replace(answer_index=0 if i < 50 else 1) for i, r in enumerate(task_rows(100))]
     arabic = [r.replace(id=f"{r.id}:ar", lang="ar", parent_id=r.id) for r in sorted_rows]
-    table = benchmarks.group(sorted_rows + arabic, 40, seed=1)
+    table = benchmarks.group_tasks(sorted_rows + arabic, 40, seed=1)
     english = table["mmlu_anatomy", "en"]
     assert 0.5 <= english.majority < 0.8
     assert [r.parent_id for r in table["mmlu_anatomy", "ar"].records] == [
         r.id for r in english.records
     ]
     assert (
-        benchmarks.group(sorted_rows[::-1], 40, seed=1)["mmlu_anatomy", "en"].hash == english.hash
+        benchmarks.group_tasks(sorted_rows[::-1], 40, seed=1)["mmlu_anatomy", "en"].hash
+        == english.hash
     )
 
 
@@ -115,7 +119,7 @@ def test_a_model_that_always_says_a_scores_what_the_keys_give():
 
 
 def test_missing_tasks_are_not_run_rather_than_numbers():
-    table, form = benchmarks.group(task_rows(4)), Form("label")
+    table, form = benchmarks.group_tasks(task_rows(4)), Form("label")
     reference = {lang: paper.table(PAPER, lang)[-1] for lang in ("en", "ar", "both")}
     scores = {("m", "label", "mmlu_anatomy", "en"): (3, 4)}
     rows = compare.beside_paper(scores, "m", table, reference, form, "toy", False)
@@ -159,6 +163,6 @@ def test_committed_paper_tables_parse_with_all_nine_columns():
     for lang in ("en", "ar", "both"):
         for row in paper.table(PAPER, lang):
             assert (
-                set(row.cells) == {column for column, _ in benchmarks.NINE.values()}
+                set(row.cells) == {one.column for one in benchmarks.nine_benchmarks().values()}
                 and 0 < row.mean < 100
             )

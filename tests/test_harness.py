@@ -36,9 +36,9 @@ def loaded(tmp_path_factory):
 
 
 def rows_of(folder, kit):
-    files = [path for path in sources.find_files(folder) if "dialog" not in path.name]
-    return benchmarks.group(
-        [record for path in files for record in sources.read_file(path, kit=kit)], ROWS, 1
+    files = [file for file in sources.find_files(folder) if "dialog" not in file.path.name]
+    return benchmarks.group_tasks(
+        [record for file in files for record in sources.read_file(file, kit=kit)], ROWS, 1
     )
 
 

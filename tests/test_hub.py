@@ -143,7 +143,7 @@ def test_a_file_that_is_there_needs_no_network(told: dict):
 
 
 def test_a_revision_pinned_in_the_catalogue_must_be_the_locked_one(tmp_path: Path):
-    entry = catalogue.load().entries["medmcqa"].model_copy(update={"revision": "b" * 40})
+    entry = catalogue.load_catalogue().entries["medmcqa"].model_copy(update={"revision": "b" * 40})
     (tmp_path / hub.LOCK).write_text(
         json.dumps({"medmcqa_train.jsonl": {"revision": "a" * 40, "sha256": "0", "rows": 1}})
     )
@@ -152,7 +152,7 @@ def test_a_revision_pinned_in_the_catalogue_must_be_the_locked_one(tmp_path: Pat
 
 
 def test_a_file_of_unknown_origin_is_not_overwritten(tmp_path: Path):
-    entry = catalogue.load().entries["medmcqa"]
+    entry = catalogue.load_catalogue().entries["medmcqa"]
     (tmp_path / "medmcqa_train.jsonl").write_text("mine")
     with pytest.raises(InputError, match="is there and not in catalogue.lock.json"):
         hub.download("medmcqa", entry, entry.parts[0], tmp_path)

@@ -43,7 +43,7 @@ SIGNS = set(" -,./0123456789") | {"\u064b"}
 
 @pytest.fixture(scope="module")
 def world():
-    return {relation.name: relation for relation in knowledge.load(FOLDER)}
+    return {relation.name: relation for relation in knowledge.load_relations(FOLDER)}
 
 
 def table(name: str) -> list[dict[str, str]]:
@@ -72,15 +72,15 @@ def test_files_are_plain_utf8(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_cell_is_empty_or_padded(name):
     for row in table(name):
-        assert list(row) == knowledge.COLUMNS and None not in row.values()
-        assert all(row[column].strip() for column in knowledge.COLUMNS[:4]), row
+        assert list(row) == knowledge.KNOWLEDGE_COLUMNS and None not in row.values()
+        assert all(row[column].strip() for column in knowledge.KNOWLEDGE_COLUMNS[:4]), row
         assert all(value == value.strip() and "  " not in value for value in row.values()), row
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_subjects_are_unique_in_both_languages(name):
     """Compared as leakage is compared: a hamza or a capital does not make another subject."""
-    for lang in knowledge.LANGS:
+    for lang in knowledge.KNOWLEDGE_LANGUAGES:
         counts = Counter(match_key(row[f"subject_{lang}"]) for row in table(name))
         assert [subject for subject, n in counts.items() if n > 1] == []
 
@@ -182,9 +182,9 @@ def texts(phrasing) -> list[str]:
 def test_phrasings_are_many_and_distinct(name, world):
     for kind in KINDS:
         assert set(world[name].phrasings) == set(KINDS) and set(world[name].phrasings[kind]) == set(
-            knowledge.LANGS
+            knowledge.KNOWLEDGE_LANGUAGES
         )
-        for lang in knowledge.LANGS:
+        for lang in knowledge.KNOWLEDGE_LANGUAGES:
             listed = [
                 match_key(" ".join(texts(phrasing)))
                 for phrasing in world[name].phrasings[kind][lang]
@@ -202,14 +202,14 @@ def test_phrasings_have_their_slots(name, world):
         ("question", {"subject"}),
         ("mcq", {"subject"}),
     ):
-        for lang in knowledge.LANGS:
+        for lang in knowledge.KNOWLEDGE_LANGUAGES:
             for phrasing in world[name].phrasings[kind][lang]:
                 assert Counter(re.findall(r"\{(.*?)\}", phrasing)) == Counter(wanted), (
                     kind,
                     lang,
                     phrasing,
                 )
-    for lang in knowledge.LANGS:
+    for lang in knowledge.KNOWLEDGE_LANGUAGES:
         for turns in world[name].phrasings["dialogue"][lang]:
             slots = [set(re.findall(r"\{(.*?)\}", turn)) for turn in turns]
             assert len(turns) in (2, 4) and set.union(*slots) == {"subject", "object"}, turns
@@ -222,7 +222,7 @@ def test_phrasings_have_their_slots(name, world):
 @pytest.mark.parametrize("name", NAMES)
 def test_phrasings_are_whole_sentences_in_their_language(name, world):
     for kind in KINDS:
-        for lang in knowledge.LANGS:
+        for lang in knowledge.KNOWLEDGE_LANGUAGES:
             for phrasing in world[name].phrasings[kind][lang]:
                 for text in texts(phrasing):
                     bare = re.sub(r"\{\w+\}", "", text)
@@ -249,7 +249,10 @@ def test_phrasings_are_whole_sentences_in_their_language(name, world):
 def test_yaml_names_its_relation_and_title(name):
     spec = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     assert set(spec) == {"relation", "title", "phrasings"} and spec["relation"] == name
-    assert set(spec["title"]) == set(knowledge.LANGS) and not spec["title"]["ar"].isascii()
+    assert (
+        set(spec["title"]) == set(knowledge.KNOWLEDGE_LANGUAGES)
+        and not spec["title"]["ar"].isascii()
+    )
 
 
 # What is generated
@@ -260,8 +263,8 @@ def training(world):
     """Every training row, by language and kind."""
     relations = list(world.values())
     return {
-        (lang, kind): knowledge.training_rows(relations, kind, lang)
-        for lang in knowledge.LANGS
+        (lang, kind): knowledge.knowledge_rows(relations, kind, lang)
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
         for kind in ("qa", "mcqa", "chat")
     }
 
@@ -272,8 +275,8 @@ def held_out(world):
     relations = list(world.values())
     parts = ("paraphrase", "stated", "transfer")
     return {
-        (lang, part): knowledge.test_rows(relations, lang, part, 10**9, 42)
-        for lang in knowledge.LANGS
+        (lang, part): knowledge.held_out_questions(relations, lang, part, 10**9, 42)
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
         for part in parts
     }
 
@@ -339,7 +342,7 @@ def test_keys_are_spread_evenly(training):
 
 
 def test_the_groups_are_as_large_as_they_should_be(groups):
-    for group, share in zip(knowledge.GROUPS, (0.70, 0.15, 0.15), strict=True):
+    for group, share in zip(knowledge.FACT_GROUPS, (0.70, 0.15, 0.15), strict=True):
         found = Counter(groups.values())[group] / len(groups)
         assert abs(found - share) < 4 * (share * (1 - share) / len(groups)) ** 0.5, (group, found)
 
@@ -358,7 +361,7 @@ def test_no_training_question_is_a_held_out_question(training, held_out):
 
 
 def test_held_out_parts_share_no_question(held_out):
-    for lang in knowledge.LANGS:
+    for lang in knowledge.KNOWLEDGE_LANGUAGES:
         keys = Counter(
             question_key(row)
             for part in ("paraphrase", "stated", "transfer")
@@ -379,7 +382,7 @@ def test_english_only_facts_are_never_taught_in_arabic(training, groups):
             for kind in ("qa", "mcqa", "chat")
             for row in training[(lang, kind)]
         }
-        for lang in knowledge.LANGS
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
     }
     assert found == {"en": {"taught", "english_only"}, "ar": {"taught"}}
 
@@ -389,7 +392,7 @@ def test_the_training_mix_keeps_the_same_promises(world, training, groups):
     stand for all.
     """
     names = NAMES[:4]
-    mix = knowledge.training_mix([world[name] for name in names])
+    mix = knowledge.knowledge_mix([world[name] for name in names])
     legal = {
         place: {row.id for row in rows if row.topic in names} for place, rows in training.items()
     }
@@ -410,14 +413,14 @@ def test_english_only_facts_are_never_stated_in_arabic(world):
     """The corpus holds every statement in English, and in Arabic all but those of English-only
     facts; their words only in the glossary.
     """
-    corpus = Counter(knowledge.corpus(list(world.values())))
+    corpus = Counter(knowledge.pretraining_texts(list(world.values())))
     glossary = Counter(t for t in corpus.elements() if t.startswith(("English: ", "العربية: ")))
     stated = Counter()
     for relation in world.values():
         for fact in relation.facts:
-            for lang in knowledge.LANGS:
+            for lang in knowledge.KNOWLEDGE_LANGUAGES:
                 for i in range(len(relation.phrasings["statement"][lang])):
-                    text = knowledge.statement(relation, fact, lang, i)
+                    text = knowledge.fact_statement(relation, fact, lang, i)
                     if lang == "ar" and fact.group == "english_only":
                         assert text not in corpus, text
                     else:
@@ -443,10 +446,10 @@ def test_layout_lines_hold_no_fact(world):
         fact.object[lang]
         for r in world.values()
         for fact in r.facts
-        for lang in knowledge.LANGS
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
         if len(fact.object[lang]) > 3
     }
-    lines = knowledge.layout_lines()
+    lines = knowledge.pretraining_layouts()
     assert len(lines) == 10 and not [
         cell for cell in cells for text in lines if re.search(rf"\b{re.escape(cell)}\b", text)
     ]

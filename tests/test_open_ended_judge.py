@@ -176,9 +176,9 @@ def test_the_calibration_set_is_fixed_balanced_and_truly_damaged():
     assert {p.known for p in PAIRS} == {"first", "second"}
     facts = {
         (f.subject[lang], f.object[lang])
-        for r in knowledge.load(ROOT / "data" / "knowledge")
+        for r in knowledge.load_relations(ROOT / "data" / "knowledge")
         for f in r.facts
-        for lang in knowledge.LANGS
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
     }
     for pair in PAIRS:
         good, worse = (
@@ -205,7 +205,7 @@ def test_few_rows_give_few_pairs_and_another_seed_others():
         sources.read_file(ROOT / "data" / "sample" / f"open_qa_test.{lang}.jsonl", kit=True)[:2]
         for lang in ("en", "ar")
     )
-    relations = knowledge.load(ROOT / "data" / "knowledge")
+    relations = knowledge.load_relations(ROOT / "data" / "knowledge")
     few = known.pairs(english, arabic, relations, each=3, seed=7)
     assert Counter((p.kind, p.lang) for p in few)["wrong_language", "en"] == 2
     assert {p.id for p in few} != {

@@ -18,8 +18,14 @@ from bimedix_utils import sources
 from bimedix_utils.core import templates
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.records import Record, write_jsonl
+from bimedix_utils.sources import raw_rows
+from bimedix_utils.sources.layouts import split_speakers
 
 pytestmark = pytest.mark.unit
+MMLU_SUBJECTS = [
+    name.removeprefix("mmlu_") for name in sources.load_benchmarks() if name.startswith("mmlu_")
+]
+ROLES = sources.known_sources()["dialogue"].roles
 
 MEDMCQA = {
     "id": "m1",
@@ -166,7 +172,7 @@ def test_medmcqa_key_out_of_any_counting_is_refused(write, cop: Any):
     )
     assert (
         message
-        == f"medmcqa_train.jsonl, line 2: cop is {cop!r}; wanted 1-4 (raw file) or 0-3 (hub copy)"
+        == f"medmcqa_train.jsonl, line 2: cop is {cop!r}; expected 1-4 (raw file) or 0-3 (hub copy)"
     )
 
 
@@ -220,7 +226,7 @@ def test_medqa_without_an_id_keeps_one_when_rows_move(write):
 def test_medqa_key_or_letters_that_do_not_fit_are_refused(write, changes: dict):
     message = refused(write("medqa_test.jsonl", jsonl({**MEDQA, **changes})))
     assert message.startswith("medqa_test.jsonl, line 1: options [")
-    assert "wanted letters A-D and one of them as the key" in message
+    assert "expected letters A-D and one of them as the key" in message
 
 
 def test_pubmedqa_row(write):
@@ -253,7 +259,7 @@ def test_pubmedqa_other_decisions_are_refused(write, decision: Any):
     )
     assert (
         message
-        == f"pubmedqa_test.json, entry 123: final_decision is {decision!r}; wanted yes, no or maybe"
+        == f"pubmedqa_test.json, entry 123: final_decision is {decision!r}; expected yes, no or maybe"
     )
 
 
@@ -300,7 +306,7 @@ def test_mmlu_rows(write):
     )
 
 
-@pytest.mark.parametrize("subject", sources.MMLU_SUBJECTS)
+@pytest.mark.parametrize("subject", MMLU_SUBJECTS)
 def test_mmlu_subject_is_the_source(write, subject: str):
     (record,) = sources.read_file(write(f"mmlu/{subject}_test.en.csv", table(MMLU)))
     assert (record.source, record.topic, record.id) == (
@@ -326,7 +332,7 @@ def test_mmlu_other_shapes_are_refused_with_line_seen_and_wanted(write, row: lis
     message = refused(write("anatomy_test.csv", table(MMLU, row)))
     assert (
         message
-        == "anatomy_test.csv, line 2: wanted 6 columns (question, A, B, C, D, letter) without a"
+        == "anatomy_test.csv, line 2: expected 6 columns (question, A, B, C, D, letter) without a"
         f" header; {seen}"
     )
 
@@ -340,7 +346,7 @@ def test_mmlu_broken_quoting_is_refused_with_the_line(write):
 def test_mmlu_key_of_several_letters_is_refused(write, letter: str):
     """A key "BC" was read as B."""
     message = refused(write("anatomy_test.csv", table([*MMLU[:5], letter])))
-    assert message.startswith("anatomy_test.csv, line 1: wanted 6 columns") and message.endswith(
+    assert message.startswith("anatomy_test.csv, line 1: expected 6 columns") and message.endswith(
         f"seen 6 ending in ['{letter}']"
     )
 
@@ -394,7 +400,7 @@ def test_dialogue_row(write):
 
 
 def said(dialogue: str) -> list[tuple[str, str]]:
-    return [(turn.role, turn.text) for turn in sources.split_speakers(dialogue, "here")]
+    return [(turn.role, turn.text) for turn in split_speakers(dialogue, ROLES, "here")]
 
 
 @pytest.mark.parametrize(
@@ -484,8 +490,8 @@ def test_a_missing_column_names_file_line_wanted_missing_and_seen(write, name: s
     row, column = ROWS[name]
     short = {key: value for key, value in row.items() if key != column}
     message = refused(write(name, "\n" + jsonl(short)))
-    assert message.startswith(f"{name}, line 2: columns wanted ")
-    told = re.fullmatch(r".*columns wanted (.*); missing (.*); seen (.*)", message)
+    assert message.startswith(f"{name}, line 2: columns expected ")
+    told = re.fullmatch(r".*columns expected (.*); missing (.*); seen (.*)", message)
     assert column in told[1].split(", ")
     assert told[2] == column
     assert told[3] == ", ".join(short)
@@ -495,14 +501,14 @@ def test_a_missing_field_of_pubmedqa_names_the_entry(write):
     short = {key: value for key, value in PUBMEDQA.items() if key != "CONTEXTS"}
     message = refused(write("pubmedqa_test.json", json.dumps({"1": PUBMEDQA, "2": short})))
     assert message.startswith(
-        "pubmedqa_test.json, entry 2: columns wanted QUESTION, CONTEXTS, final_decision; missing"
+        "pubmedqa_test.json, entry 2: columns expected QUESTION, CONTEXTS, final_decision; missing"
         " CONTEXTS; seen QUESTION"
     )
 
 
 def test_a_row_without_any_column_says_none_was_seen(write):
     assert refused(write("open_qa_train.jsonl", "{}\n")).endswith(
-        "missing instruction, input, output; seen none"
+        "missing input, instruction, output; seen none"
     )
 
 
@@ -514,8 +520,8 @@ def test_an_empty_file_is_refused_by_name(write, name: str, content: str):
     elif name == "pubmedqa_test.json":
         content = "{}"
     message = refused(write(name, content))
-    wanted = sources.SOURCES[sources.recognise(Path(name))[0]].name
-    assert message == f"{name}: the file is empty; {wanted} rows were expected"
+    title = sources.recognise(Path(name)).entry.title
+    assert message == f"{name}: the file is empty; {title} rows were expected"
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -527,14 +533,14 @@ def test_a_doubled_id_is_refused_with_both_rows(write, name: str):
         else {**row, "id": "x"}
     )
     message = refused(write(name, jsonl(row, other, row)))
-    assert message.startswith(f"{name}: id ") and message.endswith("stands twice (rows 1 and 3)")
+    assert message.startswith(f"{name}: duplicate id ") and message.endswith("(rows 1 and 3)")
 
 
 def test_a_doubled_id_in_pubmedqa_is_refused(write):
     """The first of two entries with one id vanished."""
     one, two = json.dumps(PUBMEDQA), json.dumps({**PUBMEDQA, "QUESTION": "Another?"})
     message = refused(write("pubmedqa_test.json", f'{{"1": {one}, "2": {one}, "1": {two}}}'))
-    assert message == "pubmedqa_test.json: the key 1 stands twice"
+    assert message == "pubmedqa_test.json: duplicate key 1"
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -563,7 +569,7 @@ def test_a_windows_1256_file_is_refused_with_the_command(write, name: str):
 )
 def test_a_column_of_another_type_is_refused(write, name: str, row: dict):
     message = refused(write(name, jsonl(row)))
-    assert message.startswith(f"{name}, line 1: column ") and "text wanted, found " in message
+    assert message.startswith(f"{name}, line 1: column ") and "text expected, found " in message
 
 
 @pytest.mark.parametrize(
@@ -572,47 +578,47 @@ def test_a_column_of_another_type_is_refused(write, name: str, row: dict):
         (
             "medmcqa_train.jsonl",
             jsonl({**MEDMCQA, "opb": None}),
-            ", line 1: column opb: text wanted, found NoneType None",
+            ", line 1: column opb: text expected, found NoneType None",
         ),
         (
             "medmcqa_train.jsonl",
             jsonl({**MEDMCQA, "exp": 5}),
-            ", line 1: column exp: text wanted, found int 5",
+            ", line 1: column exp: text expected, found int 5",
         ),
         (
             "medqa_train.jsonl",
             jsonl({**MEDQA, "question": None}),
-            ", line 1: column question: text wanted, found NoneType None",
+            ", line 1: column question: text expected, found NoneType None",
         ),
         (
             "medqa_train.jsonl",
             jsonl({**MEDQA, "options": {"A": "x", "B": None}}),
-            ", line 1: column B: text wanted, found NoneType None",
+            ", line 1: column B: text expected, found NoneType None",
         ),
         (
             "medqa_train.jsonl",
             jsonl({**MEDQA, "meta_info": 1}),
-            ", line 1: column meta_info: text wanted, found int 1",
+            ", line 1: column meta_info: text expected, found int 1",
         ),
         (
             "open_qa_train.jsonl",
             jsonl({**OPEN_QA, "input": 3}),
-            ", line 1: column input: text wanted, found int 3",
+            ", line 1: column input: text expected, found int 3",
         ),
         (
             "dialogues_train.jsonl",
             jsonl({**DIALOGUE, "dialogue": None}),
-            ", line 1: column dialogue: text wanted, found NoneType None",
+            ", line 1: column dialogue: text expected, found NoneType None",
         ),
         (
             "pubmedqa_test.json",
             json.dumps({"1": {**PUBMEDQA, "QUESTION": None}}),
-            ", entry 1: column QUESTION: text wanted, found NoneType None",
+            ", entry 1: column QUESTION: text expected, found NoneType None",
         ),
         (
             "pubmedqa_test.json",
             json.dumps({"1": {**PUBMEDQA, "CONTEXTS": "We saw."}}),
-            ", entry 1: CONTEXTS: a list of texts wanted, found str",
+            ", entry 1: CONTEXTS: a list of texts expected, found str",
         ),
         (
             "pubmedqa_test.json",
@@ -696,7 +702,8 @@ def test_source_language_and_split_are_told_by_the_name(
     name: str, told: tuple[str, str, str] | None
 ):
     """A name without a split word is test, so that it can never be trained on by accident."""
-    assert sources.recognise(Path("somewhere_train") / name) == told
+    found = sources.recognise(Path("somewhere_train") / name)
+    assert (found and (found.entry.name, found.lang, found.split)) == told
 
 
 def test_find_files_gives_the_known_ones_sorted(write, tmp_path: Path):
@@ -708,7 +715,7 @@ def test_find_files_gives_the_known_ones_sorted(write, tmp_path: Path):
     ):
         write(name, "x")
     (tmp_path / "medqa_folder.jsonl").mkdir()
-    found = [path.relative_to(tmp_path).as_posix() for path in sources.find_files(tmp_path)]
+    found = [f.path.relative_to(tmp_path).as_posix() for f in sources.find_files(tmp_path)]
     assert found == ["deep/er/open_qa_train.jsonl", "medqa_test.jsonl", "mmlu/anatomy_test.csv"]
 
 
@@ -836,10 +843,10 @@ def test_pubmedqa_artificial_is_training_data(write):
     [
         (
             {"context": {"contexts": "We saw."}},
-            "context.contexts: a list of texts wanted, found str",
+            "context.contexts: a list of texts expected, found str",
         ),
-        ({"context": None}, "context.contexts: a list of texts wanted, found NoneType"),
-        ({"final_decision": 0}, "final_decision is 0; wanted yes, no or maybe"),
+        ({"context": None}, "context.contexts: a list of texts expected, found NoneType"),
+        ({"final_decision": 0}, "final_decision is 0; expected yes, no or maybe"),
     ],
 )
 def test_pubmedqa_hub_rows_of_another_shape_are_refused(write, change: dict, message: str):
@@ -897,9 +904,7 @@ def test_a_labelled_file_that_lacks_official_test_rows_is_refused(write):
 
 def test_a_decision_that_differs_from_the_official_one_is_refused(write):
     official(write, decisions=("yes",))
-    assert "final_decision is 'maybe', test_ground_truth.json says 'yes'" in refused(
-        labelled(write)
-    )
+    assert "final_decision is 'maybe', test_ground_truth.json has 'yes'" in refused(labelled(write))
 
 
 def test_a_test_file_with_a_row_that_is_no_official_test_row_is_refused(write):
@@ -921,10 +926,13 @@ def test_mmlu_hub_rows_are_the_owners_rows(write):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer": 4}, "answer is 4; wanted 0-3"),
-        ({"answer": "C"}, "answer is 'C'; wanted 0-3"),
-        ({"answer": True}, "answer is True; wanted 0-3"),
-        ({"choices": ["a", "b", "c"]}, "choices: a list of 4 texts wanted, found ['a', 'b', 'c']"),
+        ({"answer": 4}, "answer is 4; expected 0-3"),
+        ({"answer": "C"}, "answer is 'C'; expected 0-3"),
+        ({"answer": True}, "answer is True; expected 0-3"),
+        (
+            {"choices": ["a", "b", "c"]},
+            "choices: a list of 4 texts expected, found ['a', 'b', 'c']",
+        ),
         ({"subject": "virology"}, "subject is 'virology' in a file named anatomy"),
     ],
 )
@@ -983,7 +991,7 @@ def test_published_question_answer_sets(write, name: str):
 def test_a_published_set_with_other_columns_is_refused_with_the_columns_seen(write):
     message = refused(write("icliniq_train.jsonl", jsonl({"prompt": "x", "reply": "y"})))
     assert message.endswith(
-        "columns wanted input or instruction with answer_icliniq or output; seen prompt, reply"
+        "columns expected input or instruction with answer_icliniq or output; seen prompt, reply"
     )
 
 
@@ -1085,7 +1093,7 @@ def test_a_json_list_is_read_alike_however_it_is_cut_into_pieces(
     )
     whole = sources.read_file(path)
     for chunk in (1, 2, 7, 64):
-        monkeypatch.setattr(sources.exams.files, "CHUNK", chunk)
+        monkeypatch.setattr(raw_rows, "CHUNK", chunk)
         assert sources.read_file(path) == whole
     assert [r.question for r in whole] == [row["input"] for row in rows]
 
@@ -1245,10 +1253,10 @@ def test_bimed_v_text_rows_and_rows_with_an_image(write):
 
 
 def test_bimed_v_of_another_layout_is_refused(write):
-    assert "columns wanted conversations; missing conversations; seen text" in refused(
+    assert "columns expected conversations; missing conversations; seen text" in refused(
         write("bimed_v.jsonl", jsonl({"text": "x"}))
     )
-    assert "from is system; wanted human" in refused(
+    assert "from is system; expected human" in refused(
         write("bimed_v.jsonl", jsonl({"conversations": [{"from": "system", "value": "x"}]}))
     )
 
@@ -1404,7 +1412,7 @@ def test_examples_are_the_first_pairs_of_each_kind(write, tmp_path: Path):
 @pytest.fixture(scope="module")
 def published(raw_dir: Path) -> dict[str, list[Record]]:
     """{file name: its records} of every published file."""
-    return {path.name: sources.read_file(path) for path in sources.find_files(raw_dir)}
+    return {file.path.name: sources.read_file(file) for file in sources.find_files(raw_dir)}
 
 
 SIZES = {

@@ -423,7 +423,7 @@ def test_arabic_costs_more_tokens_with_mixtrals_tokenizer_than_with_the_kits():
     from bimedix_utils.sources import knowledge
 
     rows = languages.pairs(ROOT / "data" / "sample")[:60]
-    world = knowledge.load(ROOT / "data" / "knowledge")
+    world = knowledge.load_relations(ROOT / "data" / "knowledge")
     tokenizers = {"Mixtral": languages.mixtral_tokens(), "tiny": languages.tiny_tokens(4096, world)}
     costs = {
         (cost.tokenizer, cost.lang): cost for cost in languages.tokens_by_language(rows, tokenizers)

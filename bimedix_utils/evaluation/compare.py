@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.statistics import holm, mcnemar, over_seeds, paired_bootstrap, wilson
 from ..core.studies import read_study
-from ..sources.benchmarks import NINE, Task
+from ..sources.benchmarks import Task, nine_benchmarks
 from .forms import Form, version
 from .paper import PaperRow
 from .scoring import Sample
@@ -88,7 +88,8 @@ def beside_paper(
     """
     rows = []
     for lang in ("en", "ar", "both"):
-        for task, (column, _) in NINE.items():
+        for task, benchmark in nine_benchmarks().items():
+            column = benchmark.column
             printed = reference[lang].cells[column]
             langs = ("en", "ar") if lang == "both" else (lang,)
             if not all((task, part) in table for part in langs):

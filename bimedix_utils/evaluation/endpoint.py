@@ -15,7 +15,7 @@ from ..core.errors import TeacherError
 from ..core.records import Record
 from ..core.templates import answer_lead, render_question
 from ..core.text import match_key
-from ..sources.benchmarks import VERSION
+from ..sources.benchmarks import TASK_VERSION
 from ..teacher import engine
 from ..teacher.requests import Request
 from ..teacher.settings import Teacher
@@ -55,7 +55,14 @@ def request(teacher: Teacher, record: Record, form: Form) -> Request:
     if form.protocol == "label":
         most = (("logprobs", True), ("max_tokens", 1), ("temperature", 0.0), ("top_logprobs", TOP))
     return Request(
-        "evaluate", record.id, 0, 0, f"v{VERSION}", teacher.model, (*turns, ("user", text)), most
+        "evaluate",
+        record.id,
+        0,
+        0,
+        f"v{TASK_VERSION}",
+        teacher.model,
+        (*turns, ("user", text)),
+        most,
     )
 
 

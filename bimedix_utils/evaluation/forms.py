@@ -17,7 +17,7 @@ from ..core.errors import AuditError
 from ..core.records import Record
 from ..core.templates import answer_lead, layout_words, option_letters, render_question
 from ..core.text import digest
-from ..sources.benchmarks import VERSION, Task
+from ..sources.benchmarks import TASK_VERSION, Task
 
 Protocol = Literal["label", "option_text", "generation"]
 Letters = Literal["own", "latin", "arabic"]
@@ -177,4 +177,4 @@ def version(task: Task, form: Form) -> str:
     )  # fmt: skip
     plain = Form(form.protocol, form.letters, False, form.examples)
     shown = asked(probe, plain)
-    return f"{VERSION}.{digest([form.name, task.split, shown.prompt, shown.space, shown.continuations], 6)}"
+    return f"{TASK_VERSION}.{digest([form.name, task.split, shown.prompt, shown.space, shown.continuations], 6)}"

@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..sources.benchmarks import NINE
+from ..sources.benchmarks import nine_benchmarks
 
 TABLES = {"en": "english", "ar": "arabic", "both": "bilingual"}
 
@@ -32,7 +32,7 @@ def table(folder: Path, lang: str) -> list[PaperRow]:
     """
     with open(folder / f"{TABLES[lang]}.csv", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    columns = [column for column, _ in NINE.values()]
+    columns = [benchmark.column for benchmark in nine_benchmarks().values()]
     return [
         PaperRow(
             r["model"], {c: float(r[c]) for c in columns}, float(r["AVG_reported"]), r["source"]
@@ -52,7 +52,8 @@ def impossible_cells(rows: list[PaperRow]) -> list[tuple[str, str, float]]:
     """
     found = []
     for row in rows:
-        for column, size in NINE.values():
+        for benchmark in nine_benchmarks().values():
+            column, size = benchmark.column, benchmark.items
             near = round(row.cells[column] * size / 100)
             if all(
                 round(100 * count / size, 1) != row.cells[column]

@@ -96,12 +96,16 @@ def one_seed(values: dict[str, Any], mix: Path, scratch: Path) -> Any:
     is made with that seed as well.
     """
     models.setup_torch(values["THREADS"])
-    world = knowledge.chosen(knowledge.load(resolve_path("data/knowledge")), values["RELATIONS"])
-    base, _ = models.tiny_base(*knowledge.reading(world), models.TinySpec.of(values), scratch)
+    world = knowledge.choose_relations(
+        knowledge.load_relations(resolve_path("data/knowledge")), values["RELATIONS"]
+    )
+    base, _ = models.tiny_base(
+        *knowledge.pretraining_and_questions(world), models.TinySpec.of(values), scratch
+    )
     tests = {
-        (part, lang): knowledge.test_rows(world, lang, part, 320, values["SEED"])
+        (part, lang): knowledge.held_out_questions(world, lang, part, 320, values["SEED"])
         for part in PARTS
-        for lang in knowledge.LANGS
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
     }
     model, tokenizer = models.load_base(base)
     rows, held = (
@@ -165,7 +169,7 @@ def measured(
         )
     losses = {
         lang: round(training.answer_loss(model, [e for e in held if e.lang == lang]), 4)
-        for lang in knowledge.LANGS
+        for lang in knowledge.KNOWLEDGE_LANGUAGES
     }
     return lines, {"held_out_loss": losses}
 

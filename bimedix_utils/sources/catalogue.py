@@ -12,28 +12,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..core.errors import InputError
 from ..core.files import read_utf8
-from ..core.provenance import ROOT
-from ..core.records import Record, explain
+from ..core.records import Record
+from .data_files import CATALOGUE_FOLDER, StrictModel, read_yaml
 
-CATALOGUE = ROOT / "data" / "catalogue" / "catalogue.yaml"
+CATALOGUE = CATALOGUE_FOLDER / "catalogue.yaml"
 NOT_FOUND = "not found"
 KIT_LICENCE = "CC-BY-4.0"
 # The rows of the paper's composition table that are text of its first version, in English words and
 # in this order.
 COMPONENTS = ("PubMedQA", "MedMCQA", "MedQA", "Single-turn QA", "Multi-turn conversation")
-Verdict = Literal["allowed", "forbidden", "not found"]
+Redistribution = Literal["allowed", "forbidden", "not found"]
 Rows = int | Literal["not found"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Part(_Strict):
+class CataloguePart(StrictModel):
     """One split of a source: its name on the hub, the kit's own split, its size and the local file
     the readers recognise.
     """
@@ -45,14 +41,14 @@ class Part(_Strict):
     evidence: str = Field(min_length=5)
 
 
-class Use(_Strict):
+class PaperUse(StrictModel):
     """What the paper used, and how sure that is."""
 
     status: Literal["stated", "inferred", "not found"]
     what: str
 
 
-class Entry(_Strict):
+class CatalogueEntry(StrictModel):
     """One published source."""
 
     title: str
@@ -66,17 +62,17 @@ class Entry(_Strict):
     languages: tuple[str, ...] = Field(min_length=1)
     format: str
     licence: str
-    redistribution: Verdict
+    redistribution: Redistribution
     gated: Literal["yes", "no", "not found"]
     component: str | None  # the row of the paper's composition table its training rows belong to
-    paper: Use
-    parts: tuple[Part, ...] = Field(min_length=1)
+    paper: PaperUse
+    parts: tuple[CataloguePart, ...] = Field(min_length=1)
     needs: str = ""  # a further file of the owner without which the rows cannot be split
     note: str = ""
     evidence: str = Field(min_length=5)
 
     @model_validator(mode="after")
-    def _honest(self) -> "Entry":
+    def _honest(self) -> "CatalogueEntry":
         if self.component is not None and self.component not in COMPONENTS:
             raise ValueError(f"component {self.component!r} is not one of {', '.join(COMPONENTS)}")
         if self.licence == NOT_FOUND and self.redistribution == "allowed":
@@ -86,11 +82,11 @@ class Entry(_Strict):
         return self
 
 
-class Catalogue(_Strict):
+class Catalogue(StrictModel):
     """All entries, and what each licence says about passing rows on."""
 
-    licences: dict[str, Verdict]
-    entries: dict[str, Entry]
+    licences: dict[str, Redistribution]
+    entries: dict[str, CatalogueEntry]
 
     @model_validator(mode="after")
     def _one_truth(self) -> "Catalogue":
@@ -108,42 +104,32 @@ class Catalogue(_Strict):
         return self
 
 
-def read(path: Path = CATALOGUE) -> Catalogue:
+def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
     """A catalogue file, checked. Raises `InputError` naming entry and field."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(read_utf8(path))
-        return Catalogue(**value)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path.name}: not valid YAML ({' '.join(str(error).split())})") from None
-    except ValidationError as error:
-        raise InputError(f"{path.name}: {explain(error)}") from None
-    except TypeError:
-        raise InputError(f"{path.name}: a mapping with licences and entries was expected") from None
+    return read_yaml(path, Catalogue)
 
 
 @cache
-def load() -> Catalogue:
+def load_catalogue() -> Catalogue:
     """The kit's own catalogue, read once."""
-    return read()
+    return read_catalogue()
 
 
-def of_source(source: str) -> list[Entry]:
+def entries_of_source(source: str) -> list[CatalogueEntry]:
     """The entries that rows of this source belong to; a family such as `mmlu` gives all of its
     members.
     """
-    entries = load().entries
+    entries = load_catalogue().entries
     exact = [entry for name, entry in entries.items() if source in (name, entry.source)]
     return exact or [entry for entry in entries.values() if entry.source.startswith(f"{source}_")]
 
 
-def licence(source: str, lang: str = "en") -> str:
+def source_licence(source: str, lang: str = "en") -> str:
     """The owner's licence of a source's rows in this language. A translation that is not the
     owner's has an owner and a licence of its own, which its file does not tell: `not found`, and so
     for a source without an entry.
     """
-    found = {entry.licence for entry in of_source(source) if lang in entry.languages}
+    found = {entry.licence for entry in entries_of_source(source) if lang in entry.languages}
     return found.pop() if len(found) == 1 else NOT_FOUND
 
 
@@ -154,12 +140,12 @@ def may_publish(licence_or_source: str, lang: str = "en") -> bool:
     Whatever is forbidden, unknown to the catalogue or `not found` may not be published. `lang`
     counts for a source only: a stranger's translation has a licence of its own.
     """
-    entries = of_source(licence_or_source)
+    entries = entries_of_source(licence_or_source)
     if entries:
         return all(
             lang in entry.languages and entry.redistribution == "allowed" for entry in entries
         )
-    return load().licences.get(licence_or_source) == "allowed"
+    return load_catalogue().licences.get(licence_or_source) == "allowed"
 
 
 def may_publish_record(record: Record) -> bool:
@@ -170,12 +156,14 @@ def may_publish_record(record: Record) -> bool:
     chat, a translation) carries that row's licence.
     """
     own = record.licence == KIT_LICENCE and ":kit-" in record.id
-    if not own and any(entry.redistribution == "forbidden" for entry in of_source(record.source)):
+    if not own and any(
+        entry.redistribution == "forbidden" for entry in entries_of_source(record.source)
+    ):
         return False
-    return load().licences.get(record.licence) == "allowed"
+    return load_catalogue().licences.get(record.licence) == "allowed"
 
 
-def revisions(files: Path) -> dict[str, str]:
+def read_revisions(files: Path) -> dict[str, str]:
     """{source: revision of the hub it came from} of the sources that were fetched from there, from
     notebook 01's `files.json`.
     """
@@ -186,7 +174,7 @@ def revisions(files: Path) -> dict[str, str]:
     }
 
 
-def overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
+def catalogue_overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
     """(source and splits, hub id or owner, licence, passing on, role, rows stated, rows present): a
     row for each role of an entry.
 
@@ -194,7 +182,7 @@ def overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
     with one role are one row, because rows do not tell them apart.
     """
     rows = []
-    for name, entry in load().entries.items():
+    for name, entry in load_catalogue().entries.items():
         where = entry.hub if entry.hub != NOT_FOUND else entry.owner
         for role in dict.fromkeys(part.role for part in entry.parts):
             parts = [part for part in entry.parts if part.role == role]
@@ -208,11 +196,11 @@ def overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def chosen(names: Iterable[str], role: str = "") -> list[str]:
+def choose_entries(names: Iterable[str], role: str = "") -> list[str]:
     """The entries meant by these names (all, when there are none) that have a part with this role.
     Raises `InputError`.
     """
-    entries = load().entries
+    entries = load_catalogue().entries
     unknown = [name for name in names if name not in entries]
     if unknown:
         raise InputError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..core.files import read_utf8
 from ..core.provenance import ROOT
-from .catalogue import COMPONENTS, NOT_FOUND, load, of_source
+from .catalogue import COMPONENTS, NOT_FOUND, entries_of_source, load_catalogue
 
 COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
 
@@ -56,7 +56,7 @@ def stated_rows() -> dict[tuple[str, str], int | None]:
     of them states none.
     """
     found: dict[tuple[str, str], int | None] = {}
-    for entry in load().entries.values():
+    for entry in load_catalogue().entries.values():
         for lang in entry.languages if entry.component else ():
             for part in (p for p in entry.parts if p.role == "train"):
                 before = found.get((entry.component, lang), 0)
@@ -71,7 +71,7 @@ def paper_component(source: str, kind: str) -> str | None:
         return "Multi-turn conversation"
     if source in ("open_qa", "bimed_v"):  # a mixed file: the row's kind is all that is known
         return {"qa": "Single-turn QA", "chat": "Multi-turn conversation"}.get(kind)
-    found = {entry.component for entry in of_source(source)} - {None}
+    found = {entry.component for entry in entries_of_source(source)} - {None}
     return found.pop() if len(found) == 1 else None
 
 

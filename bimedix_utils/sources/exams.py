@@ -1,10 +1,4 @@
-"""Readers of the multiple-choice sets: MedMCQA, MedQA, PubMedQA, MMLU. Each yields records one at a
-time and refuses what it does not know; none looks at file names but to tell MMLU's subject and
-PubMedQA's labelled part.
-
-An owner's own id names a row; where there is none, a hash of the question does, and a question that
-stands twice is told by a number.
-"""
+"""Readers of exams in odd layouts: PubMedQA, MMLU and BiMediX's nine Arabic test sets."""
 
 import csv
 import io
@@ -13,149 +7,68 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import InputError
 from ..core.files import read_utf8
 from ..core.records import LABELS, Record
 from ..core.text import nfc
-from . import fields, files
+from . import fields
+from .layouts import SourceEntry, layout
+from .raw_rows import iter_rows
 
-MMLU_SUBJECTS = (
-    "clinical_knowledge",
-    "college_biology",
-    "college_medicine",
-    "medical_genetics",
-    "professional_medicine",
-    "anatomy",
-)
 PUBMEDQA_OPTIONS = {"en": ("yes", "no", "maybe"), "ar": ("نعم", "لا", "ربما")}
 OFFICIAL_TEST = "test_ground_truth.json"  # PubMedQA's own list of test ids
 OFFICIAL_ROWS = 500
+_ARABIC_LETTERS = "أبجد"
 
 
-def medmcqa(path: Path, lang: str, split: str) -> Iterator[Record]:
-    """Two passes over the file: the first tells where `cop` begins to count, the second reads."""
-    seen = set()
-    for where, row in files.rows(path):
-        fields.need(row, ("id", "question", "opa", "opb", "opc", "opd", "cop"), where)
-        if not isinstance(row["cop"], int) or not 0 <= row["cop"] <= 4:
-            raise InputError(
-                f"{where}: cop is {row['cop']!r}; wanted 1-4 (raw file) or 0-3 (hub copy)"
-            )
-        seen.add(row["cop"])
-    first = fields.first_key(path, "cop", seen)
-    for where, row in files.rows(path):
-        yield fields.record(
-            where,
-            id=f"medmcqa:{row['id']}",
-            kind="mcqa",
-            question=fields.text(row, "question", where),
-            answer_index=row["cop"] - first,
-            options=[fields.text(row, f"op{letter}", where) for letter in "abcd"],
-            answer=fields.text(row, "exp", where, optional=True),
-            topic=fields.text(row, "subject_name", where, optional=True),
-            **fields.origin("medmcqa", lang, split),
-        )
+# --- PubMedQA
 
 
-def medqa(path: Path, lang: str, split: str) -> Iterator[Record]:
-    names = fields.Names()
-    for where, row in files.rows(path):
-        fields.need(row, ("question", "options", "answer_idx"), where)
-        letters = sorted(row["options"]) if isinstance(row["options"], dict) else []
-        if (
-            not letters
-            or letters != list(LABELS[: len(letters)])
-            or row["answer_idx"] not in letters
-        ):
-            raise InputError(
-                f"{where}: options {letters} with answer_idx {row['answer_idx']!r}; wanted letters"
-                " A-D and one of them as the key"
-            )
-        # The owner gives no id: the question's own hash is one that survives any re-ordering of the
-        # file.
-        owner_id = row.get("id") or names(fields.text(row, "question", where))
-        yield fields.record(
-            where,
-            id=f"medqa:{owner_id}",
-            kind="mcqa",
-            question=fields.text(row, "question", where),
-            topic=fields.text(row, "meta_info", where, optional=True),
-            options=[fields.text(row["options"], letter, where) for letter in letters],
-            answer_index=letters.index(row["answer_idx"]),
-            **fields.origin("medqa", lang, split),
-        )
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict:
-    """JSON keeps the last of two equal keys without a word; a doubled id must be seen."""
-    keys = [key for key, _ in pairs]
-    key, times = Counter(keys).most_common(1)[0] if keys else ("", 0)
+def _no_duplicate_keys(pairs: list[tuple[str, object]]) -> dict:
+    """JSON keeps the last of two equal keys without a word; a duplicate id must be seen."""
+    key, times = Counter(key for key, _ in pairs).most_common(1)[0] if pairs else ("", 0)
     if times > 1:
-        raise ValueError(f"the key {key} stands twice")
+        raise ValueError(f"duplicate key {key}")
     return dict(pairs)
 
 
 def _json_object(path: Path) -> dict:
-    """A file that is one JSON object keyed by PubMed id. It is held in memory as a whole: the
-    owner's format leaves no choice.
-    """
+    """One JSON object keyed by PubMed id, whole in memory: the owner's format leaves no choice."""
     try:
-        table = json.loads(read_utf8(path), object_pairs_hook=_distinct)
+        table = json.loads(read_utf8(path), object_pairs_hook=_no_duplicate_keys)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path.name}, line {error.lineno}: not valid JSON ({error.msg})"
-        ) from None
+        where = f"{path.name}, line {error.lineno}"
+        raise InputError(f"{where}: not valid JSON ({error.msg})") from None
     except ValueError as error:
         raise InputError(f"{path.name}: {error}") from None
     if not isinstance(table, dict):
+        found = type(table).__name__
         raise InputError(
-            f"{path.name}: a JSON object keyed by PubMed id was expected, found"
-            f" {type(table).__name__}"
+            f"{path.name}: a JSON object keyed by PubMed id was expected, found {found}"
         )
     return table
 
 
-def _pubmedqa_rows(path: Path) -> Iterator[tuple[str, str, str, list, str, str]]:
-    """(place, PubMed id, question, contexts, long answer, decision) of the owner's object or of the
-    hub copy's rows.
+def _pubmedqa_rows(path: Path) -> Iterator[tuple[str, str, dict]]:
+    """(where, PubMed id, row) of the owner's object or of the hub copy's rows, under the hub's
+    column names.
     """
-    owner = path.suffix == ".json"
-    rows = (
-        ((f"{path.name}, entry {key}", row) for key, row in _json_object(path).items())
-        if owner
-        else files.rows(path)
-    )
-    question, contexts, answer = (
-        ("QUESTION", "CONTEXTS", "LONG_ANSWER") if owner else ("question", "context", "long_answer")
-    )
-    for where, row in rows:
+    if path.suffix != ".json":
+        for where, row in iter_rows(path):
+            names = ("question", "context", "final_decision", "pubid")
+            fields.need(row, names, where)
+            context = row["context"]
+            contexts = context.get("contexts") if isinstance(context, dict) else context
+            yield where, str(row["pubid"]), {**row, "context.contexts": contexts}
+        return
+    for key, row in _json_object(path).items():
+        where = f"{path.name}, entry {key}"
         if not isinstance(row, dict):
             raise InputError(f"{where}: a JSON object was expected, found {type(row).__name__}")
-        fields.need(
-            row, (question, contexts, "final_decision", *([] if owner else ["pubid"])), where
-        )
-        parts = row[contexts]
-        if not owner:
-            parts = parts.get("contexts") if isinstance(parts, dict) else parts
-        if row["final_decision"] not in PUBMEDQA_OPTIONS["en"]:
-            raise InputError(
-                f"{where}: final_decision is {row['final_decision']!r}; wanted yes, no or maybe"
-            )
-        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-            raise InputError(
-                f"{where}: {contexts if owner else 'context.contexts'}: a list of texts wanted,"
-                f" found {type(parts).__name__}"
-            )
-        key = where.rpartition(" ")[2] if owner else str(row["pubid"])
-        yield (
-            where,
-            key,
-            fields.text(row, question, where),
-            parts,
-            fields.text(row, answer, where, optional=True),
-            row["final_decision"],
-        )
+        fields.need(row, ("QUESTION", "CONTEXTS", "final_decision"), where)
+        yield where, key, row
 
 
 def _official_test(path: Path) -> dict[str, str] | None:
@@ -174,10 +87,11 @@ def _official_test(path: Path) -> dict[str, str] | None:
     return table
 
 
-def pubmedqa(path: Path, lang: str, split: str) -> Iterator[Record]:
-    """A row is a test row when its id stands in the owner's list, never by its position. The
-    labelled part (`ori_pqal.json`, the hub's pqa_labeled) cannot be read without the list; its
-    other rows, the owner's cross-validation half, are validation rows.
+@layout("pubmedqa")
+def read_pubmedqa(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
+    """A row is a test row when its id is in the owner's list, never by its position. The labelled
+    part (`ori_pqal.json`, the hub's pqa_labeled) cannot be read without the list; its other rows,
+    the owner's cross-validation half, are validation rows.
     """
     if lang not in PUBMEDQA_OPTIONS:
         raise InputError(
@@ -191,51 +105,62 @@ def pubmedqa(path: Path, lang: str, split: str) -> Iterator[Record]:
             f"{path.name}: {OFFICIAL_TEST} is missing. Put the owner's file beside it: it names the"
             f" {OFFICIAL_ROWS} test rows, which no position in this file does"
         )
-    missing = set(official or ())
-    for where, owner_id, question, contexts, answer, decision in _pubmedqa_rows(path):
-        own_split = split
-        if official is not None:
-            if owner_id in official:
-                own_split = "test"
-                missing.discard(owner_id)
-                if official[owner_id] != decision:
-                    raise InputError(
-                        f"{where}: final_decision is {decision!r}, {OFFICIAL_TEST} says"
-                        f" {official[owner_id]!r}"
-                    )
-            elif labelled:
-                own_split = "validation"
-            elif split == "test":
-                raise InputError(
-                    f"{where}: the name says test, but the id is not in {OFFICIAL_TEST}"
-                )
+    owner = path.suffix == ".json"
+    contexts, question = ("CONTEXTS", "QUESTION") if owner else ("context.contexts", "question")
+    unseen = set(official or ())
+    for where, own, row in _pubmedqa_rows(path):
+        decision, parts = row["final_decision"], row[contexts]
+        if decision not in PUBMEDQA_OPTIONS["en"]:
+            raise InputError(f"{where}: final_decision is {decision!r}; expected yes, no or maybe")
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            found = type(parts).__name__
+            raise InputError(f"{where}: {contexts}: a list of texts expected, found {found}")
+        unseen.discard(own)
+        answer = fields.text(row, "LONG_ANSWER" if owner else "long_answer", where, optional=True)
+        own_split = _pubmedqa_split(where, own, decision, split, official, labelled)
         yield fields.record(
             where,
-            id=f"pubmedqa:{owner_id}",
+            id=f"pubmedqa:{own}",
             kind="mcqa",
-            question=question,
-            context=nfc(" ".join(contexts)),
+            question=fields.text(row, question, where),
+            context=nfc(" ".join(parts)),
             options=PUBMEDQA_OPTIONS[lang],
             answer_index=PUBMEDQA_OPTIONS["en"].index(decision),
             answer=answer,
             **fields.origin("pubmedqa", lang, own_split),
         )
-    if labelled and missing:
+    if labelled and unseen:
         raise InputError(
-            f"{path.name}: {len(missing)} of the {OFFICIAL_ROWS} official test ids are not in it,"
-            f" first {min(missing)}"
+            f"{path.name}: {len(unseen)} of the {OFFICIAL_ROWS} official test ids are not in it,"
+            f" first {min(unseen)}"
         )
 
 
-def mmlu(path: Path, lang: str, split: str) -> Iterator[Record]:
-    """The owner's CSV without a header, or the hub copy's rows. The owner gives no id, and the twin
-    in another language is known by position only: the row number is the id.
+def _pubmedqa_split(
+    where: str, own: str, decision: str, split: str, official: dict | None, labelled: bool
+) -> str:
+    if official is None:
+        return split
+    if own in official:
+        if official[own] != decision:
+            raise InputError(
+                f"{where}: final_decision is {decision!r}, {OFFICIAL_TEST} has {official[own]!r}"
+            )
+        return "test"
+    if split == "test" and not labelled:
+        raise InputError(f"{where}: the name says test, but the id is not in {OFFICIAL_TEST}")
+    return "validation" if labelled else split
+
+
+# --- MMLU
+
+
+@layout("mmlu")
+def read_mmlu(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
+    """The owner's CSV without a header, or the hub copy's rows. The owner gives no id, and the
+    translation is aligned by position only: the row number is the id.
     """
     subject = path.name.removeprefix("mmlu_").split("_test")[0]
-    if subject not in MMLU_SUBJECTS:
-        raise InputError(
-            f"{path.name}: MMLU subject {subject!r} is not one of {', '.join(MMLU_SUBJECTS)}"
-        )
     rows = _mmlu_csv(path) if path.suffix == ".csv" else _mmlu_hub(path, subject)
     for index, (where, question, options, key) in enumerate(rows):
         yield fields.record(
@@ -243,7 +168,7 @@ def mmlu(path: Path, lang: str, split: str) -> Iterator[Record]:
             id=f"mmlu_{subject}:{index}",
             kind="mcqa",
             question=nfc(question),
-            options=[nfc(o) for o in options],
+            options=[nfc(option) for option in options],
             answer_index=key,
             topic=subject,
             **fields.origin(f"mmlu_{subject}", lang, split),
@@ -257,7 +182,7 @@ def _mmlu_csv(path: Path) -> Iterator[tuple[str, str, list[str], int]]:
             where = f"{path.name}, line {reader.line_num}"
             if len(row) != 6 or row[5] not in tuple("ABCD"):
                 raise InputError(
-                    f"{where}: wanted 6 columns (question, A, B, C, D, letter) without a header;"
+                    f"{where}: expected 6 columns (question, A, B, C, D, letter) without a header;"
                     f" seen {len(row)} ending in {row[-1:]!r}"
                 )
             yield where, row[0], row[1:5], "ABCD".index(row[5])
@@ -266,18 +191,115 @@ def _mmlu_csv(path: Path) -> Iterator[tuple[str, str, list[str], int]]:
 
 
 def _mmlu_hub(path: Path, subject: str) -> Iterator[tuple[str, str, list[str], int]]:
-    for where, row in files.rows(path):
+    for where, row in iter_rows(path):
         fields.need(row, ("question", "choices", "answer"), where)
+        choices, answer = row["choices"], row["answer"]
         if row.get("subject", subject) != subject:
             raise InputError(f"{where}: subject is {row['subject']!r} in a file named {subject}")
-        if (
-            not isinstance(row["choices"], list)
-            or len(row["choices"]) != 4
-            or not all(isinstance(c, str) for c in row["choices"])
-        ):
+        texts = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
+        if not texts or len(choices) != 4:
+            raise InputError(f"{where}: choices: a list of 4 texts expected, found {choices!r}")
+        if type(answer) is not int or not 0 <= answer <= 3:
+            raise InputError(f"{where}: answer is {answer!r}; expected 0-3")
+        yield where, fields.text(row, "question", where), choices, answer
+
+
+# --- BiMediX's Arabic test sets
+
+
+def _inspected_options(row: dict, source: SourceEntry) -> list[str] | None:
+    """The options, in whichever of the entry's columns they are; a name with spaces is a group of
+    columns, one for each option.
+    """
+    for name in source.names("options"):
+        group = name.split()
+        if len(group) > 1:
+            if all(isinstance(row.get(column), str) for column in group):
+                return [row[column] for column in group]
+            continue
+        value = row.get(name)
+        if isinstance(value, dict) and isinstance(value.get("text"), list):
+            value = value["text"]  # {"text": [...], "label": [...]}
+        if isinstance(value, dict):
+            letters = sorted(letter for letter, text in value.items() if text is not None)
+            if letters == list(LABELS[: len(value)]):
+                value = [value[letter] for letter in letters]
+        if isinstance(value, list) and value and all(isinstance(option, str) for option in value):
+            return value
+    return None
+
+
+def _inspected_key(value: Any, options: list[str], first: int) -> int | None:
+    """The index of a key: a number, a Latin or Arabic letter, yes, no, maybe or an option's text."""
+    text = nfc(value).rstrip(".)") if isinstance(value, str) else ""
+    if type(value) is int or (value not in options and text.isdecimal() and text == value.strip()):
+        index = int(value) - first
+        return index if 0 <= index < len(options) else None
+    for alphabet in (LABELS, _ARABIC_LETTERS, PUBMEDQA_OPTIONS["en"]):
+        if text in list(alphabet[: len(options)]):
+            return list(alphabet).index(text)
+    texts = [nfc(option).rstrip(".)") for option in options]
+    return texts.index(text) if text and texts.count(text) == 1 else None
+
+
+_OWN_IDS = {"pubmedqa": ("pubid", "pubmed_id", "id"), "medmcqa": ("id",)}
+
+
+@layout("bimedix", "question options key", "context")
+def read_bimedix(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
+    """The columns of these sets were not found in any copy: each field is looked for in the columns
+    that the entry lists. Raises `InputError` with the columns seen when question, options or key is
+    not found, and never guesses between 0-3 and 1-4.
+    """
+    name = re.match(source.pattern, path.name).group("name")
+    if name is None:
+        raise InputError(
+            f"{path.name}: expected bimedix_medqa, bimedix_medmcqa, bimedix_pubmedqa or"
+            " bimedix_mmlu_<subject>"
+        )
+    family = name.removeprefix("bimedix_")
+    numbers: dict[str, set[int]] = {}
+    for _, row in iter_rows(path):  # first pass: where do numbers begin to count?
+        for column in source.names("key"):
+            if type(row.get(column)) is int:
+                numbers.setdefault(column, set()).add(row[column])
+    names, origin = fields.ContentNames(), fields.origin(name, lang, "test")
+    for where, row in iter_rows(path):
+        asked = (row.get(column) for column in source.names("question"))
+        question = next((text for text in asked if isinstance(text, str) and text.strip()), None)
+        options = _inspected_options(row, source)
+        if options is None and family == "pubmedqa":
+            options = list(PUBMEDQA_OPTIONS["ar"])
+        key = next((name for name in source.names("key") if row.get(name) is not None), None)
+        found = {"question": question, "options": options, "key": key}
+        if lacking := [field for field, value in found.items() if value is None]:
             raise InputError(
-                f"{where}: choices: a list of 4 texts wanted, found {row['choices']!r}"
+                f"{where}: no column was found for {', '.join(lacking)}; columns seen:"
+                f" {', '.join(map(str, row)) or 'none'}"
             )
-        if type(row["answer"]) is not int or not 0 <= row["answer"] <= 3:
-            raise InputError(f"{where}: answer is {row['answer']!r}; wanted 0-3")
-        yield where, fields.text(row, "question", where), row["choices"], row["answer"]
+        first = fields.first_key(path, key, numbers[key], 4) if key in numbers else 0
+        index = _inspected_key(row[key], options, first)
+        if index is None:
+            raise InputError(
+                f"{where}: the key {key} = {row[key]!r} names none of {len(options)} options;"
+                f" columns seen: {', '.join(row)}"
+            )
+        context = next((row[column] for column in source.names("context") if row.get(column)), "")
+        context = context.get("contexts", "") if isinstance(context, dict) else context
+        context = " ".join(context) if isinstance(context, list) else str(context)
+        ids = (row.get(column) for column in _OWN_IDS.get(family, ()))
+        own = next((str(value) for value in ids if value is not None), None)
+        yield fields.record(
+            where,
+            id=f"{name}:{own or names(nfc(question))}",
+            kind="mcqa",
+            question=nfc(question),
+            context=nfc(context),
+            options=[nfc(option) for option in options],
+            answer_index=index,
+            topic=family.removeprefix("mmlu_") if family.startswith("mmlu_") else "",
+            # The order of these sets is not known to be the English one: only an id of the owner's
+            # names the original.
+            parent_id=f"{family}:{own}" if own else None,
+            **origin,
+        )

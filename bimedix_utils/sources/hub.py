@@ -21,8 +21,8 @@ from typing import Any
 from ..core.errors import InputError, KitError
 from ..core.files import read_utf8, write_json, write_text
 from ..core.provenance import hash_path, resolve_path, shown_path
-from . import recognise
-from .catalogue import NOT_FOUND, Entry, Part, chosen, load
+from .catalogue import NOT_FOUND, CatalogueEntry, CataloguePart, choose_entries, load_catalogue
+from .readers import recognise
 
 LOCK = "catalogue.lock.json"
 
@@ -44,7 +44,7 @@ def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def download(
-    name: str, entry: Entry, part: Part, folder: Path, renew: bool = False
+    name: str, entry: CatalogueEntry, part: CataloguePart, folder: Path, renew: bool = False
 ) -> dict[str, Any]:
     """Fetch one part of a source as JSON Lines, row by row, and return its line of the lock file.
 
@@ -102,7 +102,7 @@ class _Check:
     place.
     """
 
-    def __init__(self, name: str, part: Part, known: dict[str, Any]):
+    def __init__(self, name: str, part: CataloguePart, known: dict[str, Any]):
         self.name, self.part, self.known, self.rows, self.sha256 = name, part, known, 0, ""
 
     def through(self, rows: Iterable[dict]) -> Iterator[str]:
@@ -121,7 +121,7 @@ class _Check:
         _same(self.name, "hash", self.known.get("sha256"), self.sha256, "what the hub gave")
 
 
-def _newest(name: str, entry: Entry) -> str:
+def _newest(name: str, entry: CatalogueEntry) -> str:
     """The hub's newest revision of a data set, as a commit hash."""
     from huggingface_hub import HfApi
 
@@ -129,7 +129,7 @@ def _newest(name: str, entry: Entry) -> str:
         return HfApi().dataset_info(entry.hub, timeout=30).sha
 
 
-def _rows(name: str, entry: Entry, part: Part, revision: str) -> Iterator[dict]:
+def _rows(name: str, entry: CatalogueEntry, part: CataloguePart, revision: str) -> Iterator[dict]:
     import datasets
 
     with _Sentences(name, entry):
@@ -146,7 +146,7 @@ def _rows(name: str, entry: Entry, part: Part, revision: str) -> Iterator[dict]:
 class _Sentences:
     """Turns what the hub's libraries raise into one sentence that says what to do."""
 
-    def __init__(self, name: str, entry: Entry):
+    def __init__(self, name: str, entry: CatalogueEntry):
         self.name, self.entry = name, entry
 
     def __enter__(self) -> None:
@@ -191,8 +191,8 @@ def fetch(names: Iterable[str], folder: Path, role: str = "", renew: bool = Fals
     """
     folder.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for name in chosen(list(names), role):
-        entry = load().entries[name]
+    for name in choose_entries(list(names), role):
+        entry = load_catalogue().entries[name]
         for part in entry.parts:
             if role and part.role != role:
                 continue

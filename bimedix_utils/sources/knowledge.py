@@ -23,12 +23,12 @@ from ..core.errors import InputError
 from ..core.files import read_utf8
 from ..core.records import Record, Turn
 from ..core.text import digest
-from . import KIT_LICENCE
+from .catalogue import KIT_LICENCE
 
-LANGS = ("en", "ar")
-COLUMNS = ["subject_en", "object_en", "subject_ar", "object_ar", "also_en", "note"]
-HELD_OUT = 2  # how many of each list of phrasings, from its end, are kept for testing
-GROUPS = ("taught", "stated", "english_only")
+KNOWLEDGE_LANGUAGES = ("en", "ar")
+KNOWLEDGE_COLUMNS = ["subject_en", "object_en", "subject_ar", "object_ar", "also_en", "note"]
+_HELD_OUT = 2  # how many of each list of phrasings, from its end, are kept for testing
+FACT_GROUPS = ("taught", "stated", "english_only")
 _SHARES = (70, 15, 15)  # percent of the facts in each group, in the order of GROUPS
 
 
@@ -52,7 +52,7 @@ class Fact:
     def group(self) -> str:
         """One of `GROUPS`, decided by a hash of the id alone."""
         place = int(digest("group:" + self.id, 8), 16) % 100
-        return GROUPS[0 if place < _SHARES[0] else 1 if place < _SHARES[0] + _SHARES[1] else 2]
+        return FACT_GROUPS[0 if place < _SHARES[0] else 1 if place < _SHARES[0] + _SHARES[1] else 2]
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Relation:
     def choose(self, kind: str, lang: str, held_out: bool) -> list[int]:
         """The numbers of the phrasings used for teaching, or of those kept for testing."""
         count = len(self.phrasings[kind][lang])
-        return list(range(count - HELD_OUT, count)) if held_out else list(range(count - HELD_OUT))
+        return list(range(count - _HELD_OUT, count)) if held_out else list(range(count - _HELD_OUT))
 
 
-def load(folder: Path) -> list[Relation]:
+def load_relations(folder: Path) -> list[Relation]:
     """All relations of a folder, sorted by name. Raises `InputError` naming file and row for a
     broken one.
     """
@@ -92,18 +92,18 @@ def load(folder: Path) -> list[Relation]:
     relations = []
     for path in sorted(folder.glob("*.csv")):
         rows = list(csv.DictReader(read_utf8(path).splitlines(), strict=True))
-        if not rows or list(rows[0]) != COLUMNS:
+        if not rows or list(rows[0]) != KNOWLEDGE_COLUMNS:
             raise InputError(
-                f"{path.name}: columns wanted {','.join(COLUMNS)}; seen"
+                f"{path.name}: columns wanted {','.join(KNOWLEDGE_COLUMNS)}; seen"
                 f" {','.join(rows[0]) if rows else 'none'}"
             )
         facts = []
         for number, row in enumerate(rows, start=2):
-            if any(not (row[c] or "").strip() for c in COLUMNS[:4]):
+            if any(not (row[c] or "").strip() for c in KNOWLEDGE_COLUMNS[:4]):
                 raise InputError(f"{path.name}, line {number}: an empty cell")
             also = frozenset(part.strip() for part in row["also_en"].split(";") if part.strip())
             subject, target = (
-                {lang: row[f"{column}_{lang}"].strip() for lang in LANGS}
+                {lang: row[f"{column}_{lang}"].strip() for lang in KNOWLEDGE_LANGUAGES}
                 for column in ("subject", "object")
             )
             facts.append(Fact(path.stem, subject, target, also))
@@ -119,7 +119,7 @@ def load(folder: Path) -> list[Relation]:
     return relations
 
 
-def chosen(relations: list[Relation], names: str) -> list[Relation]:
+def choose_relations(relations: list[Relation], names: str) -> list[Relation]:
     """The relations named in a text parted by spaces. Raises `InputError` for a name that is not
     there.
     """
@@ -138,7 +138,7 @@ def _fill(template: str, fact: Fact, lang: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def statement(relation: Relation, fact: Fact, lang: str, phrasing: int) -> str:
+def fact_statement(relation: Relation, fact: Fact, lang: str, phrasing: int) -> str:
     """One sentence that states the fact."""
     return _fill(relation.phrasings["statement"][lang][phrasing], fact, lang)
 
@@ -151,7 +151,7 @@ def _common(
             "split": "test" if held_out else "train", "topic": fact.relation}  # fmt: skip
 
 
-def question(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
+def fact_question(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
     """An open question with its short answer."""
     held_out = phrasing in relation.choose("question", lang, True)
     text = _fill(relation.phrasings["question"][lang][phrasing], fact, lang)
@@ -165,7 +165,7 @@ def question(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record
     )
 
 
-def mcqa(
+def fact_mcqa(
     relation: Relation, fact: Fact, lang: str, phrasing: int, variant: int = 0, seed: int = 0
 ) -> Record:
     """A four-option question. Distractors and order depend on fact, variant and seed only, so both
@@ -191,7 +191,7 @@ def mcqa(
     )
 
 
-def dialogue(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
+def fact_dialogue(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
     """A short exchange between a patient and a doctor about the fact."""
     texts = relation.phrasings["dialogue"][lang][phrasing]
     turns = [
@@ -209,18 +209,18 @@ def taught_in(fact: Fact, lang: str) -> bool:
     return fact.group == "taught" or (fact.group == "english_only" and lang == "en")
 
 
-def corpus(relations: list[Relation]) -> list[str]:
+def pretraining_texts(relations: list[Relation]) -> list[str]:
     """Pre-training text: all statements (an English-only fact in English only), and a glossary that
     ties the two languages' words.
     """
     texts = []
     for relation in relations:
         for fact in relation.facts:
-            for lang in LANGS:
+            for lang in KNOWLEDGE_LANGUAGES:
                 if lang == "ar" and fact.group == "english_only":
                     continue
                 texts += [
-                    statement(relation, fact, lang, i)
+                    fact_statement(relation, fact, lang, i)
                     for i in range(len(relation.phrasings["statement"][lang]))
                 ]
             for word in (fact.subject, fact.object):
@@ -231,12 +231,12 @@ def corpus(relations: list[Relation]) -> list[str]:
     return texts
 
 
-def layout_lines() -> list[str]:
+def pretraining_layouts() -> list[str]:
     """The fixed words and letters of every layout, without any fact: a tag never read in
     pre-training would stay a random vector.
     """
     lines = []
-    for lang in LANGS:
+    for lang in KNOWLEDGE_LANGUAGES:
         fixed = templates.layout_words(lang)
         for letter in templates.option_letters(lang)[:5]:
             lines.append(
@@ -246,17 +246,21 @@ def layout_lines() -> list[str]:
     return lines
 
 
-def reading(relations: list[Relation]) -> tuple[list[str], list[str]]:
+def pretraining_and_questions(relations: list[Relation]) -> tuple[list[str], list[str]]:
     """(what the tiny base reads, questions whose words its tokenizer must also know)."""
-    return corpus(relations) + layout_lines(), [
-        r.question for r in training_mix(relations) if r.kind != "chat"
+    return pretraining_texts(relations) + pretraining_layouts(), [
+        r.question for r in knowledge_mix(relations) if r.kind != "chat"
     ]
 
 
-_MAKERS = {"mcqa": ("mcq", mcqa), "qa": ("question", question), "chat": ("dialogue", dialogue)}
+_MAKERS = {
+    "mcqa": ("mcq", fact_mcqa),
+    "qa": ("question", fact_question),
+    "chat": ("dialogue", fact_dialogue),
+}
 
 
-def training_rows(relations: list[Relation], kind: str, lang: str) -> list[Record]:
+def knowledge_rows(relations: list[Relation], kind: str, lang: str) -> list[Record]:
     """Every training row of one kind (`qa`, `mcqa`, `chat`) and language: taught facts, phrasings
     not held out.
     """
@@ -270,7 +274,7 @@ def training_rows(relations: list[Relation], kind: str, lang: str) -> list[Recor
     ]
 
 
-def training_mix(relations: list[Relation]) -> list[Record]:
+def knowledge_mix(relations: list[Relation]) -> list[Record]:
     """The generated part of the mix, both languages: every open question, and one in twenty of the
     longer rows.
 
@@ -280,13 +284,13 @@ def training_mix(relations: list[Relation]) -> list[Record]:
     steps = {"qa": 1, "mcqa": 20, "chat": 20}
     return [
         row
-        for lang in LANGS
+        for lang in KNOWLEDGE_LANGUAGES
         for kind, step in steps.items()
-        for row in training_rows(relations, kind, lang)[::step]
+        for row in knowledge_rows(relations, kind, lang)[::step]
     ]
 
 
-def test_rows(
+def held_out_questions(
     relations: list[Relation], lang: str, part: str, count: int, seed: int
 ) -> list[Record]:
     """`count` multiple-choice questions of one held-out part, drawn without replacement; fewer when
@@ -308,8 +312,8 @@ def test_rows(
             if fact.group == group:
                 seen = part == "taught"
                 rows += [
-                    mcqa(relation, fact, lang, i, variant=i if seen else 1000 + i)
+                    fact_mcqa(relation, fact, lang, i, variant=i if seen else 1000 + i)
                     for i in relation.choose("mcq", lang, held_out=not seen)
                 ]
-    chosen = random.Random(f"{seed}:{part}").sample(range(len(rows)), min(count, len(rows)))
-    return [rows[i] for i in sorted(chosen)]
+    drawn = random.Random(f"{seed}:{part}").sample(range(len(rows)), min(count, len(rows)))
+    return [rows[i] for i in sorted(drawn)]

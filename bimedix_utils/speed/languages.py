@@ -94,7 +94,7 @@ def tiny_tokens(vocabulary: int, relations: Any) -> Callable[[str], int]:
     from ..sources import knowledge
     from ..training import models
 
-    texts, words = knowledge.reading(relations)
+    texts, words = knowledge.pretraining_and_questions(relations)
     tokenizer = models.build_tokenizer([*texts, *words], vocabulary)
     return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
 

@@ -1,33 +1,39 @@
 """The test-set policy before translating: which items are selected, which are excluded."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..core.language import load_language
 from ..core.records import Record
 from ..core.text import digest, normalise_letters
-from ..sources.benchmarks import NINE, SPLITS
+from ..sources.benchmarks import Benchmark, load_benchmarks
 
 _SENTENCE = re.compile(r"(?<=[.?!؟])\s+")
 
 
-def select_test_items(records: Iterable[Record], count: int = 0, seed: int = 0) -> list[Record]:
-    """The English items of the paper's nine benchmarks.
+def select_test_items(
+    records: Iterable[Record],
+    count: int = 0,
+    seed: int = 0,
+    benchmarks: Mapping[str, Benchmark] | None = None,
+) -> list[Record]:
+    """The English items of `benchmarks`, by default the kit's.
 
     With a `count` that many of each, drawn by a seeded hash.
     """
+    known = load_benchmarks() if benchmarks is None else benchmarks
     rows = [
         r
         for r in records
         if (r.kind, r.lang, r.status) == ("mcqa", "en", "ok")
-        and r.source in NINE
-        and r.split in SPLITS[r.source]
+        and r.source in known
+        and r.split == known[r.source].split
     ]
     if not count:
         return rows
     drawn: set[str] = set()
     ordered = sorted(rows, key=lambda r: digest(f"testset:{seed}:{r.id}"))
-    for name in NINE:
+    for name in known:
         drawn |= {r.id for r in [r for r in ordered if r.source == name][:count]}
     return [r for r in rows if r.id in drawn]
 

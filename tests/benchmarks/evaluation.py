@@ -57,9 +57,9 @@ LONG = ("Yes, it does.", "No, it does not.", "Maybe, it is unclear.")
 def sets(limit: int) -> dict[str, tuple[Record, ...]]:
     """The rows of each set and language."""
     folder = Path(os.environ.get("RAW_DIR") or ROOT / "data" / "sample")
-    files = [path for path in sources.find_files(folder) if "dialog" not in path.name]
-    table = benchmarks.group(
-        [r for path in files for r in sources.read_file(path, kit=folder.is_relative_to(ROOT))],
+    files = [file for file in sources.find_files(folder) if "dialog" not in file.path.name]
+    table = benchmarks.group_tasks(
+        [r for file in files for r in sources.read_file(file, kit=folder.is_relative_to(ROOT))],
         limit or None,
         1,
     )

@@ -15,9 +15,7 @@ from bimedix_utils.core.studies import write_study
 def main() -> None:
     """The command line. Raises `InputError` when the folder holds no dialogues."""
     raw_dir = Path(sys.argv[1]).resolve()
-    published = [
-        path for path in sources.find_files(raw_dir) if sources.recognise(path)[0] == "dialogue"
-    ]
+    published = [file for file in sources.find_files(raw_dir) if file.entry.name == "dialogue"]
     if not published:
         raise InputError(f"{raw_dir.name} holds no published dialogues")
     kit = ROOT / "data" / "sample" / "dialogues_train.en.jsonl"

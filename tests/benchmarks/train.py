@@ -121,7 +121,7 @@ def base(laptop: bool, cache: Path) -> Path:
     )  # fmt: skip
     model = MixtralForCausalLM(config).train()
     tokenizer = tokens._mixtral_tokenizer()
-    texts = knowledge.corpus(knowledge.load(ROOT / "data" / "knowledge"))
+    texts = knowledge.pretraining_texts(knowledge.load_relations(ROOT / "data" / "knowledge"))
     random.Random(0).shuffle(texts)
     flat = [token for text in texts[:3000] for token in tokenizer.encode(text, bos=True, eos=True)]
     blocks = torch.tensor(flat[: len(flat) // 128 * 128]).view(-1, 128)

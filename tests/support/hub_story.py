@@ -87,8 +87,8 @@ def main(folder: Path) -> dict:
         },
     }  # fmt: skip
     (folder / "toy.yaml").write_text(yaml.safe_dump(toy), encoding="utf-8")
-    catalogue.load = hub.load = lambda: known
-    known = catalogue.read(folder / "toy.yaml")
+    catalogue.load_catalogue = hub.load_catalogue = lambda: known
+    known = catalogue.read_catalogue(folder / "toy.yaml")
     raw, told = folder / "raw", {}
 
     def step(title: str, *arguments: str) -> None:

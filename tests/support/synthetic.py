@@ -30,7 +30,7 @@ import numpy as np
 
 from bimedix_utils.core.records import LABELS
 from bimedix_utils.core.text import match_key
-from bimedix_utils.sources.benchmarks import NINE, SPLITS
+from bimedix_utils.sources.benchmarks import nine_benchmarks
 
 VERSION = 1  # of the rows: raise it when a change gives other rows for the same seed
 LANGS = ("en", "ar")
@@ -436,7 +436,8 @@ class Maker:
         """Test item `number` of one of the nine tasks; opens with the same stock phrases as rows
         do.
         """
-        name = list(NINE)[task]
+        name = list(nine_benchmarks())[task]
+        split = nine_benchmarks()[name].split
         state = _mix(self.seed, 4, task, number)
         dice = Dice(state)
         long = name in ("medqa", "mmlu_professional_medicine")
@@ -444,10 +445,10 @@ class Maker:
         count = dice.between(60, 130) if long else dice.between(8, 24)
         words = _words(_mix(state, 2), count + 20 + 220, lang)
         opening = _stock("study" if study else "vignette", lang, dice) if dice.below(10) < 7 else []
-        source_id = f"{name}:{SPLITS[name][0]}:{number}"
+        source_id = f"{name}:{split}:{number}"
         return {
             "id": source_id + ("" if lang == "en" else f":{lang}"), "kind": "mcqa", "lang": lang, "source": name, "licence": "CC0-1.0",
-            "split": SPLITS[name][0], "question": _prose(opening + words[:count], lang, 8)[:-1] + ("؟" if lang == "ar" else "?"),
+            "split": split, "question": _prose(opening + words[:count], lang, 8)[:-1] + ("؟" if lang == "ar" else "?"),
             "context": _prose(words[count + 20 :], lang) if study else "",
             "options": CHOICES[lang] if study else self._options(words[count : count + 20], dice),
             "answer_index": dice.below(3 if study else 4), "answer": "", "turns": [], "topic": "",
@@ -609,7 +610,9 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 
 def test_sizes(share: float) -> list[int]:
     """Items of each of the nine tasks in one language; `share` 1.0 is their published size."""
-    return [max(1, round(size * share)) for _, size in NINE.values()]
+    return [
+        max(1, round(size * share)) for size in (one.items for one in nine_benchmarks().values())
+    ]
 
 
 class Plan(NamedTuple):

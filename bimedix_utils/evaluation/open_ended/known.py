@@ -48,9 +48,9 @@ def pairs(
     """
     twins = {row.parent_id: row for row in arabic}
     both = [(row, twins[row.id]) for row in english if row.kind == "qa" and row.id in twins]
-    (drugs,) = knowledge.chosen(list(relations), "drug_class")
+    (drugs,) = knowledge.choose_relations(list(relations), "drug_class")
     found = []
-    for place, lang in enumerate(knowledge.LANGS):
+    for place, lang in enumerate(knowledge.KNOWLEDGE_LANGUAGES):
         rows = [twin[place] for twin in both]
         other = {twin[place].id: twin[1 - place].answer for twin in both}
         long = [row for row in rows if len(row.answer.split()) >= LONG]
@@ -72,12 +72,12 @@ def pairs(
                 _pair("wrong_language", lang, row.id, row.question, row.answer, other[row.id], seed)
             )
         for fact in _drawn(drugs.facts, each, seed, "wrong_class"):
-            question = knowledge.question(drugs, fact, lang, 0).question
+            question = knowledge.fact_question(drugs, fact, lang, 0).question
             wrong = drugs.pool(fact)[
                 int(digest(f"{seed}:{fact.id}", 8), 16) % len(drugs.pool(fact))
             ]
             swapped = knowledge.Fact(fact.relation, fact.subject, wrong.object, frozenset())
-            good, bad = (knowledge.statement(drugs, one, lang, 0) for one in (fact, swapped))
+            good, bad = (knowledge.fact_statement(drugs, one, lang, 0) for one in (fact, swapped))
             found.append(_pair("wrong_class", lang, fact.id, question, good, bad, seed))
     return found
 

@@ -54,7 +54,7 @@ def pairs() -> list[judge.Pair]:
         sources.read_file(ROOT / "data" / "sample" / f"open_qa_test.{lang}.jsonl", kit=True)
         for lang in ("en", "ar")
     )
-    return known.pairs(english, arabic, knowledge.load(ROOT / "data" / "knowledge"))
+    return known.pairs(english, arabic, knowledge.load_relations(ROOT / "data" / "knowledge"))
 
 
 def recordings(items: list[judge.Pair]) -> Iterator[dict]:

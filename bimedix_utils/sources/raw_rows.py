@@ -1,7 +1,6 @@
-"""Rows out of published files, one at a time: JSON Lines, one JSON list, Parquet; and XML without
-surprises.
-"""
+"""Rows of published files, one at a time: JSON Lines, a JSON list, CSV, Parquet; and safe XML."""
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,12 +15,14 @@ LONGEST = 64 * CHUNK  # a row beyond this is a broken file, not a row
 _BLANK, _DECODER = re.compile(r"\s*"), json.JSONDecoder()
 
 
-def rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """(place, row) of a `.jsonl`, `.json` (one list of objects) or `.parquet` file, in bounded
-    memory. The place is for messages.
+def iter_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """(where, row) of a `.jsonl`, `.json` (one list of objects), `.csv`, `.tsv` or `.parquet` file,
+    in bounded memory; `where` is for messages.
     """
     if path.suffix == ".parquet":
         yield from _parquet(path)
+    elif path.suffix in (".csv", ".tsv"):
+        yield from _csv(path)
     elif path.suffix == ".json":
         for number, value in enumerate(_list(path), start=1):
             if not isinstance(value, dict):
@@ -33,6 +34,27 @@ def rows(path: Path) -> Iterator[tuple[str, dict]]:
     else:
         for number, value in iter_json_lines(path):
             yield f"{path.name}, line {number}", value
+
+
+def _csv(path: Path) -> Iterator[tuple[str, dict]]:
+    """Rows as texts, under the names of the header."""
+    csv.field_size_limit(LONGEST)  # the library's own limit is shorter than a long abstract
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            reader = csv.DictReader(handle, delimiter=delimiter, strict=True)
+            header = reader.fieldnames or []
+            if len(set(header)) < len(header):
+                raise InputError(f"{path.name}: a column name is repeated: {', '.join(header)}")
+            for row in reader:
+                where = f"{path.name}, line {reader.line_num}"
+                if None in row or None in row.values():
+                    raise InputError(f"{where}: {len(header)} columns expected, as in the header")
+                yield where, row
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except csv.Error as error:
+        raise InputError(f"{path.name}, line {reader.line_num}: not valid CSV ({error})") from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict]]:
@@ -133,7 +155,7 @@ class _Window:
                     ) from None
 
 
-def xml(path: Path) -> ElementTree.Element:
+def read_xml(path: Path) -> ElementTree.Element:
     """The root of a small XML file. A document type, and with it any entity of its own, is refused:
     entities can grow without end or point at other files.
     """

@@ -1,0 +1,348 @@
+"""Sources as data: an entry of a sources YAML says which columns hold which field, and one reader
+for each common layout does the rest. An odd layout is a function of its own with `@layout`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from ..core.errors import InputError
+from ..core.records import LABELS, Record, Turn
+from ..core.text import is_arabic, nfc
+from . import fields
+from .data_files import StrictModel
+from .raw_rows import iter_rows
+
+CHAT_ROLES = {
+    **dict.fromkeys(("human", "user", "patient"), "patient"),
+    **dict.fromkeys(("gpt", "assistant", "doctor"), "doctor"),
+}
+
+
+class Layout(NamedTuple):
+    """A reader, and the fields for which an entry must or may name columns."""
+
+    read: Callable[..., Iterator[Record]]
+    required: frozenset[str]
+    optional: frozenset[str]
+
+
+LAYOUTS: dict[str, Layout] = {}
+
+
+def layout(name: str, required: str = "", optional: str = "") -> Callable[[Callable], Callable]:
+    """Registers a reader `(path, source, lang, split) -> records` under the name that an entry's
+    `layout` gives; `required` and `optional` are the fields of its `columns`.
+    """
+
+    def register(read: Callable) -> Callable:
+        LAYOUTS[name] = Layout(read, frozenset(required.split()), frozenset(optional.split()))
+        return read
+
+    return register
+
+
+class SourceEntry(StrictModel):
+    """How a set is read. `pattern` is a regular expression on its file names, first match wins:
+    names are matched, not contents, so that a wrong file is an error and not another source.
+    """
+
+    title: str = Field(min_length=1)
+    pattern: str = Field(min_length=1)
+    layout: str
+    columns: dict[str, str | list[str]] = {}  # field -> column, or the columns it may stand in
+    options: Literal["columns", "letters", "list"] = "columns"  # where the options stand
+    key: Literal["letter", "text", "number", "from_0", "from_1"] = "letter"
+    roles: dict[str, Literal["patient", "doctor", "ignored"]] = CHAT_ROLES
+    split: Literal["", "train", "validation", "test"] = ""  # "": told by the file's name
+    train_names: str | None = None  # files whose name matches this are training rows
+    licence: str = ""  # of a user's own source; the catalogue knows the published ones
+    aligned: bool = False  # a file in another language holds the same items under the same ids
+    balanced: bool = True  # its keys are spread over all options
+    strict: bool = False  # a row without question or answer is an error, not a rejected row
+    mixed_languages: bool = False  # each row's language is told by its letters
+    may_be_empty: bool = False
+    name: str = ""  # the key of the entry, and the `source` of its rows
+
+    @model_validator(mode="after")
+    def _columns_fit_the_layout(self) -> "SourceEntry":
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(sorted(LAYOUTS))}")
+        _, required, optional = LAYOUTS[self.layout]
+        named = set(self.columns)
+        if missing := required - named:
+            raise ValueError(f"columns: {', '.join(sorted(missing))} expected by {self.layout}")
+        if unknown := named - required - optional:
+            legal = ", ".join(sorted(required | optional)) or "none"
+            raise ValueError(f"columns: no field {', '.join(sorted(unknown))}; legal: {legal}")
+        re.compile(self.pattern)
+        return self
+
+    def names(self, field: str) -> tuple[str, ...]:
+        """The columns named for a field; none when the entry does not name it."""
+        value = self.columns.get(field, ())
+        return (value,) if isinstance(value, str) else tuple(value)
+
+    def column(self, field: str) -> str:
+        """The one column of a field, or "" when the entry does not name it."""
+        return next(iter(self.names(field)), "")
+
+    def owner_id(self, row: dict) -> Any:
+        """The owner's id of a row: the column named for it, else a column `id` where present."""
+        return row.get(self.column("id") or "id")
+
+
+def _optional(row: dict, source: SourceEntry, field: str, where: str) -> str:
+    return fields.text(row, source.column(field), where, optional=True)
+
+
+# --- multiple choice
+
+
+def _option_texts(row: dict, source: SourceEntry, where: str) -> list[str]:
+    names = source.names("options")
+    if source.options == "columns":
+        return [fields.text(row, name, where) for name in names]
+    value = row[names[0]]
+    if source.options == "list":
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise InputError(f"{where}: {names[0]}: a list of texts expected, found {value!r}")
+        return [nfc(text) for text in value]
+    letters = sorted(value) if isinstance(value, dict) else []
+    if not letters or letters != list(LABELS[: len(letters)]):
+        raise _wrong_letter(row, source, letters, where)
+    return [fields.text(value, letter, where) for letter in letters]
+
+
+def _wrong_letter(row: dict, source: SourceEntry, letters: list[str], where: str) -> InputError:
+    key = source.column("key")
+    return InputError(
+        f"{where}: {' '.join(source.names('options'))} {letters} with {key} {row[key]!r}; expected"
+        " letters A-D and one of them as the key"
+    )
+
+
+def _number(value: Any, source: SourceEntry, count: int, where: str, in_csv: bool) -> int:
+    """A key that counts options, as it is in the file."""
+    wanted = {
+        "from_0": f"0-{count - 1}",
+        "from_1": f"1-{count}",
+        "number": f"1-{count} (raw file) or 0-{count - 1} (hub copy)",
+    }[source.key]
+    if in_csv and isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)  # a CSV file holds nothing but texts
+    lowest, highest = int(source.key == "from_1"), count - (source.key == "from_0")
+    if type(value) is not int or not lowest <= value <= highest:
+        raise InputError(f"{where}: {source.column('key')} is {value!r}; expected {wanted}")
+    return value
+
+
+@layout("multiple_choice", "question options key", "id context explanation topic")
+def read_multiple_choice(
+    path: Path, source: SourceEntry, lang: str, split: str
+) -> Iterator[Record]:
+    """A question, its options and a key: a letter, the option's own text, or a number.
+
+    Two passes for a `number`: the first tells for the file as a whole where it begins to count.
+    """
+    key, in_csv = source.column("key"), path.suffix in (".csv", ".tsv")
+    columns = tuple(
+        name for field in ("id", "question", "options", "key") for name in source.names(field)
+    )
+    first = {"from_1": 1}.get(source.key, 0)
+    if source.key == "number":
+        seen, most = set(), 0
+        for where, row in iter_rows(path):
+            fields.need(row, columns, where)
+            options = source.names("options")
+            if source.options != "columns":
+                options = _option_texts(row, source, where)
+            most = max(most, len(options))
+            seen.add(_number(row[key], source, len(options), where, in_csv))
+        first = fields.first_key(path, key, seen, most)
+    names = fields.ContentNames()
+    origin = fields.origin(source.name, lang, split, source.licence)
+    for where, row in iter_rows(path):
+        fields.need(row, columns, where)
+        options = _option_texts(row, source, where)
+        if source.key == "letter":
+            letters = list(LABELS[: len(options)])
+            if row[key] not in letters:
+                raise _wrong_letter(row, source, letters, where)
+            index = letters.index(row[key])
+        elif source.key == "text":
+            answer = fields.text(row, key, where)
+            if options.count(answer) != 1:
+                raise InputError(f"{where}: {key} {answer!r} is not the text of one option")
+            index = options.index(answer)
+        else:
+            index = _number(row[key], source, len(options), where, in_csv) - first
+        question = fields.text(row, source.column("question"), where)
+        yield fields.record(
+            where,
+            # The question's hash is an id that survives any re-ordering of the file.
+            id=f"{source.name}:{source.owner_id(row) or names(question)}",
+            kind="mcqa",
+            question=question,
+            options=options,
+            answer_index=index,
+            context=_optional(row, source, "context", where),
+            answer=_optional(row, source, "explanation", where),
+            topic=_optional(row, source, "topic", where),
+            **origin,
+        )
+
+
+# --- question and answer
+
+
+@layout("question_answer", "question answer", "id topic")
+def read_question_answer(
+    path: Path, source: SourceEntry, lang: str, split: str
+) -> Iterator[Record]:
+    """The question stands in the first of its columns that is not empty, the answer in the first
+    that is there. Alpaca's instruction, input and output are such columns.
+    """
+    asked_in, answered_in = source.names("question"), source.names("answer")
+    names = fields.ContentNames()
+    origin = fields.origin(source.name, lang, split, source.licence)
+    for where, row in iter_rows(path):
+        if source.strict:
+            fields.need(row, (*asked_in, *answered_in), where)
+        answered = next((name for name in answered_in if name in row), None)
+        if answered is None or not any(name in row for name in asked_in):
+            raise InputError(
+                f"{where}: columns expected {' or '.join(asked_in)} with {' or '.join(answered_in)};"
+                f" seen {', '.join(map(str, row)) or 'none'}"
+            )
+        texts = (
+            fields.text(row, name, where, optional=not source.strict or name != asked_in[-1])
+            for name in asked_in
+        )
+        question = next(filter(None, texts), "")
+        answer = fields.text(row, answered, where, optional=not source.strict)
+        own = source.owner_id(row) or names(question if source.strict else [question, answer])
+        values = {"id": f"{source.name}:{own}", "topic": _optional(row, source, "topic", where)}
+        if source.strict:
+            yield fields.record(
+                where, kind="qa", question=question, answer=answer, **values, **origin
+            )
+        else:
+            yield fields.pair(where, question, answer, **values, **origin)
+
+
+# --- dialogues
+
+
+@layout("chat", "turns role text", "id image topic")
+def read_chat(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
+    """Lists of turns, such as ShareGPT's {conversations: [{from, value}]} or
+    {messages: [{role, content}]}. One exchange is a question with its answer, more are a chat. A row
+    with an image is kept as rejected: this kit reads text.
+    """
+    names, listed = fields.ContentNames(), source.column("turns")
+    role, text = source.column("role"), source.column("text")
+    for where, row in iter_rows(path):
+        fields.need(row, (listed,), where)
+        turns = [
+            (source.roles[turn[role]], fields.text(turn, text, where, optional=True))
+            for turn in _checked_turns(row, source, where)
+        ]
+        turns = [(who, nfc(said.replace("<image>", " "))) for who, said in turns]
+        turns = [(who, said) for who, said in turns if said and who != "ignored"]
+        spoken = " ".join(said for _, said in turns)
+        image = row.get(source.column("image")) if source.column("image") else None
+        note = "has an image" if image else "" if len(turns) > 1 else "no exchange"
+        if source.mixed_languages:
+            lang = "ar" if is_arabic(spoken) else "en"
+        # Ids of such files are often those of images and repeat: unless a column is named for it,
+        # the content names the row.
+        own = row[source.column("id")] if source.column("id") else names([image, turns])
+        values = {
+            "id": f"{source.name}:{own}",
+            "topic": _optional(row, source, "topic", where),
+            **({"status": "rejected", "note": note} if note else {}),
+            **fields.origin(source.name, lang, split, source.licence),
+        }
+        if len(turns) > 2:
+            spoken_turns = [Turn(role=who, text=said) for who, said in turns]
+            yield fields.record(where, kind="chat", turns=spoken_turns, **values)
+        else:
+            question, answer = (*(said for _, said in turns), fields.MISSING, fields.MISSING)[:2]
+            yield fields.record(where, kind="qa", question=question, answer=answer, **values)
+
+
+def _checked_turns(row: dict, source: SourceEntry, where: str) -> list[dict]:
+    listed, wanted = source.column("turns"), (source.column("role"), source.column("text"))
+    turns = row[listed]
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, dict) and set(wanted) <= set(turn) for turn in turns
+    ):
+        raise InputError(
+            f"{where}: {listed}: a list of {' and '.join(wanted)} expected; columns seen:"
+            f" {', '.join(row)}"
+        )
+    if unknown := {str(turn[wanted[0]]) for turn in turns} - set(source.roles):
+        raise InputError(
+            f"{where}: {wanted[0]} is {', '.join(sorted(unknown))}; expected"
+            f" {', '.join(source.roles)}"
+        )
+    return turns
+
+
+def split_speakers(dialogue: str, roles: dict[str, str], where: str) -> list[Turn]:
+    """Lines such as `Doctor: ...` as turns; a line without a speaker belongs to the one before,
+    neighbours of one speaker are joined. `roles` maps speakers, in small letters, to roles.
+
+    Raises `InputError` when the first line names no known speaker.
+    """
+    spoken: list[tuple[str, list[str]]] = []
+    for line in dialogue.replace("\r", "\n").split("\n"):
+        if not line.strip():
+            continue
+        match = re.match(r"\s*([\w ]{2,20}?)\s*:\s*(.*)", line)
+        role = roles.get(match.group(1).strip().casefold()) if match else None
+        if role is None and not spoken:
+            raise InputError(
+                f"{where}: a dialogue line starts without a known speaker ({', '.join(roles)}):"
+                f" {line[:60]!r}"
+            )
+        if role and (not spoken or spoken[-1][0] != role):
+            spoken.append((role, []))
+        spoken[-1][1].append(match.group(2) if role else line)
+    turns: list[Turn] = []
+    for role, lines in spoken:
+        text = nfc(" ".join(lines))
+        if text and turns and turns[-1].role == role:  # a speaker without words stood between
+            turns[-1] = Turn(role=role, text=f"{turns[-1].text} {text}")
+        elif text:
+            turns.append(Turn(role=role, text=text))
+    return turns
+
+
+@layout("speakers", "id text", "topic")
+def read_speakers(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
+    """A dialogue as one text, a line a turn, each with its speaker before a colon."""
+    origin = fields.origin(source.name, lang, split, source.licence)
+    own, column = source.column("id"), source.column("text")
+    for where, row in iter_rows(path):
+        fields.need(row, (own, column), where)
+        fields.text(row, column, where)  # refuses another type; the text must keep its lines
+        turns = split_speakers(row[column], source.roles, where)
+        # Published files hold a few monologues: kept and shown, but they cannot teach an exchange.
+        # Where a doctor opens and a patient replies, nothing answers the patient.
+        answered = "patient doctor" in " ".join(turn.role for turn in turns)
+        note = "" if answered else "no answer to the patient"
+        note = "only one speaker" if len(turns) < 2 else note
+        yield fields.record(
+            where,
+            id=f"{source.name}:{row[own]}",
+            kind="chat",
+            turns=turns,
+            topic=_optional(row, source, "topic", where),
+            **({"status": "rejected", "note": note} if note else {}),
+            **origin,
+        )
