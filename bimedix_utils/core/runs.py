@@ -135,7 +135,7 @@ class Run:
         return found
 
     def result(self, name: str, value: Any) -> None:
-        """Record an exact result (count, id, hash, category): the tests compare it to the letter."""
+        """Record an exact result (count, id, hash, category); the tests compare it literally."""
         self._results[name] = value
 
     def learned(self, name: str, hits: int, n: int) -> str:
