@@ -1,26 +1,23 @@
 """Speed: parameters by closed form and by count, measuring in turns, probes, the roofline, the
-claim, sentences, vLLM's files.
+claim, sentences.
 """
 
-import json
+import math
 import random
-import stat
 import statistics
-import sys
-from pathlib import Path
 
 import pytest
 
 from bimedix_utils import speed
-from bimedix_utils.core.errors import InputError, KitError
+from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.core.studies import STUDIES, read_study
-from bimedix_utils.speed import explain, figures, languages, vllm
-from bimedix_utils.speed.roofline import BYTES
-from bimedix_utils.training import plan
+from bimedix_utils.speed import PRECISION_BYTES, claim
+from bimedix_utils.training import Shape, read_gpus
+from bimedix_utils.training.plan.memory import nf4_bytes
 
 pytestmark = pytest.mark.unit
-SPARSE = speed.Shape(64, 128, 2, 4, 8, 100)
+SPARSE = Shape(64, 128, 2, 4, 8, 100)
 PAPER = ROOT / "data" / "paper" / "speed.csv"
 
 
@@ -29,45 +26,50 @@ PAPER = ROOT / "data" / "paper" / "speed.csv"
 
 @pytest.mark.parametrize("name", ["sparse", "equal total", "equal active"])
 def test_closed_forms_are_what_the_models_hold(name):
-    shape = speed.trio(SPARSE)[name]
-    assert speed.parameters(speed.build(shape, 1)) == (shape.total, shape.used)
+    shape = speed.compared_shapes(SPARSE)[name]
+    assert speed.count_model(speed.build_random_model(shape, 1)) == (shape.total, shape.active)
 
 
 def test_the_dense_models_are_equal_but_for_the_routers():
-    shapes = speed.trio(SPARSE)
+    shapes = speed.compared_shapes(SPARSE)
     routers = 2 * 64 * 8
     assert shapes["sparse"].total - shapes["equal total"].total == routers
-    assert shapes["sparse"].used - shapes["equal active"].total == routers
-    assert shapes["sparse"].total - shapes["sparse"].used == 2 * 6 * 3 * 64 * 128
+    assert shapes["sparse"].active - shapes["equal active"].total == routers
+    assert shapes["sparse"].total - shapes["sparse"].active == 2 * 6 * 3 * 64 * 128
 
 
 def test_a_shape_that_no_attention_fits_is_refused():
     with pytest.raises(InputError, match="must divide"):
-        speed.Shape(100, 128, 2, 3)
-    assert speed.Shape(64, 128, 2, 1).key_heads == 1
+        Shape(100, 128, 2, 3)
+    assert Shape(64, 128, 2, 1).kv_heads == 1
 
 
 def test_models_share_one_pool_and_a_small_one_is_refused():
-    shapes = speed.trio(SPARSE)
-    numbers = speed.pool(shapes["sparse"], 3)
-    a, b = (speed.build(shapes[name], 3, numbers) for name in ("sparse", "equal total"))
+    shapes = speed.compared_shapes(SPARSE)
+    numbers = speed.random_weights(shapes["sparse"], 3)
+    a, b = (
+        speed.build_random_model(shapes[name], 3, numbers) for name in ("sparse", "equal total")
+    )
     assert (
         a.model.embed_tokens.weight.data_ptr()
         == b.model.embed_tokens.weight.data_ptr()
         == numbers.data_ptr()
     )
     with pytest.raises(InputError, match="largest shape"):
-        speed.build(shapes["sparse"], 3, numbers[:-1000])
-    with pytest.raises(InputError, match="fp32, bf16, nf4"):
-        speed.pool(SPARSE, 3, "int8")
+        speed.build_random_model(shapes["sparse"], 3, numbers[:-1000])
+    with pytest.raises(InputError, match="float32, bfloat16, nf4"):
+        speed.random_weights(SPARSE, 3, "int8")
 
 
 def test_four_bit_models_quantise_all_but_router_and_head_and_compute_nearly_the_same():
     import bitsandbytes as bnb
     import torch
 
-    numbers = speed.pool(SPARSE, 5, "bf16")
-    plain, small = speed.build(SPARSE, 5, numbers, "bf16"), speed.build(SPARSE, 5, numbers, "nf4")
+    numbers = speed.random_weights(SPARSE, 5, "bfloat16")
+    plain, small = (
+        speed.build_random_model(SPARSE, 5, numbers, "bfloat16"),
+        speed.build_random_model(SPARSE, 5, numbers, "nf4"),
+    )
     kinds = {
         name: type(module)
         for name, module in small.named_modules()
@@ -78,7 +80,7 @@ def test_four_bit_models_quantise_all_but_router_and_head_and_compute_nearly_the
         "lm_head",
     }
     assert sum(kind is bnb.nn.Linear4bit for kind in kinds.values()) == 2 * (4 + 8 * 3)
-    assert speed.parameters(small) == (SPARSE.total, SPARSE.used)
+    assert speed.count_model(small) == (SPARSE.total, SPARSE.active)
     x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     with torch.inference_mode():
         a, b = (m.model.layers[1].block_sparse_moe.experts[7].w1(x).float() for m in (plain, small))
@@ -93,7 +95,7 @@ def test_four_bit_models_quantise_all_but_router_and_head_and_compute_nearly_the
 def test_decoding_is_one_token_a_step_behind_a_filled_cache_and_rows_differ():
     import torch
 
-    model, seen = speed.build(SPARSE, 1), []
+    model, seen = speed.build_random_model(SPARSE, 1), []
 
     def look(module, args, given):
         past = given["past_key_values"]
@@ -114,18 +116,18 @@ def test_decoding_is_one_token_a_step_behind_a_filled_cache_and_rows_differ():
 
 
 def test_routing_as_seen_accounts_for_every_row():
-    model = speed.build(SPARSE, 1)
-    assert speed.routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, (
+    model = speed.build_random_model(SPARSE, 1)
+    assert speed.count_routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, (
         "one token uses two experts, one row each"
     )
-    loads = speed.routed(model, lambda: speed.decode_seconds(model, 2, batch=16))
+    loads = speed.count_routed(model, lambda: speed.decode_seconds(model, 2, batch=16))
     assert sum(rows * count for rows, count in loads.items()) == pytest.approx(16 * 2)
     assert 2 <= sum(loads.values()) <= 8
-    assert speed.routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, (
+    assert speed.count_routed(model, lambda: speed.decode_seconds(model, 2)) == {1: 2.0}, (
         "the hooks are gone"
     )
     with pytest.raises(InputError, match="routes nothing"):
-        speed.routed(speed.build(speed.equal_total(SPARSE), 1), lambda: None)
+        speed.count_routed(speed.build_random_model(speed.equal_total(SPARSE), 1), lambda: None)
 
 
 def test_interleaved_rounds_take_turns():
@@ -144,11 +146,11 @@ def test_a_ratio_is_taken_round_by_round():
     """A machine that slows down for one round slows both sides: the ratio of that round is as good
     as any.
     """
-    steady = speed.ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
+    steady = speed.time_ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
     assert (steady.median, steady.low, steady.high, steady.rounds) == (2, 2, 2, 3)
     for slow, fast in (([1.0], []), ([], [])):
         with pytest.raises(InputError, match="both sides"):
-            speed.ratio(slow, fast)
+            speed.time_ratio(slow, fast)
 
 
 # Rounds, place of the ends, confidence: the binomial distribution's, as tables of the sign test
@@ -158,7 +160,7 @@ def test_a_ratio_is_taken_round_by_round():
     [(1, 1, 0.0), (3, 1, 0.75), (5, 1, 0.9375), (7, 1, 0.9844), (9, 2, 0.9609), (15, 4, 0.9648)],
 )
 def test_the_interval_of_the_median_is_made_of_rounds(rounds, k, confidence):
-    found = speed.ratio([float(n) for n in range(rounds, 0, -1)], [1.0] * rounds)
+    found = speed.time_ratio([float(n) for n in range(rounds, 0, -1)], [1.0] * rounds)
     assert (found.low, found.high) == (k, rounds + 1 - k) and found.confidence == pytest.approx(
         confidence, abs=5e-5
     )
@@ -171,7 +173,7 @@ def test_the_interval_of_the_median_covers_it_as_often_as_it_says(rounds):
     """
     draw, n = random.Random(1), 2000
     found = [
-        speed.ratio([2 * draw.lognormvariate(0, 0.5) for _ in range(rounds)], [1.0] * rounds)
+        speed.time_ratio([2 * draw.lognormvariate(0, 0.5) for _ in range(rounds)], [1.0] * rounds)
         for _ in range(n)
     ]
     stated = found[0].confidence
@@ -198,17 +200,20 @@ def test_bandwidth_between_measured_rows():
     machine = speed.Machine("m", {1: 16.0, 4: 4.0}, 100.0)
     assert [machine.bytes_per_second(rows) for rows in (0.5, 1, 4, 32)] == [16, 16, 4, 4]
     assert machine.bytes_per_second(2) == pytest.approx(8)
-    assert machine.two_numbers().bytes_per_second(4) == 16 and machine.two_numbers().flops == 100
+    assert (
+        machine.single_bandwidth().bytes_per_second(4) == 16
+        and machine.single_bandwidth().flops == 100
+    )
 
 
 def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
-    model, seen = speed.build(SPARSE, 1), []
+    model, seen = speed.build_random_model(SPARSE, 1), []
     for name, module in model.named_modules():
         if hasattr(module, "in_features"):
             module.register_forward_hook(
                 lambda m, args, out, name=name: seen.append((name, len(args[0])))
             )
-    sweeps = speed.Sweeps(model)
+    sweeps = speed.ProbeSweeps(model)
     assert sweeps.rows(4) > 0 and len(seen) == 2 * 8 * 3 and {rows for _, rows in seen} == {4}
     assert all(".experts." in name for name, _ in seen) and len({name for name, _ in seen}) == len(
         seen
@@ -222,7 +227,7 @@ def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
         "a roof does not lie below what was built"
     )
     with pytest.raises(InputError, match="no expert and no MLP"):
-        speed.Sweeps(model.lm_head)
+        speed.ProbeSweeps(model.lm_head)
 
 
 # Roofline
@@ -238,19 +243,19 @@ def test_experts_hit_by_uniform_routing(batch):
     assert speed.distinct_experts(8, 2, batch) == pytest.approx(
         statistics.mean(found), abs=4 * error + 1e-9
     )
-    loads = speed.uniform(8, 2, batch)
+    loads = speed.uniform_loads(8, 2, batch)
     assert sum(loads.values()) == pytest.approx(speed.distinct_experts(8, 2, batch))
     assert sum(rows * count for rows, count in loads.items()) == pytest.approx(2 * batch)
 
 
 def test_one_token_reads_the_weights_it_uses_and_computes_with_each_twice():
     machine = speed.Machine("m", {1: 1.0}, 1e30)
-    parts = {part.part: part for part in speed.work(SPARSE, machine, 1, 0)}
-    read = SPARSE.used - SPARSE.weights()["embeddings"] - SPARSE.weights()["norms"]
+    parts = {part.part: part for part in speed.step_parts(SPARSE, machine, 1, 0)}
+    read = SPARSE.active - SPARSE.parameters()["embeddings"] - SPARSE.parameters()["norms"]
     assert sum(part.bytes for part in parts.values()) == pytest.approx(4 * read)
     assert sum(part.flops for part in parts.values()) == pytest.approx(2 * read)
     assert parts["KV cache"].bytes == 0
-    longer = {part.part: part for part in speed.work(SPARSE, machine, 3, 10)}
+    longer = {part.part: part for part in speed.step_parts(SPARSE, machine, 3, 10)}
     assert (
         longer["KV cache"].bytes == 2 * 3 * 10 * 2 * 32 * 4
         and longer["KV cache"].flops == 4 * 2 * 3 * 10 * 64
@@ -263,30 +268,36 @@ def test_one_token_reads_the_weights_it_uses_and_computes_with_each_twice():
 
 def test_each_part_takes_the_longer_of_reading_and_computing():
     slow_memory = {
-        p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1.0}, 1e30), 2, 4)
+        p.part: p.seconds
+        for p in speed.step_parts(SPARSE, speed.Machine("m", {1: 1.0}, 1e30), 2, 4)
     }
     slow_maths = {
-        p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1e30}, 1.0), 2, 4)
+        p.part: p.seconds
+        for p in speed.step_parts(SPARSE, speed.Machine("m", {1: 1e30}, 1.0), 2, 4)
     }
-    both = {p.part: p.seconds for p in speed.work(SPARSE, speed.Machine("m", {1: 1.0}, 1.0), 2, 4)}
+    both = {
+        p.part: p.seconds for p in speed.step_parts(SPARSE, speed.Machine("m", {1: 1.0}, 1.0), 2, 4)
+    }
     assert both == {part: pytest.approx(max(slow_memory[part], slow_maths[part])) for part in both}
 
 
 def test_four_bit_weights_keep_router_head_and_cache_in_16_bit():
     machine = speed.Machine("m", {1: 1.0}, 1e30)
     wide, small = (
-        {p.part: p.bytes for p in speed.work(SPARSE, machine, 2, 4, kind)}
-        for kind in ("bf16", "nf4")
+        {p.part: p.bytes for p in speed.step_parts(SPARSE, machine, 2, 4, kind)}
+        for kind in ("bfloat16", "nf4")
     )
     assert {part for part in wide if wide[part] == small[part]} == {"router", "head", "KV cache"}
-    assert small["experts"] / wide["experts"] == pytest.approx(BYTES["nf4"] / 2)
-    codes, constants = plan.memory.nf4(4096 * 14336)
-    assert (codes + constants) / (4096 * 14336) == pytest.approx(BYTES["nf4"], rel=1e-4)
+    assert small["experts"] / wide["experts"] == pytest.approx(PRECISION_BYTES["nf4"] / 2)
+    codes, constants = nf4_bytes(4096 * 14336)
+    assert (codes + constants) / (4096 * 14336) == pytest.approx(PRECISION_BYTES["nf4"], rel=1e-4)
 
 
-def synthetic(overhead: float, of_an_expert: float = 0.0) -> speed.Trial:
+def synthetic(overhead: float, of_an_expert: float = 0.0) -> speed.SpeedComparison:
     """A trial whose seconds are the roofline's own, so that what should come out is known."""
-    trial = speed.Trial("fp32", speed.trio(SPARSE), speed.Plan((1, 8), rounds=3, context=16))
+    trial = speed.SpeedComparison(
+        "float32", speed.compared_shapes(SPARSE), speed.SpeedSettings((1, 8), rounds=3, context=16)
+    )
     for batch in (1, 8):
         # a round that another process slows down threefold slows everything, bare matrices too
         slowed = [1.0, 3.0, 0.9]
@@ -297,7 +308,9 @@ def synthetic(overhead: float, of_an_expert: float = 0.0) -> speed.Trial:
         loads = trial.loads[batch] = {1: 2.0} if batch == 1 else {1: 2.0, 2: 3.0, 4: 2.0}
         for name, shape in trial.shapes.items():
             seen = loads if shape.experts else None
-            seconds = speed.predict(shape, machine, batch, 16, loads=seen, overhead=overhead)
+            seconds = speed.predict_seconds(
+                shape, machine, batch, 16, loads=seen, overhead=overhead
+            )
             seconds += of_an_expert * shape.layers * sum(loads.values()) if shape.experts else 0
             trial.decode.setdefault(batch, {})[name] = [slow * seconds for slow in slowed]
     return trial
@@ -308,7 +321,7 @@ def test_the_overhead_is_found_and_the_ratios_are_predicted():
     assert trial.overhead() == pytest.approx(0.001)
     assert [one.error for one in trial.predictions()] == pytest.approx([0] * 4)
     assert {(one.batch, one.against) for one in trial.predictions()} == {
-        (b, name) for b in (1, 8) for name in speed.DENSE
+        (b, name) for b in (1, 8) for name in speed.DENSE_MODELS
     }
     assert trial.predictions(as_routed=False)[2].predicted != pytest.approx(
         trial.predictions()[2].predicted
@@ -323,19 +336,21 @@ def test_the_sparse_model_cannot_move_the_overhead():
     assert synthetic(0.001, of_an_expert=0.01).overhead() == synthetic(0.001).overhead()
     assert all(one.error > 0.2 for one in synthetic(0.001, of_an_expert=0.01).predictions())
     with pytest.raises(ValueError, match="dense runs only"):
-        speed.rests([(SPARSE, 1, 1.0)], speed.Machine("m", {1: 1.0}), 0)
+        speed.residual_overheads([(SPARSE, 1, 1.0)], speed.Machine("m", {1: 1.0}), 0)
 
 
 def test_a_whole_trial_on_a_toy():
-    trial = speed.run(SPARSE, "fp32", speed.Plan((1, 3), rounds=2, tokens=1, prefill=8, context=4))
+    trial = speed.measure_models(
+        SPARSE, "float32", speed.SpeedSettings((1, 3), rounds=2, tokens=1, prefill=8, context=4)
+    )
     assert set(trial.decode) == set(trial.machines) == set(trial.loads) == {1, 3}
     assert {len(seconds) for found in trial.decode.values() for seconds in found.values()} == {2}
     assert [set(seen.bandwidth) for seen in trial.machines[3]] == [{1, 2, 3}] * 2 and set(
         trial.machine(3).bandwidth
     ) == {1, 2, 3}
     assert set(trial.prefill) == set(trial.shapes)
-    assert len(trial.predictions()) == 4 and set(trial.prefill_ratios()) == set(speed.DENSE)
-    assert trial.weights("equal total") == 4 * (
+    assert len(trial.predictions()) == 4 and set(trial.prefill_ratios()) == set(speed.DENSE_MODELS)
+    assert trial.weight_bytes("equal total") == 4 * (
         trial.shapes["equal total"].total - 100 * 64 - 5 * 64
     )
 
@@ -344,53 +359,50 @@ def test_a_whole_trial_on_a_toy():
 
 
 def test_the_published_sizes():
-    mixtral = explain.mixtral()
-    assert (mixtral.total, mixtral.used) == (46_702_792_704, 12_879_925_248)
-    assert explain.LLAMA_2_70B.total == 68_976_648_192
-    assert explain.paper_rates(PAPER) == (180.6, 20.9)
+    mixtral = speed.mixtral_shape()
+    assert (mixtral.total, mixtral.active) == (46_702_792_704, 12_879_925_248)
+    assert speed.LLAMA_2_70B.total == 68_976_648_192
+    assert speed.paper_rates(PAPER) == (180.6, 20.9)
 
 
 def test_the_claims_share_of_the_architecture():
-    claim = 180.6 / 20.9
-    gpus = plan.gpus()
-    found = explain.explained(gpus, [1, 32], claim, explain.mixtral())
-    assert [one is None for one in found] == [
-        gpu.bandwidth is None for gpu in gpus for _ in (1, 32)
-    ]
-    known = [one for one in found if one]
-    assert {one.batch for one in known} == {1, 32} and "MI250 (one die)" not in {
-        one.gpu for one in known
+    gpus, mixtral = read_gpus(), speed.mixtral_shape()
+    found = {
+        batch: [claim.architecture_ratio((gpu, gpu), batch, mixtral) for gpu in gpus]
+        for batch in (1, 32)
     }
-    for one in known:
-        assert one.ratio * one.rest == pytest.approx(claim) and claim**one.share == pytest.approx(
-            one.ratio
-        )
-    first, last = ([one.ratio for one in known if one.batch == batch] for batch in (1, 32))
+    for ratios in found.values():
+        assert [one is None for one in ratios] == [gpu.bandwidth is None for gpu in gpus]
+    missing = {gpu.name for gpu, one in zip(gpus, found[1], strict=True) if one is None}
+    assert "MI250 (one die)" in missing
+    first, last = ([one for one in found[batch] if one] for batch in (1, 32))
     # at one row memory limits every GPU of the table, so bandwidth cancels: bytes over bytes,
     # caches and heads included
     assert max(first) - min(first) < 1e-9 and 5.2 < first[0] < 70 / 12.9 and max(last) < 2
-    small = explain.explained(gpus[:1], [1], claim, explain.mixtral(), precisions=("nf4", "bf16"))[
-        0
-    ]
-    assert small.ratio / first[0] > 3.5, "a 4-bit model reads a quarter"
+    pair, mixed = (gpus[0], gpus[0]), ("nf4", "bfloat16")
+    small = claim.architecture_ratio(pair, 1, mixtral, precisions=mixed)
+    assert small / first[0] > 3.5, "a 4-bit model reads a quarter"
+    cases = speed.claim_ratios((1, 32), mixtral)
+    assert next(iter(cases.values())) == {1: pytest.approx(first[0]), 32: pytest.approx(last[0])}
+    assert all(other[1] > first[0] for other in list(cases.values())[1:])
+    shares = {row[-1] for row in claim.gpu_rows(gpus, (1,), 180.6 / 20.9, mixtral)}
+    assert shares == {f"{math.log(first[0]) / math.log(180.6 / 20.9):.0%}", "not found"}
 
 
-def test_cards_and_needed_bandwidth():
-    by_name = {gpu.name: gpu for gpu in plan.gpus()}
+def test_the_gpus_and_the_bandwidth_that_are_needed():
+    by_name = {gpu.name: gpu for gpu in read_gpus()}
     assert (
-        explain.cards(explain.LLAMA_2_70B, by_name["A100 80GB"]) == 2
-        and explain.cards(explain.mixtral(), by_name["MI300X"]) == 1
+        speed.gpus_needed(speed.LLAMA_2_70B, by_name["A100 80GB"]) == 2
+        and speed.gpus_needed(speed.mixtral_shape(), by_name["MI300X"]) == 1
     )
-    needed = explain.needed_bandwidth(explain.LLAMA_2_70B, 20.9, "bf16", context=0)
-    assert needed == pytest.approx(
-        20.9 * 2 * (explain.LLAMA_2_70B.total - 32000 * 8192 - 161 * 8192)
-    )
+    needed = speed.needed_bandwidth(speed.LLAMA_2_70B, 20.9, "bfloat16", context=0)
+    assert needed == pytest.approx(20.9 * 2 * (speed.LLAMA_2_70B.total - 32000 * 8192 - 161 * 8192))
 
 
 def test_a_table_without_the_claim_is_refused(tmp_path):
     (tmp_path / "speed.csv").write_text("system,model,tokens_per_s\nBiMediX v1,70B dense,~20.9\n")
     with pytest.raises(InputError, match="found 1"):
-        explain.paper_rates(tmp_path / "speed.csv")
+        speed.paper_rates(tmp_path / "speed.csv")
 
 
 # Languages
@@ -407,13 +419,13 @@ def test_a_table_without_the_claim_is_refused(tmp_path):
     ],
 )
 def test_sentences_end_at_their_marks_and_not_inside_numbers(text, count):
-    assert languages.sentences(text) == count
+    assert speed.count_sentences(text) == count
 
 
 def test_the_samples_items_pair_up_in_both_languages():
-    rows = languages.pairs(ROOT / "data" / "sample")
+    rows = speed.parallel_items(ROOT / "data" / "sample")
     assert len(rows) == 242 and all((a.lang, b.lang) == ("en", "ar") for a, b in rows)
-    assert all(len(languages.prose(a)) == len(languages.prose(b)) for a, b in rows), (
+    assert all(len(speed.running_text(a)) == len(speed.running_text(b)) for a, b in rows), (
         "a pair holds the same content"
     )
     assert {a.kind for a, _ in rows} == {"mcqa", "qa", "chat"}
@@ -422,12 +434,10 @@ def test_the_samples_items_pair_up_in_both_languages():
 def test_arabic_costs_more_tokens_with_mixtrals_tokenizer_than_with_the_kits():
     from bimedix_utils.sources import knowledge
 
-    rows = languages.pairs(ROOT / "data" / "sample")[:60]
-    world = knowledge.load_relations(ROOT / "data" / "knowledge")
-    tokenizers = {"Mixtral": languages.mixtral_tokens(), "tiny": languages.tiny_tokens(4096, world)}
-    costs = {
-        (cost.tokenizer, cost.lang): cost for cost in languages.tokens_by_language(rows, tokenizers)
-    }
+    rows = speed.parallel_items(ROOT / "data" / "sample")[:60]
+    world = knowledge.load(ROOT / "data" / "knowledge")
+    tokenizers = {"Mixtral": speed.mixtral_counter(), "tiny": speed.tiny_counter(4096, world)}
+    costs = {(cost.tokenizer, cost.lang): cost for cost in speed.token_costs(rows, tokenizers)}
     ratio = {
         name: costs[name, "ar"].per_sentence / costs[name, "en"].per_sentence for name in tokenizers
     }
@@ -444,93 +454,7 @@ def test_a_folder_without_twins_is_refused(tmp_path):
         (ROOT / "data/sample/open_qa_train.en.jsonl").read_text(encoding="utf-8")
     )
     with pytest.raises(InputError, match="both languages"):
-        languages.pairs(tmp_path)
-
-
-# vLLM
-
-FAKE = """#!{python}
-import argparse, json, sys
-assert sys.argv[1] == "bench", sys.argv
-parser = argparse.ArgumentParser()
-for name in ("model", "dtype", "quantization", "output-json", "dataset-name"):
-    parser.add_argument("--" + name)
-for name in ("tensor-parallel-size", "batch-size", "input-len", "output-len", "num-iters-warmup", "num-iters"):
-    parser.add_argument("--" + name, type=int)
-for name in ("num-prompts", "max-num-seqs"):
-    parser.add_argument("--" + name, type=int)
-parser.add_argument("--disable-detokenize", action="store_true")
-given = parser.parse_args(sys.argv[3:])
-if given.model == "broken":
-    sys.exit("torch.cuda.OutOfMemoryError: CUDA out of memory")
-if sys.argv[2] == "latency":
-    seconds = 0.001 * given.input_len + (0.0 if given.model == "frozen" else 0.02) * (given.output_len - 1)
-    result = {{"avg_latency": seconds, "latencies": [seconds] * given.num_iters, "percentiles": {{}}}}
-else:
-    assert given.dataset_name == "random"
-    tokens = given.num_prompts * (given.input_len + given.output_len)
-    result = {{"elapsed_time": 2.0, "num_requests": given.num_prompts, "total_num_tokens": tokens,
-               "requests_per_second": given.num_prompts / 2.0, "tokens_per_second": tokens / 2.0}}
-json.dump(result, open(given.output_json, "w"))
-"""
-
-
-@pytest.fixture
-def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `vllm` on the PATH that takes the real one's options, refuses others, and writes its result
-    files.
-    """
-    place = tmp_path / "bin" / "vllm"
-    place.parent.mkdir()
-    place.write_text(FAKE.format(python=sys.executable))
-    place.chmod(place.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(place.parent), prepend=":")
-    return place
-
-
-def test_vllms_latency_benchmark_is_driven_and_read(fake_vllm, tmp_path):
-    job = vllm.Job(
-        "org/model", batch=4, prompt=100, output=11, cards=2, quantization="awq", iterations=3
-    )
-    rates = vllm.measure(job, tmp_path / "out")
-    assert rates.prefill == [0.1] * 3 and rates.whole == pytest.approx([0.3] * 3)
-    assert rates.read_per_s == pytest.approx(
-        4 * 100 / 0.1
-    ) and rates.written_per_s == pytest.approx(4 * 10 / 0.2)
-    command = vllm.latency_command(job, 11, tmp_path / "x.json")
-    assert (
-        command[:3] == ["vllm", "bench", "latency"]
-        and command[command.index("--quantization") + 1] == "awq"
-    )
-    assert "--quantization" not in vllm.latency_command(
-        vllm.Job("m", 1, 1, 2), 2, tmp_path / "x.json"
-    )
-
-
-def test_vllms_throughput_benchmark_is_driven_and_read(fake_vllm, tmp_path):
-    job = vllm.Job("m", batch=8, prompt=100, output=20)
-    assert vllm.continuous(job, 10, tmp_path) == (5.0, 600.0)
-    assert vllm.throughput_command(job, 10, tmp_path / "x.json").count("--max-num-seqs") == 1
-
-
-def test_vllms_failures_are_told(fake_vllm, tmp_path, monkeypatch):
-    with pytest.raises(KitError, match="vllm bench latency ended with 1: .*out of memory"):
-        vllm.measure(vllm.Job("broken", 1, 10, 5), tmp_path)
-    with pytest.raises(InputError, match="too noisy"):
-        vllm.measure(vllm.Job("frozen", 1, 10, 5), tmp_path)
-    with pytest.raises(InputError, match="at least 2"):
-        vllm.measure(vllm.Job("m", 1, 10, 1), tmp_path)
-    for text in ("", "[]", '{"avg_latency": 1}'):
-        (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(InputError, match="no 'latencies'"):
-            vllm.latencies(tmp_path / "bad.json")
-    (tmp_path / "bad.json").write_text(json.dumps({"latencies": [0.0]}))
-    with pytest.raises(InputError, match="took any time"):
-        vllm.latencies(tmp_path / "bad.json")
-    fake_vllm.unlink()
-    monkeypatch.setattr(vllm, "executable", lambda: None)
-    with pytest.raises(KitError, match="not installed"):
-        vllm.run(["vllm", "bench", "latency"])
+        speed.parallel_items(tmp_path)
 
 
 # Figures
@@ -539,20 +463,20 @@ def test_vllms_failures_are_told(fake_vllm, tmp_path, monkeypatch):
 def test_figures_show_what_they_are_given():
     import matplotlib.pyplot as plt
 
-    axis = figures.ratios_figure(synthetic(0.001).predictions(), "title")
+    axis = speed.ratios_figure(synthetic(0.001).predictions(), "title")
     assert [label.get_text() for label in axis.get_xticklabels()] == [
         "1",
         "8",
     ] and axis.get_title() == "title"
     assert len(axis.get_legend().get_texts()) == 4
-    axis = figures.claim_figure({"a": {1: 5.4, 8: 1.6}}, 8.64, "t")
+    axis = speed.claim_figure({"a": {1: 5.4, 8: 1.6}}, 8.64, "t")
     assert "8.6" in axis.get_legend().get_texts()[-1].get_text()
-    axis = figures.parts_figure({"x": {"a": 1.0, "b": 2.0}, "y": {"a": 3.0, "b": 0.5}}, "t", "GB")
+    axis = speed.parts_figure({"x": {"a": 1.0, "b": 2.0}, "y": {"a": 3.0, "b": 0.5}}, "t", "GB")
     assert [bar.get_width() for bar in axis.patches] == [1.0, 3.0, 2.0, 0.5] and [
         bar.get_x() for bar in axis.patches
     ][2:] == [1.0, 3.0]
-    axis = figures.sentences_figure(
-        [languages.Cost("T", lang, 1, 10, 2, n) for lang, n in (("en", 20), ("ar", 60))], "t"
+    axis = speed.sentences_figure(
+        [speed.TokenCost("T", lang, 1, 10, 2, n) for lang, n in (("en", 20), ("ar", 60))], "t"
     )
     assert [bar.get_height() for bar in axis.patches] == [10, 30]
     plt.close("all")
@@ -562,21 +486,20 @@ def test_figures_show_what_they_are_given():
 
 
 def test_batches_and_precisions_of_a_notebook_are_read_or_refused():
-    assert speed.batches("32 1 8 8") == (1, 8, 32) and speed.precisions("nf4 fp32") == (
-        "fp32",
-        "nf4",
-    )
+    assert speed.parse_batches("32 1 8 8") == (1, 8, 32) and speed.parse_precisions(
+        "nf4 float32"
+    ) == ("float32", "nf4")
     for text in ("", "0", "1,8", "-1", "two"):
         with pytest.raises(InputError, match="BATCHES"):
-            speed.batches(text)
-    for text in ("", "int8", "fp32,bf16"):
+            speed.parse_batches(text)
+    for text in ("", "int8", "float32,bfloat16"):
         with pytest.raises(InputError, match="PRECISIONS"):
-            speed.precisions(text)
+            speed.parse_precisions(text)
 
 
 def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
-    gpus = plan.gpus()
-    lines = explain.gpu_rows(gpus, (1, 8), 180.6 / 20.9, explain.mixtral())
+    gpus = read_gpus()
+    lines = claim.gpu_rows(gpus, (1, 8), 180.6 / 20.9, speed.mixtral_shape())
     assert [line[0] for line in lines] == [gpu.name for gpu in gpus]
     for gpu, line in zip(gpus, lines, strict=True):
         assert len(line) == 8 and (line[2] == "not found") == (gpu.bandwidth is None) == (
@@ -588,26 +511,26 @@ def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
 
 
 def test_the_study_measured_what_it_promises_on_a_clean_commit():
-    made = speed.conditions(STUDIES)
+    made = speed.benchmark_conditions(STUDIES)
     assert (
         made["git"]["commit"]
         and not made["git"]["dirty"]
         and made["rounds"] >= 7
         and made["limit"] == 0.2
     )
-    lines = [line for line in speed.studied(STUDIES) if line.precision == "fp32"]
+    lines = [line for line in speed.read_benchmark(STUDIES) if line.precision == "float32"]
     assert {(line.batch, line.against) for line in lines} == {
-        (b, name) for b in (1, 2, 4, 8, 16, 32) for name in speed.DENSE
+        (b, name) for b in (1, 2, 4, 8, 16, 32) for name in speed.DENSE_MODELS
     }
     assert all(len(line.errors) == 3 and float(line.weights_over_cache) >= 8 for line in lines)
-    assert {line.precision for line in speed.studied(STUDIES)} == set(speed.PRECISIONS)
+    assert {line.precision for line in speed.read_benchmark(STUDIES)} == set(speed.PRECISION_BYTES)
 
 
 def test_the_study_names_every_miss():
     """A miss is told: the manifest's list is the table's, and the errors are those of the two
     columns beside them.
     """
-    made, rows = speed.conditions(STUDIES), read_study(STUDIES, "speed")
+    made, rows = speed.benchmark_conditions(STUDIES), read_study(STUDIES, "speed")
     for row in rows:
         assert float(row["predicted"]) / float(row["measured"]) - 1 == pytest.approx(
             float(row["error"]), abs=0.005
@@ -616,9 +539,9 @@ def test_the_study_names_every_miss():
     missed = [
         row
         for row in rows
-        if row["precision"] == "fp32" and abs(float(row["error"])) > made["limit"]
+        if row["precision"] == "float32" and abs(float(row["error"])) > made["limit"]
     ]
-    assert [(str(m["repeat"]), str(m["batch"]), m["against"]) for m in made["missed_fp32"]] == [
+    assert [(str(m["repeat"]), str(m["batch"]), m["against"]) for m in made["missed_float32"]] == [
         (row["repeat"], row["batch"], row["against"]) for row in missed
     ]
 
@@ -627,7 +550,7 @@ def test_the_studys_median_ratios_in_float32_are_predicted_within_the_limit():
     """Median over the three repeats, each of them a median of seven rounds; single repeats may miss
     and are listed.
     """
-    made = speed.conditions(STUDIES)
-    for line in speed.studied(STUDIES):
-        if line.precision == "fp32":
+    made = speed.benchmark_conditions(STUDIES)
+    for line in speed.read_benchmark(STUDIES):
+        if line.precision == "float32":
             assert abs(statistics.median(line.errors)) <= made["limit"], (line.batch, line.against)

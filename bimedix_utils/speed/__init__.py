@@ -1,17 +1,70 @@
-"""Speed of a sparse model against dense ones, measured as ratios from interleaved rounds and
-explained by a roofline.
-
-`shapes` counts parameters, `build` makes models of a shape, `measure` times them in turns, `probes`
-times this machine's matrix products, `roofline` predicts from the probes, `trial` joins these,
-`explain` applies the roofline to the paper's claim, `languages` turns tokens into sentences,
-`figures` draws, and `vllm` drives that engine's own benchmark where it is installed.
+"""Speed of a sparse model against dense ones: ratios from interleaved rounds, explained by a
+roofline.
 """
 
-from . import explain, figures, languages, vllm
-from .build import PRECISIONS, build, four_bit_path, parameters, pool
-from .measure import Ratio, decode_seconds, interleaved, prefill_seconds, ratio, routed
-from .probes import Machine, Sweeps, cache_bytes
-from .roofline import Work, distinct_experts, predict, rests, uniform, work
-from .shapes import Shape, equal_active, equal_total
-from .study import Studied, conditions, studied
-from .trial import DENSE, Plan, Prediction, Trial, batches, precisions, run, trio
+from .claim import (
+    LLAMA_2_70B,
+    best_rate,
+    claim_ratios,
+    gpu_machine,
+    gpus_needed,
+    mixtral_shape,
+    needed_bandwidth,
+    paper_rates,
+)
+from .comparison import (
+    DENSE_MODELS,
+    SpeedComparison,
+    SpeedSettings,
+    compared_shapes,
+    equal_active,
+    equal_total,
+    measure_models,
+    parse_batches,
+    parse_precisions,
+)
+from .measure import (
+    TimeRatio,
+    count_routed,
+    decode_seconds,
+    interleaved,
+    prefill_seconds,
+    time_ratio,
+)
+from .plots import claim_figure, parts_figure, ratios_figure, sentences_figure
+from .probes import Machine, ProbeSweeps, cache_bytes
+from .random_models import build_random_model, count_model, four_bit_path, random_weights
+from .roofline import (
+    PRECISION_BYTES,
+    distinct_experts,
+    predict_seconds,
+    residual_overheads,
+    step_parts,
+    uniform_loads,
+)
+from .tables import (
+    BenchmarkRow,
+    benchmark_conditions,
+    benchmark_table,
+    bytes_by_part,
+    claim_table,
+    gpu_table,
+    machine_table,
+    needed_table,
+    parts_table,
+    prediction_table,
+    ratio_table,
+    read_benchmark,
+    sentence_table,
+    size_table,
+    token_table,
+)
+from .token_costs import (
+    TokenCost,
+    count_sentences,
+    mixtral_counter,
+    parallel_items,
+    running_text,
+    tiny_counter,
+    token_costs,
+)

@@ -1,11 +1,10 @@
-"""Time models in turns; quote ratios with intervals, never one absolute number."""
+"""Time models in interleaved rounds; quote ratios with intervals, never one absolute number."""
 
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
@@ -27,13 +26,13 @@ def _drawn(model: Any, rows: int, columns: int, seed: int) -> "torch.Tensor":
     """Token ids drawn at random: rows that differ, so that they are routed to different experts."""
     import torch
 
-    return torch.randint(
-        0, model.config.vocab_size, (rows, columns), generator=torch.Generator().manual_seed(seed)
-    ).to(model.device)
+    draw = torch.Generator().manual_seed(seed)
+    size = (rows, columns)
+    return torch.randint(0, model.config.vocab_size, size, generator=draw).to(model.device)
 
 
 def prefill_seconds(model: Any, tokens: int, batch: int = 1, seed: int = 0) -> float:
-    """Seconds to read `batch` prompts of `tokens` tokens each."""
+    """Seconds of the prefill of `batch` prompts of `tokens` tokens each."""
     import torch
 
     ids = _drawn(model, batch, tokens, seed)
@@ -46,7 +45,7 @@ def prefill_seconds(model: Any, tokens: int, batch: int = 1, seed: int = 0) -> f
 def decode_seconds(
     model: Any, tokens: int, batch: int = 1, context: int = 32, seed: int = 0
 ) -> float:
-    """Seconds to write `tokens` tokens in each of `batch` rows, one after another, behind a cache
+    """Seconds to decode `tokens` tokens in each of `batch` rows, one after another, behind a cache
     of `context` tokens.
 
     The cache is filled with random keys and values (their content costs no time, and reading a
@@ -58,30 +57,25 @@ def decode_seconds(
 
     ids, config = _drawn(model, batch, tokens, seed), model.config
     head = config.hidden_size // config.num_attention_heads
-    filling = torch.randn(
-        batch,
-        config.num_key_value_heads,
-        context,
-        head,
-        generator=torch.Generator().manual_seed(seed),
-        dtype=torch.float32,
-    ).to(model.device, model.lm_head.weight.dtype)
+    sizes = (batch, config.num_key_value_heads, context, head)
+    draw = torch.Generator().manual_seed(seed)
+    filling = torch.randn(sizes, generator=draw, dtype=torch.float32)
+    filling = filling.to(model.device, model.lm_head.weight.dtype)
     cache = DynamicCache()
     for layer in range(config.num_hidden_layers):
         cache.update(filling.clone(), filling.clone(), layer)
     with torch.inference_mode():
         begin = _now(model)
         for step in range(tokens):
-            logits = model(
-                input_ids=ids[:, step : step + 1], past_key_values=cache, use_cache=True
-            ).logits
+            one = ids[:, step : step + 1]
+            logits = model(input_ids=one, past_key_values=cache, use_cache=True).logits
             logits[:, -1].argmax(-1)  # a real decoder chooses a token here
         return _now(model) - begin
 
 
-def routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
-    """How a sparse model really routes while `run` runs: {rows an expert works on: how many experts
-    do so}, mean of a layer and step.
+def count_routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
+    """The measured routing of a sparse model while `run` runs: {rows an expert works on: how many
+    experts do so}, mean of a layer and step.
     """
     gates = [module for name, module in model.named_modules() if name.endswith(".gate")]
     if not gates:
@@ -89,12 +83,12 @@ def routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
     found: Counter[int] = Counter()
     steps = [0]
 
-    def look(module: Any, inputs: Any, logits: "torch.Tensor") -> None:
+    def count(module: Any, inputs: Any, logits: "torch.Tensor") -> None:
         chosen = logits.topk(model.config.num_experts_per_tok, dim=-1).indices.flatten().tolist()
         found.update(Counter(chosen).values())
         steps[0] += 1
 
-    hooks = [gate.register_forward_hook(look) for gate in gates]
+    hooks = [gate.register_forward_hook(count) for gate in gates]
     try:
         run()
     finally:
@@ -105,7 +99,7 @@ def routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
 
 def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[Any, list[float]]:
     """{name: seconds of each round}, after one warm-up of each. A round runs all of them; its order
-    turns by one every round.
+    shifts by one every round.
 
     Whatever else the machine does falls on all of them alike, as far as it lasts longer than a
     round.
@@ -115,14 +109,13 @@ def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[An
         runs[name]()
     found: dict[Any, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
-        for place in range(len(names)):
-            name = names[(turn + place) % len(names)]
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             found[name].append(runs[name]())
     return found
 
 
 @dataclass(frozen=True)
-class Ratio:
+class TimeRatio:
     """How many times faster one is than another: median over the rounds, and an interval that holds
     the true one as often as it says.
     """
@@ -137,7 +130,7 @@ class Ratio:
         """How often such an interval holds the true median, whatever the rounds' distribution:
         below 0.95 with fewer than six rounds.
         """
-        return _order_interval(self.rounds)[1]
+        return order_interval(self.rounds)[1]
 
     @property
     def interval(self) -> str:
@@ -145,23 +138,20 @@ class Ratio:
         return f"{self.low:.2f} to {self.high:.2f}"
 
 
-def _order_interval(n: int) -> tuple[int, float]:
+def order_interval(n: int) -> tuple[int, float]:
     """(k, confidence): the k-th least and k-th greatest of `n` draws hold the median; the narrowest
     with at least 95 %, else all (k = 1).
 
     Exact for any continuous distribution: as many draws lie below the median as a fair coin shows
     heads (Conover 1999, 3.2).
     """
-    found, outside = (1, 1 - 2 / 2**n), 0.0
-    for k in range(1, n // 2 + 1):
-        outside += 2 * comb(n, k - 1) / 2**n
-        if outside > 0.05:
-            break
-        found = k, 1 - outside
-    return found
+    from scipy.stats import binom
+
+    k = max(1, int(binom.ppf(0.025, n, 0.5)))
+    return k, 1 - 2 * float(binom.cdf(k - 1, n, 0.5))
 
 
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
+def time_ratio(slow: Sequence[float], fast: Sequence[float]) -> TimeRatio:
     """`slow` over `fast`, round by round, with an interval from the order of the rounds. Raises
     `InputError` for unequal rounds.
     """
@@ -170,5 +160,5 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
             f"{len(slow)} and {len(fast)} rounds: a ratio needs both sides of each round"
         )
     ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
-    k, _ = _order_interval(len(ratios))
-    return Ratio(statistics.median(ratios), ratios[k - 1], ratios[-k], len(ratios))
+    k, _ = order_interval(len(ratios))
+    return TimeRatio(statistics.median(ratios), ratios[k - 1], ratios[-k], len(ratios))

@@ -1,5 +1,4 @@
-"""What this machine can do: bytes of weights and floating-point operations a second in bare matrix
-products, and the size of its cache.
+"""What this machine can do: bytes of weights and operations a second in matmuls; its cache size.
 
 The probes time the library's own kernels on matrices of a model's size, with no model around them;
 no ratio of models enters.
@@ -16,15 +15,15 @@ from typing import Any
 
 from ..core.errors import InputError
 
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A processor as a roofline sees it.
+    """A processor as the roofline describes it.
 
-    `bandwidth`: bytes of weights a second that matrix products of so many rows reach, {rows:
+    `bandwidth`: bytes of weights a second that matmuls of so many rows reach, {rows:
     bytes/s}; a data sheet has one number, {1: x}. `flops`: floating-point operations a second;
     infinite when not known, so that only memory limits.
     """
@@ -46,28 +45,28 @@ class Machine:
                 return self.bandwidth[low] ** (1 - part) * self.bandwidth[high] ** part
         return self.bandwidth[known[-1]]
 
-    def two_numbers(self) -> "Machine":
+    def single_bandwidth(self) -> "Machine":
         """The textbook's roofline: the bandwidth of one row whatever the rows, and the highest
         rate.
         """
-        return Machine(f"{self.name}, two numbers", {1: self.bytes_per_second(1)}, self.flops)
+        return Machine(f"{self.name}, one bandwidth", {1: self.bytes_per_second(1)}, self.flops)
 
 
-def cache_bytes(folder: Path = CACHES) -> int | None:
-    """Bytes of the last-level cache as Linux tells them, None when they are not found."""
+def cache_bytes(folder: Path = _CACHES) -> int | None:
+    """Bytes of the last-level cache as Linux reports them, None when they are not found."""
     found = {}
-    for place in sorted(folder.glob("index*")):
+    for index in sorted(folder.glob("index*")):
         try:
-            level, size = ((place / name).read_text().strip() for name in ("level", "size"))
+            level, size = ((index / name).read_text().strip() for name in ("level", "size"))
         except OSError:
             continue
         match = re.fullmatch(r"(\d+)([KMG]?)", size)
         if match and level.isdigit():
-            found[int(level)] = int(match[1]) * UNITS[match[2]]
+            found[int(level)] = int(match[1]) * _UNITS[match[2]]
     return found[max(found)] if found else None
 
 
-def matrices(model: Any) -> list[Any]:
+def _matrices(model: Any) -> list[Any]:
     """The linear layers of a model's experts or MLPs: what the probes multiply with."""
     found = [
         m
@@ -79,7 +78,7 @@ def matrices(model: Any) -> list[Any]:
     return found
 
 
-class Sweeps:
+class ProbeSweeps:
     """The matrices of a model, multiplied one after another with nothing around them.
 
     `rows(n)` takes all of them with n rows and gives the seconds, `rate()` three of them with 256
@@ -87,21 +86,18 @@ class Sweeps:
     cache that is measured.
     """
 
-    FEW, MANY = 3, 256
+    _FEW, _MANY = 3, 256
 
     def __init__(self, model: Any):
-        self.layers, self.device, self.dtype = (
-            matrices(model),
-            model.device,
-            model.lm_head.weight.dtype,
-        )
+        self.layers, self.device = _matrices(model), model.device
+        self.dtype = model.lm_head.weight.dtype
         self.bytes = sum(
             layer.weight.numel() * layer.weight.element_size() for layer in self.layers
         )
         self.parameters = sum(layer.in_features * layer.out_features for layer in self.layers)
         self.operations = sum(
-            2 * self.MANY * layer.in_features * layer.out_features
-            for layer in self.layers[: self.FEW]
+            2 * self._MANY * layer.in_features * layer.out_features
+            for layer in self.layers[: self._FEW]
         )
         self._inputs: dict[tuple[int, int], Any] = {}
 
@@ -111,7 +107,7 @@ class Sweeps:
 
     def rate(self) -> float:
         """Seconds of a few matrices with many rows: `operations` of them."""
-        return self._sweep(self.layers[: self.FEW], self.MANY)
+        return self._sweep(self.layers[: self._FEW], self._MANY)
 
     def _sweep(self, layers: Sequence[Any], n: int) -> float:
         import torch
@@ -128,7 +124,7 @@ class Sweeps:
             return time.perf_counter() - begin
 
     def machine(self, seconds: Mapping[int, Sequence[float]], rates: Sequence[float]) -> Machine:
-        """The machine that the sweeps tell: medians of {rows: seconds of each sweep} and of the
+        """The machine that the sweeps show: medians of {rows: seconds of each sweep} and of the
         seconds of `rate`.
 
         The rate is the highest that any of them reached: a roof does not lie below what was built.

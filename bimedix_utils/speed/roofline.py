@@ -2,7 +2,7 @@
 needs for it at least.
 
 Each part takes the longer of bytes / bandwidth and operations / rate (Williams, Waterman and
-Patterson 2009, "Roofline"). One term for each layer, fitted on dense runs only, stands for
+Patterson 2009, "Roofline"). One term for each layer, fitted on dense models only, stands for
 everything else: starting kernels, norms, activations, Python. The ratio of a sparse to a dense
 model is predicted and never fitted.
 """
@@ -10,20 +10,17 @@ model is predicted and never fitted.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..training.plan.shape import Shape
 from .probes import Machine
-from .shapes import Shape
 
-BYTES = {
-    "fp32": 4.0,
-    "bf16": 2.0,
-    "nf4": 0.5 + (1 + 4 / 256) / 64,
-}  # NF4: a scale byte for 64 weights, 4 bytes for 256 such scales
+# Bytes of a weight. NF4: half a byte, a scale byte for 64 weights, 4 bytes for 256 such scales.
+PRECISION_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.5 + (1 + 4 / 256) / 64}
 
 
 @dataclass(frozen=True)
-class Work:
+class StepPart:
     """One part of a step: bytes of weights or cache read, floating-point operations, rows in each
-    matrix product, and its seconds.
+    matmul, and its seconds.
     """
 
     part: str
@@ -38,91 +35,82 @@ def distinct_experts(experts: int, per_token: int, batch: int) -> float:
     return experts * (1 - (1 - per_token / experts) ** batch)
 
 
-def uniform(experts: int, per_token: int, batch: int) -> dict[int, float]:
+def uniform_loads(experts: int, per_token: int, batch: int) -> dict[int, float]:
     """{rows an expert works on: how many experts of a layer do so} when routing is uniform:
     binomial, its sum is `distinct_experts`.
     """
     from scipy.stats import binom
 
-    return {
-        rows: experts * float(binom.pmf(rows, batch, per_token / experts))
-        for rows in range(1, batch + 1)
-    }
+    rows = range(1, batch + 1)
+    return {n: experts * float(binom.pmf(n, batch, per_token / experts)) for n in rows}
 
 
-def work(
+def step_parts(
     shape: Shape,
     machine: Machine,
     batch: int,
     context: int,
-    precision: str = "fp32",
+    precision: str = "float32",
     loads: Mapping[int, float] | None = None,
-) -> list[Work]:
+) -> list[StepPart]:
     """What one decoding step of `batch` rows behind `context` tokens costs by part.
 
-    `loads`: routing as seen (`measure.routed`), else uniform. Router, head and cache stay in 16 bit
-    when the weights are NF4.
+    `loads`: the measured routing (`count_routed`), else uniform. Router, head and cache stay in 16
+    bit when the weights are NF4.
     """
-    small = BYTES[precision]
+    small = PRECISION_BYTES[precision]
     wide = max(small, 2.0)
-    loads = loads or (
-        uniform(shape.experts, shape.per_token, batch) if shape.experts else {batch: 1.0}
-    )
-    weights = shape.weights()
+    if not loads:
+        sparse = (shape.experts, shape.per_token, batch)
+        loads = uniform_loads(*sparse) if shape.experts else {batch: 1.0}
+    sizes = shape.parameters()
 
-    def matrices(part: str, parameters: float, size: float, rows: float) -> Work:
+    def matmuls(part: str, parameters: float, size: float, rows: float) -> StepPart:
         read, done = parameters * size, 2 * rows * parameters
-        return Work(
-            part, read, done, rows, max(read / machine.bytes_per_second(rows), done / machine.flops)
-        )
+        seconds = max(read / machine.bytes_per_second(rows), done / machine.flops)
+        return StepPart(part, read, done, rows, seconds)
 
+    expert = 3 * shape.hidden * shape.inner
     pieces = [
-        matrices("experts", shape.layers * count * shape.expert, small, rows)
+        matmuls("experts", shape.layers * count * expert, small, rows)
         for rows, count in loads.items()
     ]
-    hit = sum(loads.values())
-    rows = sum(rows * count for rows, count in loads.items()) / hit
-    sums = (sum(getattr(piece, name) for piece in pieces) for name in ("bytes", "flops"))
-    found = [
-        matrices("attention", weights["attention"], small, batch),
-        Work("experts", *sums, rows, sum(piece.seconds for piece in pieces)),
-        matrices("router", weights["router"], wide, batch),
-        matrices("head", weights["head"], wide, batch),
-    ]
+    mean_rows = sum(rows * count for rows, count in loads.items()) / sum(loads.values())
+    total = {n: sum(getattr(piece, n) for piece in pieces) for n in ("bytes", "flops", "seconds")}
     read = shape.layers * batch * context * 2 * shape.keys * wide
     done = 4.0 * shape.layers * batch * context * shape.hidden
+    seconds = max(read / machine.bytes_per_second(1), done / machine.flops)
     return [
-        *found,
-        Work(
-            "KV cache", read, done, 1, max(read / machine.bytes_per_second(1), done / machine.flops)
-        ),
+        matmuls("attention", sizes["attention"], small, batch),
+        StepPart("experts", rows=mean_rows, **total),
+        matmuls("router", sizes["router"], wide, batch),
+        matmuls("head", sizes["lm_head"], wide, batch),
+        StepPart("KV cache", read, done, 1, seconds),
     ]
 
 
-def predict(
+def predict_seconds(
     shape: Shape,
     machine: Machine,
     batch: int,
     context: int,
-    precision: str = "fp32",
+    precision: str = "float32",
     loads: Mapping[int, float] | None = None,
     overhead: float = 0.0,
 ) -> float:
     """Seconds of one decoding step: the parts' times and `overhead` seconds for each layer."""
-    return (
-        sum(part.seconds for part in work(shape, machine, batch, context, precision, loads))
-        + shape.layers * overhead
-    )
+    parts = step_parts(shape, machine, batch, context, precision, loads)
+    return sum(part.seconds for part in parts) + shape.layers * overhead
 
 
-def rests(
+def residual_overheads(
     runs: Sequence[tuple[Shape, int, float]],
     machine: Machine,
     context: int,
-    precision: str = "fp32",
+    precision: str = "float32",
 ) -> list[float]:
-    """Seconds for each layer that the roofline leaves of dense runs (shape, batch, measured seconds
-    of a step).
+    """Seconds of each layer that the roofline does not explain, for dense runs (shape, batch,
+    measured seconds of a step).
 
     Raises `ValueError` for a sparse shape: the overhead must know nothing of what it helps to
     predict.
@@ -130,6 +118,6 @@ def rests(
     if any(shape.experts for shape, _, _ in runs):
         raise ValueError("the overhead is fitted on dense runs only")
     return [
-        (seconds - predict(shape, machine, batch, context, precision)) / shape.layers
+        (seconds - predict_seconds(shape, machine, batch, context, precision)) / shape.layers
         for shape, batch, seconds in runs
     ]

@@ -3,7 +3,7 @@ runs/bench/speed.json, about 10 minutes.
 
 Each trial is a process of its own: three of float32, one of bfloat16, one of 4 bit. The smallest of
 the three models has at least eight times the bytes of the last-level cache in float32. The overhead
-of a layer is fitted on the dense models alone; a miss is told, not mended.
+of a layer is fitted on the dense models alone; a miss is reported, not tuned away.
 
 --study also writes data/studies/speed.csv, on a clean checkout only.
 """
@@ -24,27 +24,32 @@ from bimedix_utils.core.files import write_json
 from bimedix_utils.core.freshness import package_versions
 from bimedix_utils.core.provenance import ROOT, git_state
 from bimedix_utils.core.studies import clean_git_state, write_study
-from bimedix_utils.training import models
+from bimedix_utils.training import Shape, models
 
 LIMIT, TIMES_CACHE = 0.20, 8
 BATCHES = (1, 2, 4, 8, 16, 32)
-TRIALS = [("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("nf4", 1)]
-COLUMNS = ["precision", "repeat", "batch", "against", "experts_hit", "sparse_ms", "dense_ms", "measured", "low", "high", "predicted",
-           "error", "predicted_uniform", "predicted_two_numbers", "weights_over_cache"]  # fmt: skip
+TRIALS = [("float32", 1), ("float32", 2), ("float32", 3), ("bfloat16", 1), ("nf4", 1)]
+COLUMNS = [
+    *("precision", "repeat", "batch", "against", "experts_hit", "sparse_ms", "dense_ms"),
+    *("measured", "low", "high", "predicted", "error"),
+    *("predicted_uniform", "predicted_single_bandwidth", "weights_over_cache"),
+]
 
 
-def shape_for(cache: int) -> speed.Shape:
+def sparse_shape(layers: int) -> Shape:
+    return Shape(1024, 2048, layers, 16, 8)
+
+
+def shape_for(cache: int) -> Shape:
     """The sparse shape with as few layers as make its smallest counterpart's float32 weights eight
     times the cache.
     """
-    layers = 1
+    layers, settings = 1, speed.SpeedSettings(())
     while True:
-        shape = speed.Shape(1024, 2048, layers, 16, 8)
-        if (
-            speed.Trial("fp32", speed.trio(shape), speed.Plan(())).weights("equal active")
-            >= TIMES_CACHE * cache
-        ):
-            return shape
+        shapes = speed.compared_shapes(sparse_shape(layers))
+        empty = speed.SpeedComparison("float32", shapes, settings)
+        if empty.weight_bytes("equal active") >= TIMES_CACHE * cache:
+            return sparse_shape(layers)
         layers += 1
 
 
@@ -52,34 +57,24 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
     """Run one trial in this process and print it as JSON."""
     models.setup_torch(threads)
     load = os.getloadavg()[0]  # others on the machine, before this process adds its own
-    trial = speed.run(
-        speed.Shape(1024, 2048, layers, 16, 8), precision, speed.Plan(BATCHES, rounds, 1, 64)
-    )
+    settings = speed.SpeedSettings(BATCHES, rounds, 1, 64)
+    trial = speed.measure_models(sparse_shape(layers), precision, settings)
     rows = []
-    by_batch = {
-        "predicted_uniform": {"as_routed": False},
-        "predicted_two_numbers": {"two_numbers": True},
-    }
     others = {
-        name: [one.predicted for one in trial.predictions(**how)] for name, how in by_batch.items()
+        "predicted_uniform": trial.predictions(as_routed=False),
+        "predicted_single_bandwidth": trial.predictions(single_bandwidth=True),
     }
-    for place, one in enumerate(trial.predictions()):
-        taken = {
-            name: statistics.median(seconds) * 1000
-            for name, seconds in trial.decode[one.batch].items()
-        }
+    for index, one in enumerate(trial.predictions()):
+        seconds, ratio = trial.decode[one.batch], one.measured
+        numbers = {"measured": ratio.median, "low": ratio.low, "high": ratio.high}
+        numbers |= {"predicted": one.predicted, "error": one.error}
+        numbers |= {name: values[index].predicted for name, values in others.items()}
         found: dict[str, Any] = {
             "batch": one.batch,
             "against": one.against,
             "experts_hit": round(sum(trial.loads[one.batch].values()), 2),
-        }
-        found |= {"sparse_ms": round(taken["sparse"], 2), "dense_ms": round(taken[one.against], 2)}
-        ratio = one.measured
-        numbers = {"measured": ratio.median, "low": ratio.low, "high": ratio.high}
-        numbers |= {
-            "predicted": one.predicted,
-            "error": one.error,
-            **{name: values[place] for name, values in others.items()},
+            "sparse_ms": round(statistics.median(seconds["sparse"]) * 1000, 2),
+            "dense_ms": round(statistics.median(seconds[one.against]) * 1000, 2),
         }
         rows.append(found | {name: round(value, 3) for name, value in numbers.items()})
     raw = {
@@ -95,9 +90,9 @@ def child(precision: str, layers: int, threads: int, rounds: int) -> None:
         "rows_of_experts": trial.loads,
         "overhead_of_a_layer_seconds": {
             "by rows": trial.overhead(),
-            "two numbers": trial.overhead(two_numbers=True),
+            "single bandwidth": trial.overhead(single_bandwidth=True),
         },
-        "weights_bytes": {name: trial.weights(name) for name in trial.shapes},
+        "weights_bytes": {name: trial.weight_bytes(name) for name in trial.shapes},
         "load_average_before": load,
     }
     print(json.dumps(raw))
@@ -129,17 +124,10 @@ def main() -> None:
     )
     trials, table = [], []
     for precision, repeat in TRIALS:
-        command = [
-            sys.executable,
-            __file__,
-            "--threads",
-            str(given.threads),
-            "--rounds",
-            str(given.rounds),
-        ]
-        command += ["--child", precision, str(shape.layers)]
+        options = ["--threads", str(given.threads), "--rounds", str(given.rounds)]
+        options += ["--child", precision, str(shape.layers)]
         done = subprocess.run(
-            command,
+            [sys.executable, __file__, *options],
             capture_output=True,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(given.threads)},
@@ -167,7 +155,7 @@ def main() -> None:
     missed = [
         {name: row[name] for name in ("repeat", "batch", "against", "error")}
         for one in trials
-        if one["precision"] == "fp32"
+        if one["precision"] == "float32"
         for row in one["rows"]
         if abs(row["error"]) > LIMIT
     ]
@@ -186,17 +174,17 @@ def main() -> None:
     }
     kept |= {
         "shape": dataclasses.asdict(shape),
-        "missed_fp32": missed,
+        "missed_float32": missed,
         "four_bit": speed.four_bit_path(),
     }
     kept |= {"load_averages": [round(one["load_average_before"], 2) for one in trials]}
     write_json(ROOT / "runs" / "bench" / "speed.json", {**kept, "trials": trials})
     if given.study:
         write_study("speed", COLUMNS, table, kept)
-    compared = sum(len(one["rows"]) for one in trials if one["precision"] == "fp32")
+    compared = sum(len(one["rows"]) for one in trials if one["precision"] == "float32")
     print(
         f"float32: {compared - len(missed)} of {compared} ratios predicted within {LIMIT:.0%};"
-        f" worst {worst['fp32']:.0%}"
+        f" worst {worst['float32']:.0%}"
     )
     if missed:
         sys.exit(f"missed: {missed}")

@@ -1,5 +1,5 @@
-"""Tokens, characters and sentences of parallel texts: a model that writes equal tokens a second
-does not write equal sentences.
+"""Tokens, characters and sentences of parallel texts: equal tokens a second are not equal sentences
+a second.
 """
 
 import re
@@ -13,13 +13,13 @@ from .. import sources
 from ..core.errors import InputError
 from ..core.records import Record
 
-LANGUAGES = ("en", "ar")
-END = re.compile(r"[.!?؟…]+[\"'»”)\]]*(?=\s|$)")  # a point inside a number ends nothing
+_PAIR = ("en", "ar")
+_END = re.compile(r"[.!?؟…]+[\"'»”)\]]*(?=\s|$)")  # a point inside a number ends nothing
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What the texts of one language cost with one tokenizer."""
+class TokenCost:
+    """The size of the texts of one language with one tokenizer."""
 
     tokenizer: str
     lang: str
@@ -39,47 +39,43 @@ class Cost:
         return self.tokens / self.sentences
 
     def rates(self, tokens_per_s: float) -> tuple[float, float]:
-        """(characters a second, sentences a second) of a model that writes so many tokens a second."""
+        """(characters a second, sentences a second) of a model that decodes so many tokens a
+        second.
+        """
         return tokens_per_s / self.per_character, tokens_per_s / self.per_sentence
 
 
-def pairs(folder: Path) -> list[tuple[Record, Record]]:
+def parallel_items(folder: Path) -> list[tuple[Record, Record]]:
     """The folder's items that are there in both languages, (English, Arabic). Raises `InputError`
     when there is none.
     """
     found: dict[str, dict[str, Record]] = {}
     for path in sources.find_files(folder):
         for record in sources.read_file(path, kit=True):
-            found.setdefault(
-                record.id.removesuffix(f"-{record.lang}").removesuffix(f":{record.lang}"), {}
-            )[record.lang] = record
-    both = [
-        (item["en"], item["ar"]) for _, item in sorted(found.items()) if set(LANGUAGES) <= set(item)
-    ]
+            item = record.id.removesuffix(f"-{record.lang}").removesuffix(f":{record.lang}")
+            found.setdefault(item, {})[record.lang] = record
+    both = [(item["en"], item["ar"]) for _, item in sorted(found.items()) if {*_PAIR} <= set(item)]
     if not both:
         raise InputError(f"{folder.name} holds no item in both languages")
     return both
 
 
-def prose(record: Record) -> list[str]:
+def running_text(record: Record) -> list[str]:
     """A record's running text: turns of a chat, or context, question and answer; no options, which
     are no sentences.
     """
-    texts = (
-        [turn.text for turn in record.turns]
-        if record.kind == "chat"
-        else [record.context, record.question, record.answer]
-    )
-    return [text for text in texts if text]
+    if record.kind == "chat":
+        return [turn.text for turn in record.turns if turn.text]
+    return [text for text in (record.context, record.question, record.answer) if text]
 
 
-def sentences(text: str) -> int:
-    """Sentences of a text by their ends, in either language; a text without an end counts as one."""
-    return max(1, len(END.findall(text)))
+def count_sentences(text: str) -> int:
+    """Sentences of a text by their ends, in either language; a text without one counts as one."""
+    return max(1, len(_END.findall(text)))
 
 
 @cache
-def mixtral_tokens() -> Callable[[str], int]:
+def mixtral_counter() -> Callable[[str], int]:
     """Counts tokens with Mixtral's own tokenizer file, which `mistral-common` ships."""
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
@@ -87,31 +83,26 @@ def mixtral_tokens() -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text, bos=False, eos=False))
 
 
-def tiny_tokens(vocabulary: int, relations: Any) -> Callable[[str], int]:
+def tiny_counter(vocabulary: int, relations: Any) -> Callable[[str], int]:
     """Counts tokens with the tiny model's tokenizer, trained here on the knowledge world's texts as
     notebook 06 does it.
     """
     from ..sources import knowledge
-    from ..training import models
+    from ..training.models.tiny import build_tokenizer
 
-    texts, words = knowledge.pretraining_and_questions(relations)
-    tokenizer = models.build_tokenizer([*texts, *words], vocabulary)
+    texts, words = knowledge.reading(relations)
+    tokenizer = build_tokenizer([*texts, *words], vocabulary)
     return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def tokens_by_language(
-    rows: Sequence[tuple[Record, Record]], tokenizers: Mapping[str, Callable[[str], int]]
-) -> list[Cost]:
+def token_costs(
+    rows: Sequence[tuple[Record, Record]], counters: Mapping[str, Callable[[str], int]]
+) -> list[TokenCost]:
     """The cost of the same content in both languages, for each tokenizer."""
     found = []
-    for name, count in tokenizers.items():
-        for place, lang in enumerate(LANGUAGES):
-            texts = [text for row in rows for text in prose(row[place])]
-            sizes = (
-                len(texts),
-                sum(map(len, texts)),
-                sum(map(sentences, texts)),
-                sum(map(count, texts)),
-            )
-            found.append(Cost(name, lang, *sizes))
+    for name, count in counters.items():
+        for index, lang in enumerate(_PAIR):
+            texts = [text for row in rows for text in running_text(row[index])]
+            sizes = [sum(map(measure, texts)) for measure in (len, count_sentences, count)]
+            found.append(TokenCost(name, lang, len(texts), *sizes))
     return found
