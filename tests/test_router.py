@@ -461,7 +461,10 @@ def test_what_cannot_be_looked_at_is_named(tokenizer):
         router.count_routing_change(model, tokenizer, examples, kinds)
     with pytest.raises(KitError, match="no router"):
         router.count_routing(
-            speed.build(speed.Shape(32, 32, 1, 2, vocabulary=500), 1), tokenizer, examples, kinds
+            speed.build_random_model(training.Shape(32, 32, 1, 2, vocabulary=500), 1),
+            tokenizer,
+            examples,
+            kinds,
         )
     view = router.count_routing(model, tokenizer, examples, kinds)
     for a, b, message in (

@@ -432,11 +432,9 @@ def test_the_samples_items_pair_up_in_both_languages():
 
 
 def test_arabic_costs_more_tokens_with_mixtrals_tokenizer_than_with_the_kits():
-    from bimedix_utils.sources import knowledge
-
     rows = speed.parallel_items(ROOT / "data" / "sample")[:60]
-    world = knowledge.load(ROOT / "data" / "knowledge")
-    tokenizers = {"Mixtral": speed.mixtral_counter(), "tiny": speed.tiny_counter(4096, world)}
+    tiny = speed.tiny_counter(ROOT / "data" / "knowledge")
+    tokenizers = {"Mixtral": speed.mixtral_counter(), "tiny": tiny}
     costs = {(cost.tokenizer, cost.lang): cost for cost in speed.token_costs(rows, tokenizers)}
     ratio = {
         name: costs[name, "ar"].per_sentence / costs[name, "en"].per_sentence for name in tokenizers

@@ -4,6 +4,7 @@ roofline.
 
 from .claim import (
     LLAMA_2_70B,
+    architecture_ratio,
     best_rate,
     claim_ratios,
     gpu_machine,

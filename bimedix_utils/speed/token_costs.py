@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from .. import sources
 from ..core.errors import InputError
@@ -83,15 +82,15 @@ def mixtral_counter() -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text, bos=False, eos=False))
 
 
-def tiny_counter(vocabulary: int, relations: Any) -> Callable[[str], int]:
-    """Counts tokens with the tiny model's tokenizer, trained here on the knowledge world's texts as
-    notebook 06 does it.
+def tiny_counter(folder: Path) -> Callable[[str], int]:
+    """Counts tokens with the tiny model's tokenizer, trained here on the texts of the knowledge
+    table in `folder`, as notebook 06 does it.
     """
     from ..sources import knowledge
-    from ..training.models.tiny import build_tokenizer
+    from ..training.models.tiny import TinySpec, build_tokenizer
 
-    texts, words = knowledge.reading(relations)
-    tokenizer = build_tokenizer([*texts, *words], vocabulary)
+    texts, words = knowledge.pretraining_and_questions(knowledge.load_relations(folder))
+    tokenizer = build_tokenizer([*texts, *words], TinySpec().vocabulary)
     return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
