@@ -2,13 +2,13 @@
 
 import pytest
 
-from bimedix_utils.review import Decision, agreement
+from bimedix_utils.review import ReviewDecision, agreement
 
 pytestmark = pytest.mark.unit
 
 
 def word(row, reviewer, verdict, edited=None, text="h", seconds=None):
-    return Decision(f"row:{row}", verdict, edited, reviewer, "2026-01-02", text, "", seconds)
+    return ReviewDecision(f"row:{row}", verdict, edited, reviewer, "2026-01-02", text, "", seconds)
 
 
 def double(pairs, people=("Dr A", "Dr B")):
@@ -29,7 +29,7 @@ def test_kappa_and_alpha_by_hand():
     ordered pair counts), expected 2 * 13 * 7 / (20 * 19): alpha = 1 - 0.1 * 380 / 182.
     """
     pairs = [("approve", "approve")] * 6 + [("approve", "reject")] + [("reject", "reject")] * 3
-    found = agreement.agreement(double(pairs))
+    found = agreement.reviewer_agreement(double(pairs))
     assert found["rows"] == 10 and found["share_equal"] == 0.9
     assert found["kappa"] == pytest.approx(0.36 / 0.46) and found["alpha"] == pytest.approx(
         1 - 38 / 182
@@ -42,7 +42,7 @@ def test_three_categories_by_hand():
     """Equal on 1 of 4; A: approve 2, edit 1, reject 1; B: approve 1, edit 2, reject 1. Chance (2*1
     + 1*2 + 1*1) / 16 = 5/16.
     """
-    found = agreement.agreement(
+    found = agreement.reviewer_agreement(
         double(
             [("approve", "approve"), ("approve", "edit"), ("edit", "reject"), ("reject", "edit")]
         )
@@ -62,7 +62,10 @@ def test_who_speaks_first_does_not_matter():
         for i in range(len(pairs))
         for decision in (forward[2 * i : 2 * i + 2] if i % 2 else forward[2 * i : 2 * i + 2][::-1])
     ]
-    assert agreement.agreement(turned)["kappa"] == agreement.agreement(forward)["kappa"]
+    assert (
+        agreement.reviewer_agreement(turned)["kappa"]
+        == agreement.reviewer_agreement(forward)["kappa"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_who_speaks_first_does_not_matter():
     ],
 )
 def test_undefined_measures_say_why(pairs, reason):
-    found = agreement.agreement(double(pairs))
+    found = agreement.reviewer_agreement(double(pairs))
     assert (
         found["kappa"] is None
         and found["alpha"] is None
@@ -94,7 +97,7 @@ def test_more_than_two_people_have_an_alpha_and_no_kappa():
         word(7, "Dr A", "reject"),
         word(7, "Dr C", "reject"),
     ]
-    found = agreement.agreement(decisions)
+    found = agreement.reviewer_agreement(decisions)
     assert found["kappa"] is None and found["kappa_reason"].startswith(
         "Cohen's kappa compares two people, here are 3"
     )
@@ -107,9 +110,9 @@ def test_more_than_two_people_have_an_alpha_and_no_kappa():
 def test_who_settles_a_dispute_is_no_second_opinion():
     pairs = [("approve", "approve"), ("approve", "reject"), ("reject", "reject")]
     decisions = double(pairs)
-    assert agreement.agreement([*decisions, word(1, "Dr C", "reject")]) == agreement.agreement(
-        decisions
-    )
+    assert agreement.reviewer_agreement(
+        [*decisions, word(1, "Dr C", "reject")]
+    ) == agreement.reviewer_agreement(decisions)
 
 
 def test_the_last_word_of_each_and_only_words_on_one_text_count():
@@ -119,7 +122,7 @@ def test_the_last_word_of_each_and_only_words_on_one_text_count():
         word(1, "Dr B", "approve", text="older"),
         word(2, "Dr A", "edit", {"question": "x"}),
     ]
-    found = agreement.agreement(decisions)
+    found = agreement.reviewer_agreement(decisions)
     assert found["rows"] == 1 and found["share_equal"] == 1.0 and found["disagreements"] == []
 
 
@@ -132,7 +135,7 @@ def test_two_edits_with_other_words_are_one_verdict_and_still_a_disagreement():
         word(1, "Dr A", "edit", {"question": "س"}),
         word(1, "Dr B", "edit", {"question": " س "}),
     ]
-    found = agreement.agreement(decisions)
+    found = agreement.reviewer_agreement(decisions)
     assert found["share_equal"] == 1.0 and found["disagreements"] == [
         ("row:0", "Dr A", "edit", "Dr B", "edit")
     ]

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import fcntl
 import json
 import multiprocessing
 import os
@@ -15,8 +14,8 @@ import pytest
 from bimedix_utils import review, translation
 from bimedix_utils.core import display
 from bimedix_utils.core.errors import InputError
-from bimedix_utils.review import COLUMNS, Decision
-from bimedix_utils.review import decisions as log
+from bimedix_utils.core.files import file_lock
+from bimedix_utils.review import DECISION_COLUMNS, ReviewDecision
 
 pytestmark = pytest.mark.unit
 VALUES = {
@@ -59,11 +58,13 @@ def state(row_id="row:1", name="human", values=VALUES, note="score 70 is below 8
 def decision(
     verdict="approve", row_id="row:1", edited=None, text_hash=HASH, reviewer="Dr A", seconds=None
 ):
-    return Decision(row_id, verdict, edited, reviewer, "2026-01-02", text_hash, "", seconds)
+    return ReviewDecision(row_id, verdict, edited, reviewer, "2026-01-02", text_hash, "", seconds)
 
 
 def merge(states, decisions=(), policy="hold", share=0.0):
-    return review.merge(states, review.queue(states, share, 1), list(decisions), policy)
+    return review.merge_decisions(
+        states, review.review_queue(states, share, 1), list(decisions), policy
+    )
 
 
 # The queue
@@ -76,25 +77,28 @@ def test_queue_holds_what_was_not_accepted_and_a_sample_of_the_rest():
         state("none", "refused", None),
         state("wait", "held", None),
     ]
-    assert [(q["id"], q["queue_reason"]) for q in review.queue(states, 0.0, 1)] == [("low", "low")]
-    assert [(q["id"], q["queue_reason"]) for q in review.queue(states, 1.0, 1)] == [
+    assert [(q["id"], q["queue_reason"]) for q in review.review_queue(states, 0.0, 1)] == [
+        ("low", "low")
+    ]
+    assert [(q["id"], q["queue_reason"]) for q in review.review_queue(states, 1.0, 1)] == [
         ("low", "low"),
         ("high", "sample"),
     ]
-    assert review.queue(states, 0.0, 1)[0]["best"] == states[0]["best"]
+    assert review.review_queue(states, 0.0, 1)[0]["best"] == states[0]["best"]
 
 
 def test_the_sample_is_about_as_large_as_asked_and_changes_with_the_seed():
     drawn = {
-        seed: {i for i in range(4000) if review.sampled(f"row:{i}", 0.2, seed)} for seed in (1, 2)
+        seed: {i for i in range(4000) if review.is_sampled(f"row:{i}", 0.2, seed)}
+        for seed in (1, 2)
     }
     # Four standard errors of a share of 0.2 in 4000 draws.
     assert all(
         abs(len(rows) / 4000 - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5 for rows in drawn.values()
     )
     assert drawn[1] != drawn[2]
-    assert not any(review.sampled(f"row:{i}", 0.0, 1) for i in range(100)) and all(
-        review.sampled(f"row:{i}", 1.0, 1) for i in range(100)
+    assert not any(review.is_sampled(f"row:{i}", 0.0, 1) for i in range(100)) and all(
+        review.is_sampled(f"row:{i}", 1.0, 1) for i in range(100)
     )
 
 
@@ -102,7 +106,7 @@ def test_adding_rows_or_widening_the_sample_moves_no_drawn_row_out():
     few = [state(f"row:{i}", "accept") for i in range(0, 200, 2)]
     many = [state(f"row:{i}", "accept") for i in reversed(range(200))]
     ids = {
-        name: {q["id"] for q in review.queue(rows, share, 7)}
+        name: {q["id"] for q in review.review_queue(rows, share, 7)}
         for name, rows, share in (("few", few, 0.3), ("many", many, 0.3), ("wide", many, 0.5))
     }
     assert (
@@ -148,15 +152,17 @@ def test_every_stratum_of_accepted_rows_is_seen_by_a_reviewer():
         scored("small:2", 91, "other"),
     ]
     for seed in range(5):
-        drawn = Counter(q["stratum"] for q in review.queue(states, 0.05, seed))
+        drawn = Counter(q["stratum"] for q in review.review_queue(states, 0.05, seed))
         assert set(drawn) == {"toy 95-100", "toy 85-89", "other 95-100", "other 90-94"}
         assert drawn["toy 85-89"] == drawn["other 95-100"] == drawn["other 90-94"] == 1
         assert abs(drawn["toy 95-100"] / 400 - 0.05) < 4 * (0.05 * 0.95 / 400) ** 0.5
-    assert review.queue(states, 0.0, 1) == []
+    assert review.review_queue(states, 0.0, 1) == []
 
 
 def test_low_rows_are_all_queued_whatever_the_stratum_and_carry_it():
-    queued = review.queue([scored("a", 60, name="human"), scored("b", None, name="human")], 0.0, 1)
+    queued = review.review_queue(
+        [scored("a", 60, name="human"), scored("b", None, name="human")], 0.0, 1
+    )
     assert [(q["id"], q["stratum"], q["reviewers"]) for q in queued] == [
         ("a", "toy 50-69", 1),
         ("b", "toy not scored", 1),
@@ -166,18 +172,18 @@ def test_low_rows_are_all_queued_whatever_the_stratum_and_carry_it():
 def test_a_seeded_share_of_the_queue_is_reviewed_twice():
     states = [state(f"row:{i}") for i in range(1000)]
     twice = {
-        seed: {q["id"] for q in review.queue(states, 0.0, seed, 0.3) if q["reviewers"] == 2}
+        seed: {q["id"] for q in review.review_queue(states, 0.0, seed, 0.3) if q["reviewers"] == 2}
         for seed in (1, 2)
     }
     assert (
         all(abs(len(rows) / 1000 - 0.3) < 4 * (0.3 * 0.7 / 1000) ** 0.5 for rows in twice.values())
         and twice[1] != twice[2]
     )
-    assert {q["reviewers"] for q in review.queue(states, 0.0, 1)} == {1}
-    assert {q["reviewers"] for q in review.queue(states, 0.0, 1, 1.0)} == {2}
+    assert {q["reviewers"] for q in review.review_queue(states, 0.0, 1)} == {1}
+    assert {q["reviewers"] for q in review.review_queue(states, 0.0, 1, 1.0)} == {2}
     # Who is doubled does not follow from who is drawn: otherwise the doubled rows would be a
     # special part of the sample.
-    assert twice[1] != {f"row:{i}" for i in range(1000) if review.sampled(f"row:{i}", 0.3, 1)}
+    assert twice[1] != {f"row:{i}" for i in range(1000) if review.is_sampled(f"row:{i}", 0.3, 1)}
 
 
 # Merging
@@ -251,11 +257,11 @@ def test_a_void_decision_on_a_high_score_leaves_the_policy_to_decide():
 def test_merging_changes_neither_its_arguments_nor_its_answer():
     states = [state("row:1"), state("row:2", "accept")]
     queued, decisions = (
-        review.queue(states, 1.0, 1),
+        review.review_queue(states, 1.0, 1),
         [decision("edit", edited={**VALUES, "answer": "س"})],
     )
     before = json.dumps([states, queued], ensure_ascii=False)
-    assert review.merge(states, queued, decisions, "hold") == review.merge(
+    assert review.merge_decisions(states, queued, decisions, "hold") == review.merge_decisions(
         states, queued, decisions, "hold"
     )
     assert json.dumps([states, queued], ensure_ascii=False) == before
@@ -265,13 +271,13 @@ def test_a_decision_on_a_row_that_was_never_translated_here():
     with pytest.raises(
         InputError, match="decision on row:9: no translation of that row was made in this run"
     ):
-        review.merge([state("row:1")], [], [decision("approve", row_id="row:9")], "hold")
+        review.merge_decisions([state("row:1")], [], [decision("approve", row_id="row:9")], "hold")
 
 
 def test_a_decision_stands_when_another_seed_no_longer_queues_its_row():
     states = [state("row:1", "accept")]
     assert (
-        review.merge(states, [], [decision("reject", row_id="row:1")], "hold")["row:1"][0]
+        review.merge_decisions(states, [], [decision("reject", row_id="row:1")], "hold")["row:1"][0]
         == "rejected"
     )
 
@@ -284,7 +290,7 @@ def test_a_decision_stands_when_another_seed_no_longer_queues_its_row():
 def test_an_edit_with_other_keys(edited):
     with pytest.raises(
         InputError,
-        match=r"decision on row:1: the edit has .*; wanted .*'answer'.*'options'.*'question'",
+        match=r"decision on row:1: the edit has .*; expected .*'answer'.*'options'.*'question'",
     ):
         merge([state()], [decision("edit", edited=edited)])
 
@@ -333,7 +339,7 @@ def test_an_approval_of_a_text_that_lost_an_option_is_refused():
 
 
 def test_an_unknown_policy_is_named():
-    with pytest.raises(InputError, match="policy 'wait'; wanted one of hold, accept_high_scores"):
+    with pytest.raises(InputError, match="policy 'wait'; expected one of hold, accept_high_scores"):
         merge([state()], policy="wait")
 
 
@@ -421,8 +427,10 @@ DOUBLE = {
 @pytest.mark.parametrize("reviewers, decisions, wanted", DOUBLE.values(), ids=DOUBLE)
 def test_two_reviewers(reviewers, decisions, wanted):
     states = [state()]
-    queued = [{**q, "reviewers": reviewers} for q in review.queue(states, 0.0, 1)]
-    assert review.merge(states, queued, decisions, "accept_high_scores") == {"row:1": wanted}
+    queued = [{**q, "reviewers": reviewers} for q in review.review_queue(states, 0.0, 1)]
+    assert review.merge_decisions(states, queued, decisions, "accept_high_scores") == {
+        "row:1": wanted
+    }
 
 
 def test_white_space_is_no_disagreement():
@@ -436,12 +444,10 @@ def test_white_space_is_no_disagreement():
 
 def test_a_sampled_high_score_with_one_of_two_decisions_does_not_pass_by_policy():
     states = [state(name="accept")]
-    queued = review.queue(states, 1.0, 1, 1.0)
-    assert review.merge(states, queued, [given(A, "reject")], "accept_high_scores")["row:1"] == (
-        "held",
-        None,
-        "waits for a second reviewer",
-    )
+    queued = review.review_queue(states, 1.0, 1, 1.0)
+    assert review.merge_decisions(states, queued, [given(A, "reject")], "accept_high_scores")[
+        "row:1"
+    ] == ("held", None, "waits for a second reviewer")
 
 
 def test_a_decision_on_an_older_text_is_no_second_word():
@@ -477,7 +483,7 @@ def test_differences_name_the_part_and_the_words():
         "options": ["5 mg", "15 mg"],
         "answer": "five mg twice daily",
     }
-    changed = review.differences(before, after)
+    changed = review.word_differences(before, after)
     assert changed == [
         ("option 2", [("delete", "10"), ("insert", "15"), ("equal", "mg")]),
         ("answer", [("equal", "five mg"), ("delete", "<daily>"), ("insert", "twice daily")]),
@@ -500,12 +506,12 @@ def test_differences_of_chats_and_of_parts_that_one_side_lacks():
         "turns": [{"role": "patient", "text": "ألم خفيف"}, {"role": "doctor", "text": "منذ متى؟"}],
         "options": ["أ", "ب"],
     }
-    assert review.differences(before, after) == [
+    assert review.word_differences(before, after) == [
         ("turn 1 patient", [("equal", "ألم"), ("delete", "شديد"), ("insert", "خفيف")]),
         ("turn 2 doctor", [("insert", "منذ متى؟")]),
         ("option 2", [("insert", "ب")]),
     ]
-    assert review.differences(before, before) == []
+    assert review.word_differences(before, before) == []
 
 
 def test_a_difference_takes_the_direction_of_its_part():
@@ -523,20 +529,22 @@ def test_a_difference_takes_the_direction_of_its_part():
 
 def test_corrections_by_part_make_an_edit_in_the_form_of_the_source():
     row = state(values={**VALUES, "options": ["أ", "ب", "ج", "د", "ه"]})
-    assert review.corrected(row, {}) == VALUES  # the fifth option has no place in the source
-    assert review.corrected(row, {"option 2": " “ب” "})["options"] == ["أ", "“ب”", "ج", "د"]
+    assert review.corrected_values(row, {}) == VALUES  # the fifth option has no place in the source
+    assert review.corrected_values(row, {"option 2": " “ب” "})["options"] == ["أ", "“ب”", "ج", "د"]
     with pytest.raises(InputError, match="option 5 is corrected, but the source has no such part"):
-        review.corrected(row, {"option 5": "و"})
+        review.corrected_values(row, {"option 5": "و"})
     with pytest.raises(InputError, match="option 4 has no translation"):
-        review.corrected(state(values={**VALUES, "options": ["أ", "ب", "ج"]}), {"question": "س"})
+        review.corrected_values(
+            state(values={**VALUES, "options": ["أ", "ب", "ج"]}), {"question": "س"}
+        )
     with pytest.raises(InputError, match="an edit without any correction"):
-        review.corrected(state(), {"question": VALUES["question"]})
+        review.corrected_values(state(), {"question": VALUES["question"]})
 
 
 # The decisions file
 
 
-def file(tmp_path, *rows, header=COLUMNS):
+def file(tmp_path, *rows, header=DECISION_COLUMNS):
     path = tmp_path / "decisions.csv"
     with open(path, "w", encoding="utf-8", newline="") as handle:
         csv.writer(handle).writerows([header, *rows])
@@ -557,7 +565,7 @@ def cells(
 
 def test_round_trip_with_arabic(tmp_path):
     decisions = [
-        Decision(
+        ReviewDecision(
             "row:1",
             "edit",
             VALUES,
@@ -566,8 +574,8 @@ def test_round_trip_with_arabic(tmp_path):
             HASH,
             "صححت «الجرعة»، انظر\nالسطر الثاني",
         ),
-        Decision("row:2", "approve", None, 'Dr "B", Jr', "2026-01-03", "h2", ""),
-        Decision("row:3", "reject", None, "Dr C", "2026-01-03", "h3", "بلا معنى؛ رديء"),
+        ReviewDecision("row:2", "approve", None, 'Dr "B", Jr', "2026-01-03", "h2", ""),
+        ReviewDecision("row:3", "reject", None, "Dr C", "2026-01-03", "h3", "بلا معنى؛ رديء"),
     ]
     path = tmp_path / "decisions.csv"
     review.write_decisions(path, decisions)
@@ -582,13 +590,13 @@ def test_round_trip_with_arabic(tmp_path):
 
 
 def test_columns_may_be_moved_and_added(tmp_path):
-    path = file(tmp_path, [*cells()[::-1], "x"], header=[*COLUMNS[::-1], "comment"])
+    path = file(tmp_path, [*cells()[::-1], "x"], header=[*DECISION_COLUMNS[::-1], "comment"])
     assert review.read_decisions(path) == [decision()]
 
 
 def test_a_file_with_a_header_only_decides_nothing(tmp_path):
     assert review.read_decisions(file(tmp_path)) == []
-    assert review.read_decisions(file(tmp_path, header=COLUMNS)) == []
+    assert review.read_decisions(file(tmp_path, header=DECISION_COLUMNS)) == []
 
 
 def test_an_edited_text_of_another_verdict_is_not_taken(tmp_path):
@@ -599,7 +607,7 @@ CURLY = "{“question”: “س”}"
 BROKEN = {
     "verdict unknown": (
         [cells(), cells("row:2", "accept")],
-        r"row 3: verdict 'accept'; wanted one of approve, edit, reject",
+        r"row 3: verdict 'accept'; expected one of approve, edit, reject",
     ),
     "verdict empty": ([cells(verdict="")], r"row 2: verdict ''"),
     "curly quotes": (
@@ -622,11 +630,11 @@ def test_what_cannot_be_a_decision_is_named(rows, message, tmp_path):
 
 def test_missing_columns_are_named(tmp_path):
     with pytest.raises(
-        InputError, match="columns wanted row_id, verdict, .*; seen row_id, verdict"
+        InputError, match="expected the columns row_id, verdict, .*; found row_id, verdict"
     ):
         review.read_decisions(file(tmp_path, header=["row_id", "verdict"]))
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(InputError, match="empty.csv: columns wanted .*; seen none"):
+    with pytest.raises(InputError, match="empty.csv: expected the columns .*; found none"):
         review.read_decisions(tmp_path / "empty.csv")
     with pytest.raises(InputError, match="nowhere.csv: cannot be read"):
         review.read_decisions(tmp_path / "nowhere.csv")
@@ -635,7 +643,7 @@ def test_missing_columns_are_named(tmp_path):
 def test_a_windows_file_is_named_with_the_cure(tmp_path):
     path = tmp_path / "decisions.csv"
     path.write_bytes(
-        ",".join(COLUMNS).encode() + "\nrow:1,approve,,سلمى,,,\n".encode("windows-1256")
+        ",".join(DECISION_COLUMNS).encode() + "\nrow:1,approve,,سلمى,,,\n".encode("windows-1256")
     )
     with pytest.raises(InputError, match="line 2: not UTF-8 .*iconv -f WINDOWS-1256"):
         review.read_decisions(path)
@@ -647,7 +655,7 @@ def test_a_windows_file_is_named_with_the_cure(tmp_path):
     ids=["blank line", "id only", "cut", "long"],
 )
 def test_a_row_with_too_few_or_too_many_cells_is_named(row, tmp_path):
-    with pytest.raises(InputError, match=rf"row 3: {len(row)} cells; wanted 7"):
+    with pytest.raises(InputError, match=rf"row 3: {len(row)} cells; expected 7"):
         review.read_decisions(file(tmp_path, cells(), row))
 
 
@@ -690,7 +698,7 @@ def test_several_words_on_one_row_are_kept_and_the_last_of_a_reviewer_counts(tmp
     path = tmp_path / "decisions.csv"
     review.write_decisions(path, words)
     assert review.read_decisions(path) == words
-    assert review.latest(words) == words[1:]
+    assert review.latest_decisions(words) == words[1:]
 
 
 def test_a_file_without_seconds_stays_one_and_refuses_what_it_cannot_hold(tmp_path):
@@ -703,7 +711,7 @@ def test_a_file_without_seconds_stays_one_and_refuses_what_it_cannot_hold(tmp_pa
 
 
 def test_columns_in_another_order_are_filled_in_that_order(tmp_path):
-    path = file(tmp_path, [*cells()[::-1], "x"], header=[*COLUMNS[::-1], "comment"])
+    path = file(tmp_path, [*cells()[::-1], "x"], header=[*DECISION_COLUMNS[::-1], "comment"])
     review.append_decision(path, decision("edit", "row:2", VALUES))
     assert review.read_decisions(path) == [decision(), decision("edit", "row:2", VALUES)]
 
@@ -711,13 +719,15 @@ def test_columns_in_another_order_are_filled_in_that_order(tmp_path):
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
 def test_seconds_that_are_no_time_are_named(seconds, tmp_path):
     with pytest.raises(InputError, match=f"row 2: column seconds holds '{seconds}'"):
-        review.read_decisions(file(tmp_path, [*cells(), seconds], header=log.TIMED))
+        review.read_decisions(
+            file(tmp_path, [*cells(), seconds], header=[*DECISION_COLUMNS, "seconds"])
+        )
 
 
 def test_another_file_is_not_written_to(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="table.csv: columns wanted row_id.*; seen a, b"):
+    with pytest.raises(InputError, match="table.csv: expected the columns row_id.*; found a, b"):
         review.append_decision(path, decision())
     assert path.read_text() == "a,b\n1,2\n"
 
@@ -744,9 +754,11 @@ def test_a_kill_at_any_byte_of_an_append_is_named_and_never_glued_to(tmp_path):
             review.append_decision(path, decision(row_id="row:3", seconds=1.0))
         assert path.read_bytes() == data[:size]
         assert (
-            review.mend(path).encode().startswith(data[start:size].decode(errors="ignore").encode())
+            review.remove_cut_row(path)
+            .encode()
+            .startswith(data[start:size].decode(errors="ignore").encode())
         )
-        assert path.read_bytes() == data[:start] and review.mend(path) == ""
+        assert path.read_bytes() == data[:start] and review.remove_cut_row(path) == ""
     review.append_decision(path, decision(row_id="row:3", seconds=1.0))
     assert [d.row_id for d in review.read_decisions(path)] == ["row:1", "row:3"]
 
@@ -754,10 +766,10 @@ def test_a_kill_at_any_byte_of_an_append_is_named_and_never_glued_to(tmp_path):
 def test_a_kill_in_the_header_is_mended_to_an_empty_file(tmp_path):
     path = tmp_path / "decisions.csv"
     for size in (1, 3, 9):
-        path.write_bytes(("\ufeff" + ",".join(log.TIMED)).encode()[:size])
+        path.write_bytes(("\ufeff" + ",".join([*DECISION_COLUMNS, "seconds"])).encode()[:size])
         with pytest.raises(InputError, match="row 1: the last line has no end"):
             review.append_decision(path, decision())
-        review.mend(path)
+        review.remove_cut_row(path)
         review.append_decision(path, decision())
         assert review.read_decisions(path) == [decision()]
         path.unlink()
@@ -780,8 +792,8 @@ def test_a_disk_that_refuses_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 def test_a_form_waits_while_another_one_writes(tmp_path):
     """Without the lock two forms that open a new file at once both wrote a header."""
     path = tmp_path / "decisions.csv"
-    with open(path, "a+b") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    path.touch()
+    with file_lock(tmp_path / ".decisions.csv.lock"):
         second = threading.Thread(target=review.append_decision, args=(path, decision()))
         second.start()
         second.join(0.3)
@@ -825,9 +837,9 @@ def test_the_committed_decisions_are_readable():
 def test_one_person_under_two_spellings_is_no_second_reviewer():
     """ "Dr Ada" and "dr ada " approved a row that two people were to see."""
     states = [state()]
-    queued = [{**row, "reviewers": 2} for row in review.queue(states, 1.0, 1)]
+    queued = [{**row, "reviewers": 2} for row in review.review_queue(states, 1.0, 1)]
     words = [decision(reviewer=name) for name in ("Dr Ada", "dr  ada ")]
-    assert review.merge(states, queued, words, "hold")[states[0]["id"]][::2] == (
+    assert review.merge_decisions(states, queued, words, "hold")[states[0]["id"]][::2] == (
         "held",
         "waits for a second reviewer",
     )

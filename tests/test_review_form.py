@@ -10,8 +10,8 @@ import pytest
 
 from bimedix_utils import review, translation
 from bimedix_utils.core.errors import InputError
-from bimedix_utils.review import Decision
-from bimedix_utils.review.form import STYLE, ReviewForm
+from bimedix_utils.review import ReviewDecision
+from bimedix_utils.review.form import ReviewForm
 
 pytestmark = pytest.mark.unit
 RECORD = {
@@ -98,7 +98,7 @@ def test_buttons_write_at_once_and_go_on(form, path, clock):
     clock.now += 12.34
     form.buttons["approve"].click()
     assert review.read_decisions(path) == [
-        Decision(
+        ReviewDecision(
             "row:1",
             "approve",
             None,
@@ -171,7 +171,7 @@ def test_it_shows_source_candidate_findings_and_direction(form):
         and "x: 5 missing" in page
         and "72" in page
     )
-    assert "<not>" not in page and STYLE in page and "toy 70-79" in page
+    assert "<not>" not in page and ".bimedix-rtl textarea" in page and "toy 70-79" in page
     assert [(part, area.value) for part, area in form.areas.items()] == [
         ("question", "ما سبب الألم؟"),
         ("option 1", "أ"),
@@ -183,7 +183,7 @@ def test_it_shows_source_candidate_findings_and_direction(form):
         "option 1": ("bimedix-rtl",),
         "option 2": ("bimedix-ltr",),
     }
-    assert ".bimedix-rtl textarea {direction: rtl" in STYLE
+    assert ".bimedix-rtl textarea { direction: rtl" in page
     assert "text/plain" in (form._repr_mimebundle_() or {})
 
 
@@ -265,7 +265,7 @@ def test_a_decision_can_be_changed_and_the_later_one_counts(form, path, clock):
     form.act("approve")
     kept = review.read_decisions(path)
     assert [d.verdict for d in kept] == ["edit", "approve"] and [
-        d.verdict for d in review.latest(kept)
+        d.verdict for d in review.latest_decisions(kept)
     ] == ["approve"]
     assert at(form) == "row:2"
 
@@ -304,9 +304,9 @@ def test_a_file_cut_by_a_kill_stops_the_form_before_it_opens(form, path, clock):
     path.write_bytes(path.read_bytes()[:-4])
     form.act("approve")
     assert "row 2: the last line has no end" in form.message.value and at(form) == "row:2"
-    with pytest.raises(InputError, match=r"row 2: the last line has no end.*mend"):
+    with pytest.raises(InputError, match=r"row 2: the last line has no end.*remove_cut_row"):
         ReviewForm([row(1)], path, "Dr A", clock)
-    review.mend(path)
+    review.remove_cut_row(path)
     assert at(ReviewForm([row(1)], path, "Dr A", clock)) == "row:1"
 
 

@@ -15,7 +15,7 @@ from bimedix_utils import review, translation
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.review import label_studio
 from bimedix_utils.review import sheets as review_files
-from bimedix_utils.review.sheets import SHEET, read_sheet, write_sheet
+from bimedix_utils.review.sheets import SHEET_COLUMNS, read_sheet, write_sheet
 
 pytestmark = pytest.mark.unit
 RECORD = {
@@ -120,7 +120,7 @@ def filled(path, *changes, queued=QUEUE):
     write_sheet(path, queued)
     table = cells(path)
     for number, column, value in changes:
-        table[number - 1][SHEET.index(column)] = value
+        table[number - 1][SHEET_COLUMNS.index(column)] = value
     save(path, table)
     return path
 
@@ -143,8 +143,8 @@ def test_an_untouched_sheet_decides_nothing(path):
     ]
     first = cells(path)[1]
     assert (
-        first[SHEET.index("flags")].split("\n") == review.findings(QUEUE[0])
-        and len(review.findings(QUEUE[0])) == 2
+        first[SHEET_COLUMNS.index("flags")].split("\n") == review.row_findings(QUEUE[0])
+        and len(review.row_findings(QUEUE[0])) == 2
     )
 
 
@@ -165,11 +165,9 @@ def test_each_verdict_with_reviewer_and_note(path):
     ]
     assert kept[2].edited == {**VALUES, "options": ["ج", "ب", "1-2", "00012"]}
     assert [d.text_hash for d in kept] == [q["best"]["text_hash"] for q in QUEUE]
-    assert {i: s for i, (s, _, _) in review.merge(QUEUE, QUEUE, kept, "hold").items()} == {
-        "row:1": "ok",
-        "row:2": "rejected",
-        "row:3": "ok",
-    }
+    assert {
+        i: s for i, (s, _, _) in review.merge_decisions(QUEUE, QUEUE, kept, "hold").items()
+    } == {"row:1": "ok", "row:2": "rejected", "row:3": "ok"}
 
 
 def test_an_edit_keeps_the_form_of_a_chat(path):
@@ -217,7 +215,7 @@ REFUSED = {
     "emptied id": ([(4, "row_id", "")], r"row 4 \(no row_id\): no row of this queue"),
     "changed part": (
         [(4, "part", "option 9")],
-        r"row 4 \(row:1\): 'option 9' is not a part of this row; wanted question, option 1",
+        r"row 4 \(row:1\): 'option 9' is not a part of this row; expected question, option 1",
     ),
     "doubled line": (
         [(4, "part", "option 1")],
@@ -245,7 +243,7 @@ REFUSED = {
     ),
     "unknown verdict": (
         [(12, "verdict", "fine")],
-        r"row 12 \(row:3\): verdict 'fine'; wanted one of approve, edit, reject",
+        r"row 12 \(row:3\): verdict 'fine'; expected one of approve, edit, reject",
     ),
     "two verdicts": (
         [(2, "verdict", "edit"), (3, "verdict", "reject")],
@@ -302,7 +300,7 @@ def test_a_decision_needs_a_person(path):
 )
 def test_a_removed_column_is_named(column, message, path):
     write_sheet(path, QUEUE)
-    place = SHEET.index(column)
+    place = SHEET_COLUMNS.index(column)
     save(path, [line[:place] + line[place + 1 :] for line in cells(path)])
     with pytest.raises(InputError, match=f"row 1: {message}"):
         read_sheet(path, QUEUE, "Dr A")
@@ -387,7 +385,7 @@ def test_nasty_texts_come_back_as_they_were(path):
     table = cells(path)
     for line in table[1:]:
         if line[1] == "answer":
-            line[SHEET.index("corrected")] = "جواب"
+            line[SHEET_COLUMNS.index("corrected")] = "جواب"
     save(path, table)
     kept = read_sheet(path, queued, "Dr A")
     assert [d.edited["options"][0] for d in kept] == NASTY
@@ -399,8 +397,8 @@ def test_copying_a_nasty_candidate_into_the_correction_changes_nothing_but_the_a
     write_sheet(path, queued)
     table = cells(path)
     for line in table[1:]:
-        line[SHEET.index("corrected")] = (
-            "جواب" if line[1] == "answer" else line[SHEET.index("candidate")]
+        line[SHEET_COLUMNS.index("corrected")] = (
+            "جواب" if line[1] == "answer" else line[SHEET_COLUMNS.index("candidate")]
         )
     save(path, table)
     kept = read_sheet(path, queued, "Dr A")
@@ -422,7 +420,7 @@ def test_random_texts_survive(path):
     table = cells(path)
     for line in table[1:]:
         if line[1] == "question":
-            line[SHEET.index("corrected")] = "سؤال"
+            line[SHEET_COLUMNS.index("corrected")] = "سؤال"
     save(path, table)
     assert [d.edited for d in read_sheet(path, queued, "Dr A")] == [
         {**value, "question": "سؤال"} for value in values
@@ -431,16 +429,19 @@ def test_random_texts_survive(path):
 
 @pytest.mark.parametrize("text", NASTY)
 def test_a_guarded_cell_is_no_formula_and_no_number_and_comes_back(text):
-    guarded = review_files.guard(text)
-    assert review_files.unguard(guarded) == text
+    guarded = review_files.guard_cell(text)
+    assert review_files.unguard_cell(guarded) == text
     assert guarded[0] not in "=+-@\t\r"
     with pytest.raises(ValueError):
         float(guarded)
 
 
 def test_prose_is_not_guarded():
-    assert review_files.guard("ما سبب الألم؟") == "ما سبب الألم؟" and review_files.guard("") == ""
-    assert review_files.guard(VALUES["answer"] * 3) == VALUES["answer"] * 3
+    assert (
+        review_files.guard_cell("ما سبب الألم؟") == "ما سبب الألم؟"
+        and review_files.guard_cell("") == ""
+    )
+    assert review_files.guard_cell(VALUES["answer"] * 3) == VALUES["answer"] * 3
 
 
 def test_xlsx_holds_texts_only_right_to_left_where_arabic(tmp_path):
@@ -453,7 +454,7 @@ def test_xlsx_holds_texts_only_right_to_left_where_arabic(tmp_path):
         cell.data_type for line in sheet.iter_rows() for cell in line if cell.value is not None
     }
     assert types == {"s"} and sheet.freeze_panes == "A2" and not sheet.protection.sheet
-    by = {name: place for place, name in enumerate(SHEET)}
+    by = {name: place for place, name in enumerate(SHEET_COLUMNS)}
     first = sheet[2]
     assert (
         first[by["candidate"]].alignment.readingOrder == 2
@@ -674,7 +675,7 @@ def test_label_studio_tasks_and_back():
 
 
 def test_the_labelling_page_uses_the_fields_of_the_tasks_and_runs_right_to_left():
-    page = ElementTree.fromstring(label_studio.LABEL_CONFIG)
+    page = ElementTree.parse(label_studio.LABEL_CONFIG).getroot()
     task = label_studio.to_label_studio(QUEUE)[0]["data"]
     wanted = {
         value.split("[")[0].lstrip("$")
@@ -692,7 +693,7 @@ def test_the_labelling_page_uses_the_fields_of_the_tasks_and_runs_right_to_left(
     assert inner == set(task["parts"][0])
     named = {tag.get("name") for tag in page.iter()} - {None}
     assert {tag.get("toName") for tag in page.iter()} - {None} <= named
-    assert [tag.get("value") for tag in page.iter("Choice")] == list(review.VERDICTS)
+    assert [tag.get("value") for tag in page.iter("Choice")] == list(review.REVIEW_VERDICTS)
     (arabic,) = [tag for tag in page.iter("View") if tag.get("className") == "arabic"]
     assert {tag.get("name") for tag in arabic} == {
         "candidate_{{idx}}",
@@ -710,7 +711,7 @@ def test_cancelled_annotations_are_skipped_and_two_people_are_a_double_review():
     both = {**late, "annotations": [x["annotations"][0] for x in (late, gone, early)]}
     kept = label_studio.from_label_studio([both], QUEUE)
     assert [(d.reviewer, d.verdict) for d in kept] == [("user 1", "approve"), ("user 2", "reject")]
-    assert review.merge(QUEUE[:1], QUEUE[:1], kept, "hold")["row:1"][0] == "held"
+    assert review.merge_decisions(QUEUE[:1], QUEUE[:1], kept, "hold")["row:1"][0] == "held"
 
 
 def test_what_label_studio_may_bring_back_wrong_is_named():
@@ -720,7 +721,7 @@ def test_what_label_studio_may_bring_back_wrong_is_named():
     for export, message in [
         (answered(strange, "approve"), r"task 31 \(row:9\): no row of this queue has that row_id"),
         (answered(older, "approve"), r"task 31 \(row:1\): the text changed"),
-        (answered(task, ""), r"task 31 \(row:1\): verdict ''; wanted one of"),
+        (answered(task, ""), r"task 31 \(row:1\): verdict ''; expected one of"),
         (
             answered(task, "approve", [(0, "س")]),
             r"task 31 \(row:1\): question corrected, but the verdict is approve",

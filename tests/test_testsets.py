@@ -7,7 +7,7 @@ import pytest
 
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.core.records import Record
-from bimedix_utils.review import Decision, testsets
+from bimedix_utils.review import ReviewDecision, testsets
 from bimedix_utils.translation import (
     Flag,
     RowState,
@@ -47,7 +47,7 @@ def state(number, score=97, where="accept", flags=(), record=None):
 
 
 def decide(row, verdict="approve", edited=None):
-    return Decision(
+    return ReviewDecision(
         row["id"], verdict, edited, "Amal", "2026-11-24", text_hash(row["best"]["values"])
     )
 
@@ -102,7 +102,7 @@ def test_who_enters_without_a_reviewer():
         state(4, flags=[("abbreviation", "note")]),
         state(5, where="human"),
     ]
-    admitted = testsets.admit(states, [], BAR)
+    admitted = testsets.admit_test_items(states, [], BAR)
     assert {row_id.split(":")[1]: status for row_id, (status, *_) in admitted.items()} == {
         "1": "ok",
         "2": "held",
@@ -110,7 +110,7 @@ def test_who_enters_without_a_reviewer():
         "4": "ok",
         "5": "held",
     }
-    assert [q["id"].split(":")[1] for q in testsets.queue(states, BAR)] == ["2", "3", "5"]
+    assert [q["id"].split(":")[1] for q in testsets.test_item_queue(states, BAR)] == ["2", "3", "5"]
 
 
 def test_a_reviewer_outweighs_score_and_checks():
@@ -120,7 +120,7 @@ def test_a_reviewer_outweighs_score_and_checks():
         state(3, flags=[("numbers", "reject")], where="human"),
     )
     edited = {**high["best"]["values"], "question": "أي عصب أصيب؟"}
-    admitted = testsets.admit(
+    admitted = testsets.admit_test_items(
         [low, high, bad], [decide(low), decide(high, "edit", edited), decide(bad, "reject")], BAR
     )
     assert [admitted[s["id"]][0] for s in (low, high, bad)] == [
@@ -132,24 +132,25 @@ def test_a_reviewer_outweighs_score_and_checks():
 
 def test_a_decision_on_another_text_admits_nobody():
     row = state(1, score=97)
-    old = Decision(row["id"], "approve", None, "Amal", "x", "another hash")
-    assert testsets.admit([row], [old], BAR)[row["id"]][0] == "held"
+    old = ReviewDecision(row["id"], "approve", None, "Amal", "x", "another hash")
+    assert testsets.admit_test_items([row], [old], BAR)[row["id"]][0] == "held"
 
 
 def test_a_row_that_was_never_translated_is_not_admitted():
     refused = RowState(item(1), "refused", "no").row()
     assert (
-        testsets.admit([refused], [], BAR) == {"mmlu_anatomy:1": ("refused", None, "no")}
-        and testsets.queue([refused], BAR) == []
+        testsets.admit_test_items([refused], [], BAR) == {"mmlu_anatomy:1": ("refused", None, "no")}
+        and testsets.test_item_queue([refused], BAR) == []
     )
 
 
 def written(tmp_path, states, excluded=None):
-    admitted = testsets.admit(states, [], BAR)
-    english = [Record(**s["record"]) for s in states]
-    rows = testsets.arabic_rows(states, admitted, "ar")
+    admitted = testsets.admit_test_items(states, [], BAR)
+    rows = testsets.admitted_records(states, admitted, "ar")
     return (
-        testsets.write(tmp_path / "set", english, rows, admitted, excluded or {}, [], BAR, "ar"),
+        testsets.write_test_set(
+            tmp_path / "set", states, rows, admitted, excluded or {}, [], BAR, "ar"
+        ),
         rows,
     )
 
@@ -158,7 +159,7 @@ def test_what_is_written_is_read_and_says_what_is_in_it(tmp_path):
     states = [state(1), state(2, score=50, where="human"), state(3, record=item(3, source="medqa"))]
     manifest, rows = written(tmp_path, states, {"mmlu_anatomy:9": "spelling"})
     assert (
-        {r.id: r for r in testsets.read(tmp_path / "set")} == {r.id: r for r in rows}
+        {r.id: r for r in testsets.read_test_set(tmp_path / "set")} == {r.id: r for r in rows}
         and [r.answer_index for r in rows] == [2, 2]
         and all(r.lang == "ar" for r in rows)
     )
@@ -181,19 +182,17 @@ def test_a_version_follows_the_texts_and_nothing_else(tmp_path):
 
 def test_a_moved_key_is_refused(tmp_path):
     states = [state(1)]
-    admitted = testsets.admit(states, [], BAR)
-    rows = [r.replace(answer_index=0) for r in testsets.arabic_rows(states, admitted, "ar")]
+    admitted = testsets.admit_test_items(states, [], BAR)
+    rows = [r.replace(answer_index=0) for r in testsets.admitted_records(states, admitted, "ar")]
     with pytest.raises(InputError, match="the keys of the translated set differ"):
-        testsets.write(
-            tmp_path, [Record(**s["record"]) for s in states], rows, admitted, {}, [], BAR, "ar"
-        )
+        testsets.write_test_set(tmp_path, states, rows, admitted, {}, [], BAR, "ar")
 
 
 def test_a_lost_option_is_refused():
     states = [state(1)]
     values = {**states[0]["best"]["values"], "options": ["أ", "ب", "ج"]}
     with pytest.raises(InputError, match="its key or its options are not those of mmlu_anatomy:1"):
-        testsets.arabic_rows(states, {states[0]["id"]: ("ok", values, "")}, "ar")
+        testsets.admitted_records(states, {states[0]["id"]: ("ok", values, "")}, "ar")
 
 
 def test_a_changed_file_is_refused(tmp_path):
@@ -206,24 +205,17 @@ def test_a_changed_file_is_refused(tmp_path):
     with pytest.raises(
         InputError, match="mmlu_anatomy.ar.jsonl is not the file its manifest describes"
     ):
-        testsets.read(tmp_path / "set")
+        testsets.read_test_set(tmp_path / "set")
 
 
 def test_simulated_reviewers_are_not_counted_as_people(tmp_path):
     """The card said "decided by a reviewer" of rows that no person had seen."""
     one, two = state(1, score=40, where="human"), state(2, score=40, where="human")
     decisions = [replace(decide(one), reviewer="Simulated B"), decide(two)]
-    admitted = testsets.admit([one, two], decisions, BAR)
-    rows = testsets.arabic_rows([one, two], admitted, "ar")
-    manifest = testsets.write(
-        tmp_path,
-        [Record(**s["record"]) for s in (one, two)],
-        rows,
-        admitted,
-        {},
-        decisions,
-        BAR,
-        "ar",
+    admitted = testsets.admit_test_items([one, two], decisions, BAR)
+    rows = testsets.admitted_records([one, two], admitted, "ar")
+    manifest = testsets.write_test_set(
+        tmp_path, [one, two], rows, admitted, {}, decisions, BAR, "ar"
     )
     assert (manifest["items"], manifest["reviewed"], manifest["simulated"]) == (2, 1, 1)
 

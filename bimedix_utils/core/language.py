@@ -25,7 +25,7 @@ _OPTIONAL = {"articles", "encoder", "particles", "prefix", "unit_ending", "units
 # Sections whose entries differ from language to language; in all others each key is required.
 _OPEN = {"number_words", "units", "negation", "frequency", "red_flags.fragments"}
 
-_PATTERN_GROUPS = ("negation", "sides", "frequency")
+_PATTERN_GROUPS = ("negation", "sides", "frequency", "untranslatable")
 
 
 @cache

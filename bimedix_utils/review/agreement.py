@@ -1,61 +1,52 @@
 """How far two reviewers agree beyond chance, and the time reviewing took."""
 
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from . import word
-from .decisions import VERDICTS, Decision, latest, person
+from .decisions import REVIEW_VERDICTS, ReviewDecision, latest_decisions, reviewer_key
+from .merging import decision_content
+
+DecisionPair = tuple[ReviewDecision, ReviewDecision]
 
 
-def double_reviewed(decisions: Iterable[Decision]) -> dict[str, tuple[Decision, Decision]]:
-    """{row id: the words of the first two people on it}, the last word of each, on one and the same
-    text (the newest such text).
+def double_reviewed(decisions: Iterable[ReviewDecision]) -> dict[str, DecisionPair]:
+    """{row id: the last decisions of the first two people on it}, on one and the same text.
 
-    A third reviewer is left out: who settles a dispute does not judge independently of it.
+    The newest text with two people counts. A third reviewer is left out: who settles a dispute does
+    not judge independently of it.
     """
     decisions = list(decisions)
-    last = {(d.row_id, d.text_hash, person(d.reviewer)): d for d in latest(decisions)}
-    people: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for decision in decisions:
-        group = people[decision.row_id, decision.text_hash]
-        if person(decision.reviewer) not in group:
-            group.append(person(decision.reviewer))
-    return {
-        row_id: tuple(last[row_id, text_hash, name] for name in group[:2])
-        for (row_id, text_hash), group in people.items()
-        if len(group) > 1
+    last = {
+        (d.row_id, d.text_hash, reviewer_key(d.reviewer)): d for d in latest_decisions(decisions)
     }
+    people: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for d in decisions:
+        people[d.row_id, d.text_hash].setdefault(reviewer_key(d.reviewer))
+    pairs = {}
+    for (row_id, text_hash), names in people.items():
+        if len(names) > 1:
+            first, second, *_ = names
+            pairs[row_id] = (last[row_id, text_hash, first], last[row_id, text_hash, second])
+    return pairs
 
 
-def _kappa(pairs: list[tuple[Decision, Decision]]) -> tuple[float | None, str]:
+def _kappa(pairs: list[DecisionPair]) -> tuple[float | None, str]:
     people = sorted({decision.reviewer for pair in pairs for decision in pair})
     if len(people) > 2:
-        return (
-            None,
-            (
-                f"Cohen's kappa compares two people, here are {len(people)}; alpha holds for any"
-                " number"
-            ),
-        )
+        found = f"Cohen's kappa compares two people, here are {len(people)}"
+        return None, f"{found}; alpha holds for any number"
     from sklearn.metrics import cohen_kappa_score
 
     ordered = [sorted(pair, key=lambda decision: decision.reviewer) for pair in pairs]
-    return (
-        float(
-            cohen_kappa_score(
-                [a.verdict for a, _ in ordered],
-                [b.verdict for _, b in ordered],
-                labels=list(VERDICTS),
-            )
-        ),
-        "",
-    )
+    verdicts = [[decision.verdict for decision in pair] for pair in ordered]
+    kappa = cohen_kappa_score(*zip(*verdicts, strict=True), labels=list(REVIEW_VERDICTS))
+    return float(kappa), ""
 
 
 def _alpha(verdicts: list[tuple[str, str]]) -> float:
-    """Krippendorff's alpha for nominal data, two words a row. Its well-kept library is GPL, the kit
-    is not.
+    """Krippendorff's alpha for nominal data, two verdicts a row.
+
+    Its well-kept library is GPL, the kit is not.
     """
     counts = Counter(verdict for pair in verdicts for verdict in pair)
     n = counts.total()
@@ -63,26 +54,25 @@ def _alpha(verdicts: list[tuple[str, str]]) -> float:
     return 1 - sum(a != b for a, b in verdicts) / len(verdicts) / expected
 
 
-def agreement(decisions: Iterable[Decision]) -> dict:
+def reviewer_agreement(decisions: Iterable[ReviewDecision]) -> dict:
     """Agreement of the first two reviewers of each double-reviewed row, on verdicts:
 
-    * `rows`: how many rows; `share_equal`: the share with equal verdicts (None without rows);
-    * `kappa`, `kappa_reason`: Cohen's kappa (Cohen 1960) of two people, or None and why;
-    * `alpha`, `alpha_reason`: Krippendorff's alpha for nominal data (Krippendorff, Content
-      Analysis), or None and why;
+    * `rows`: how many rows; `share_equal`: the share with equal verdicts (None without rows).
+    * `kappa`, `kappa_reason`: Cohen's kappa (Cohen 1960) of two people, or None and why.
+    * `alpha`, `alpha_reason`: Krippendorff's alpha for nominal data, or None and why.
     * `disagreements`: [(row id, reviewer, verdict, reviewer, verdict)] where verdict or edited text
       differ: what the merge holds.
     """
     pairs = double_reviewed(decisions)
     verdicts = [(a.verdict, b.verdict) for a, b in pairs.values()]
-    used = sorted({verdict for pair in verdicts for verdict in pair})
+    used = {verdict for pair in verdicts for verdict in pair}
     reason = ""
     if len(pairs) < 2:
         reason = f"{len(pairs)} rows reviewed twice; at least 2 are needed"
     elif len(used) < 2:
         reason = (
-            f"every verdict is {used[0]}: agreement beyond chance is not defined without a second"
-            " category"
+            f"every verdict is {used.pop()}: agreement beyond chance is not defined without a"
+            " second category"
         )
     kappa, kappa_reason = (None, reason) if reason else _kappa(list(pairs.values()))
     return {
@@ -93,49 +83,31 @@ def agreement(decisions: Iterable[Decision]) -> dict:
         "alpha": None if reason else _alpha(verdicts),
         "alpha_reason": reason,
         "disagreements": [
-            (i, a.reviewer, a.verdict, b.reviewer, b.verdict)
-            for i, (a, b) in pairs.items()
-            if word(a) != word(b)
+            (row_id, a.reviewer, a.verdict, b.reviewer, b.verdict)
+            for row_id, (a, b) in pairs.items()
+            if decision_content(a) != decision_content(b)
         ],
     }
 
 
-def _times(seconds: list[float]) -> dict:
-    """Count, total, median and 90th percentile (linear between the nearest two) of seconds; None
-    where there are none.
-    """
-    if not seconds:
-        return {"timed": 0, "total": 0.0, "median": None, "p90": None}
-    p90 = (
-        statistics.quantiles(seconds, n=10, method="inclusive")[8]
-        if len(seconds) > 1
-        else seconds[0]
-    )
-    return {
-        "timed": len(seconds),
-        "total": sum(seconds),
-        "median": statistics.median(seconds),
-        "p90": p90,
-    }
-
-
-def time_spent(decisions: Iterable[Decision]) -> dict:
-    """The seconds reviewing took: `decisions` (all), `timed` (with a time), `total`, `median`,
-    `p90`, and the same by reviewer.
+def time_spent(decisions: Iterable[ReviewDecision]) -> dict:
+    """Seconds of reviewing: `decisions`, `timed`, `total`, `median`, `p90`, and by `reviewers`.
 
     A decision that was replaced later counts: its time was spent too. A pause with the form open
     counts as time.
     """
     decisions = list(decisions)
-    by_person: dict[str, list[Decision]] = defaultdict(list)
+    by_reviewer: dict[str, list[ReviewDecision]] = defaultdict(list)
     for decision in decisions:
-        by_person[decision.reviewer].append(decision)
+        by_reviewer[decision.reviewer].append(decision)
+    reviewers = {name: _times(group) for name, group in sorted(by_reviewer.items())}
+    return _times(decisions) | {"reviewers": reviewers}
 
-    def of(group: list[Decision]) -> dict:
-        return {"decisions": len(group)} | _times(
-            [d.seconds for d in group if d.seconds is not None]
-        )
 
-    return of(decisions) | {
-        "reviewers": {person: of(group) for person, group in sorted(by_person.items())}
-    }
+def _times(decisions: list[ReviewDecision]) -> dict:
+    import numpy
+
+    seconds = [d.seconds for d in decisions if d.seconds is not None]
+    counts = {"decisions": len(decisions), "timed": len(seconds), "total": sum(seconds, 0.0)}
+    median, p90 = numpy.percentile(seconds, [50, 90]).tolist() if seconds else (None, None)
+    return counts | {"median": median, "p90": p90}

@@ -1,11 +1,11 @@
-"""Test sets in the target language, made by the pipeline under a stricter policy: the paper's
-second product.
+"""Test sets in the target language, made under a stricter policy: the paper's second product.
 
-Nothing enters without a reviewer's decision, or every check clean and a score above a higher bar.
-Keys and option order stay as they are because the teacher never sees a key; count and place are
-proved again for every row before it is written.
+No item enters without a reviewer's decision, or all checks clean and a score above a higher
+threshold. Keys and option order stay as they are because the teacher never sees a key; the number
+of options and the position of the key are proved again for every row before it is written.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,59 +16,51 @@ from ..core.provenance import hash_path
 from ..core.records import Record, iter_jsonl, write_jsonl
 from ..core.text import digest
 from ..translation.texts import translated_record
-from . import Decision, is_simulated, merge
+from .decisions import ReviewDecision, is_simulated
+from .merging import Merged, merge_decisions
 
-FORMAT = 1  # of the folder; raise it when a reader of older folders would misread it
+_FORMAT = 1  # of the folder; raise it when a reader of older folders would misread it
 
 
-def clears(state: dict, bar: int) -> bool:
-    """True when an item may enter without a reviewer: accepted by the rounds, every check clean, a
-    score of at least the higher bar.
+def passes_threshold(state: dict, threshold: int) -> bool:
+    """True when an item may enter without a reviewer.
+
+    The rounds accepted it, every check is clean, and its score is at least the higher threshold.
     """
-    return (
-        state["state"] == "accept" and state["best"]["score"] >= bar and not state["best"]["stops"]
-    )
+    best = state["best"]
+    return state["state"] == "accept" and best["score"] >= threshold and not best["stops"]
 
 
 def _queued(states: Iterable[dict]) -> list[dict]:
-    """States that have a text, in the form of `review.queue`."""
-    return [
-        {**state, "queue_reason": "test item", "stratum": "", "reviewers": 1}
-        for state in states
-        if state["best"]
-    ]
+    """States that have a text, in the form of `review_queue`."""
+    keys = {"queue_reason": "test item", "stratum": "", "reviewers": 1}
+    return [state | keys for state in states if state["best"]]
 
 
-def queue(states: Iterable[dict], bar: int) -> list[dict]:
-    """The items a reviewer must decide on, in the form of `review.queue`."""
-    return [row for row in _queued(states) if not clears(row, bar)]
+def test_item_queue(states: Iterable[dict], threshold: int) -> list[dict]:
+    """The items a reviewer must decide on, in the form of `review_queue`."""
+    return [row for row in _queued(states) if not passes_threshold(row, threshold)]
 
 
-def admit(
-    states: list[dict], decisions: list[Decision], bar: int
-) -> dict[str, tuple[str, dict | None, str]]:
-    """{row id: (status, values, note)} under the stricter policy; every state gets exactly one. A
-    person's decision outweighs all.
+def admit_test_items(states: list[dict], decisions: list[ReviewDecision], threshold: int) -> Merged:
+    """{row id: (status, values, note)} under the stricter policy; every state gets exactly one.
+
+    A person's decision outweighs score and checks.
     """
-    merged, decided = (
-        merge(states, _queued(states), decisions, "hold"),
-        {decision.row_id for decision in decisions},
-    )
-    for row_id, best in (
-        (s["id"], s["best"])
-        for s in states
-        if s["best"] and clears(s, bar) and s["id"] not in decided
-    ):
-        if merged[row_id][0] == "held":
+    merged = merge_decisions(states, _queued(states), decisions, "hold")
+    decided = {decision.row_id for decision in decisions}
+    for state in _queued(states):
+        row_id, best = state["id"], state["best"]
+        undecided = merged[row_id][0] == "held" and row_id not in decided
+        if undecided and passes_threshold(state, threshold):
             merged[row_id] = ("ok", best["values"], f"every check clean, score {best['score']}")
     return merged
 
 
-def arabic_rows(
-    states: list[dict], admitted: dict[str, tuple[str, dict | None, str]], target: str
-) -> list[Record]:
-    """The admitted rows in the target language. Raises `InputError` should a key or the number of
-    options have moved.
+def admitted_records(states: list[dict], admitted: Merged, target: str) -> list[Record]:
+    """The admitted rows in the target language.
+
+    Raises `InputError` when a key or the number of options has changed.
     """
     rows = []
     for state in states:
@@ -76,30 +68,37 @@ def arabic_rows(
         if status == "ok":
             english = Record(**state["record"])
             row = translated_record(english, values, target, note=note)
-            if (row.answer_index, len(row.options), row.split, row.source) != (
-                english.answer_index, len(english.options), english.split, english.source,
-            ):  # fmt: skip
+            if _fixed_fields(row) != _fixed_fields(english):
                 raise InputError(f"{row.id}: its key or its options are not those of {english.id}")
             rows.append(row)
     return rows
 
 
+def _fixed_fields(row: Record) -> tuple:
+    return row.answer_index, len(row.options), row.split, row.source
+
+
 def keys_hash(rows: Iterable[Record]) -> str:
     """Names the keys: equal for a set and its translation, whatever the texts."""
-    return digest(
-        sorted((row.parent_id or row.id, row.answer_index, len(row.options)) for row in rows)
-    )
+    return digest(sorted((r.parent_id or r.id, r.answer_index, len(r.options)) for r in rows))
 
 
-def write(
-    folder: Path, english: list[Record], rows: list[Record], admitted: dict[str, tuple[str, dict | None, str]], excluded: dict[str, str],
-    decisions: list[Decision], bar: int, target: str,
-) -> dict:  # fmt: skip
+def write_test_set(
+    folder: Path,
+    states: list[dict],
+    rows: list[Record],
+    admitted: Merged,
+    excluded: dict[str, str],
+    decisions: list[ReviewDecision],
+    threshold: int,
+    target: str,
+) -> dict:
     """Write `<task>.<target>.jsonl`, a card and, last, a manifest; returns the manifest.
 
-    `english` are the items that were to be translated, `excluded` those left out by rule with the
-    reason.
+    `states` are the items that were to be translated, `rows` the admitted records, `excluded` the
+    items left out by rule with the reason. Raises `InputError` when a key differs from its source.
     """
+    english = [Record(**state["record"]) for state in states]
     originals = {r.id: r for r in english}
     if keys_hash(rows) != keys_hash([originals[r.parent_id] for r in rows]):
         raise InputError("the keys of the translated set differ from those of its source")
@@ -108,30 +107,29 @@ def write(
         old.unlink(missing_ok=True)  # of another language or another set of tasks
     tasks = {}
     for name in sorted({r.source for r in english}):
-        own = [r for r in rows if r.source == name]
-        path = folder / f"{name}.{target}.jsonl"
+        own, path = [r for r in rows if r.source == name], folder / f"{name}.{target}.jsonl"
         write_jsonl(path, own)
-        tasks[name] = {
-            "file": path.name,
-            "items": len(own),
-            "of": sum(r.source == name for r in english),
-            "sha256": hash_path(path),
-        }
-    entered = {
-        row_id
-        for row_id, (status, _, note) in admitted.items()
-        if status == "ok" and " by " in note
-    }
-    by_people = {
-        d.row_id for d in decisions if d.row_id in entered and not is_simulated(d.reviewer)
-    }
-    edited = {row_id for row_id in entered if admitted[row_id][2].startswith("edit by")}
+        count = sum(r.source == name for r in english)
+        tasks[name] = {"file": path.name, "items": len(own), "of": count, "sha256": hash_path(path)}
+    entered = {i for i, (status, _, note) in admitted.items() if status == "ok" and " by " in note}
+    by_people = {d.row_id for d in decisions if not is_simulated(d.reviewer)} & entered
+    version = digest([task["sha256"] for task in tasks.values()], 8)
+    statuses = Counter(status for status, *_ in admitted.values())
     manifest = {
-        "format": FORMAT, "language": target, "version": f"{FORMAT}.{digest([task['sha256'] for task in tasks.values()], 8)}", "bar": bar,
-        "items": len(rows), "of": len(english), "reviewed": len(by_people), "simulated": len(entered - by_people), "edited": len(edited),
-        "not_admitted": dict(sorted(Counter(status for status, *_ in admitted.values() if status != "ok").items())),
-        "excluded": excluded, "keys": keys_hash(rows), "tasks": tasks,
-    }  # fmt: skip
+        "format": _FORMAT,
+        "language": target,
+        "version": f"{_FORMAT}.{version}",
+        "bar": threshold,
+        "items": len(rows),
+        "of": len(english),
+        "reviewed": len(by_people),
+        "simulated": len(entered - by_people),
+        "edited": sum(admitted[row_id][2].startswith("edit by") for row_id in entered),
+        "not_admitted": {name: n for name, n in sorted(statuses.items()) if name != "ok"},
+        "excluded": excluded,
+        "keys": keys_hash(rows),
+        "tasks": tasks,
+    }
     write_text(folder / "README.md", [card(manifest)])
     write_json(folder / "manifest.json", manifest)
     return manifest
@@ -175,12 +173,11 @@ where it knows the language; an item in doubt is not admitted without a reviewer
 """
 
 
-def read(folder: Path) -> list[Record]:
-    """The rows of a written set. Raises `InputError` when a file is not the one its manifest
-    describes.
-    """
-    import json
+def read_test_set(folder: Path) -> list[Record]:
+    """The rows of a written set.
 
+    Raises `InputError` when a file is not the one its manifest describes.
+    """
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     rows: list[Record] = []
     for name, task in manifest["tasks"].items():

@@ -29,7 +29,7 @@ from ..core.provenance import NOTEBOOKS, ROOT, run_folder
 from ..core.records import Record, iter_jsonl
 from ..core.text import digest
 from ..evaluation.open_ended import simulate as judged
-from ..review import Decision, write_decisions
+from ..review import ReviewDecision, write_decisions
 from ..teacher import parsing, replay
 from ..teacher.engine import ask_structured
 from ..teacher.requests import Request
@@ -188,7 +188,7 @@ def missing(folder: Path = FOLDER) -> Iterator[dict]:
             }  # fmt: skip
 
 
-def simulate(queue: list[dict], gold: dict[str, Record]) -> list[Decision]:
+def simulate(queue: list[dict], gold: dict[str, Record]) -> list[ReviewDecision]:
     """Decisions careful reviewers might make, by rule and marked as simulated: no person made them.
 
     A high score is approved. A low score is replaced by the kit's gold Arabic; a row without gold
@@ -207,14 +207,14 @@ def simulate(queue: list[dict], gold: dict[str, Record]) -> list[Decision]:
     return decisions
 
 
-def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> Decision | None:
+def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> ReviewDecision | None:
     common = {
         "reviewer": reviewer,
         "decided_at": "not found",
         "text_hash": row["best"]["text_hash"],
     }
     if (row["state"] == "accept") != doubts:
-        return Decision(
+        return ReviewDecision(
             row["id"],
             "approve",
             None,
@@ -223,7 +223,7 @@ def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> D
         )
     if gold is None:
         return None
-    return Decision(
+    return ReviewDecision(
         row["id"],
         "edit",
         translation.text_fields(gold),
