@@ -24,7 +24,7 @@ from .display import (
 from .errors import InputError, ParameterError
 from .files import iter_json_lines, write_json, write_json_lines
 from .freshness import fingerprint
-from .language import language_data, language_of
+from .language import language_data, language_of, load_language
 from .parameters import parameters_from_namespace, preset_values
 from .provenance import (
     NOTEBOOKS,

@@ -5,7 +5,7 @@ reviewer, as in the paper; a share goes to two. A decision names the hash of the
 on: when the text changes, the old decision is void.
 """
 
-from .agreement import double_reviewed, reviewer_agreement, time_spent
+from .agreement import agreement_rows, double_reviewed, reviewer_agreement, time_spent
 from .decisions import (
     DECISION_COLUMNS,
     REVIEW_VERDICTS,
@@ -20,7 +20,15 @@ from .decisions import (
 )
 from .form import ReviewForm
 from .label_studio import LABEL_CONFIG, from_label_studio, to_label_studio
-from .merging import POLICIES, merge_decisions, settle_decisions
+from .merging import (
+    POLICIES,
+    is_edited,
+    merge_decisions,
+    merged_records,
+    outcome_counts,
+    scores_against_gold,
+    settle_decisions,
+)
 from .parts import (
     corrected_values,
     row_findings,
@@ -30,7 +38,7 @@ from .parts import (
     word_differences,
 )
 from .queue import is_sampled, review_queue, stratum
-from .sheets import SHEET_COLUMNS, read_sheet, write_sheet
+from .sheets import SHEET_COLUMNS, read_sheet, split_by_cell_limit, write_sheet
 from .testsets import (
     admit_test_items,
     admitted_records,

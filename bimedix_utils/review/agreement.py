@@ -111,3 +111,19 @@ def _times(decisions: list[ReviewDecision]) -> dict:
     counts = {"decisions": len(decisions), "timed": len(seconds), "total": sum(seconds, 0.0)}
     median, p90 = numpy.percentile(seconds, [50, 90]).tolist() if seconds else (None, None)
     return counts | {"median": median, "p90": p90}
+
+
+def agreement_rows(agreement: dict, spent: dict) -> list[tuple[str, str]]:
+    """(measure, value) of `reviewer_agreement` and `time_spent`; what is not defined says why."""
+
+    def shown(value: float | None, reason: str) -> str:
+        return f"{value:.2f}" if value is not None else f"not defined: {reason}"
+
+    return [
+        ("rows seen by two", str(agreement["rows"])),
+        ("same verdict", shown(agreement["share_equal"], "no rows")),
+        ("Cohen's kappa", shown(agreement["kappa"], agreement["kappa_reason"])),
+        ("Krippendorff's alpha", shown(agreement["alpha"], agreement["alpha_reason"])),
+        ("decisions with a time", str(spent["timed"])),
+        ("median seconds", shown(spent["median"], "no times in this file")),
+    ]

@@ -3,12 +3,14 @@
 from collections import defaultdict
 
 from ..core.errors import InputError
+from ..core.records import Record
 from ..core.text import nfc
-from ..translation.texts import flat_texts
+from ..translation.texts import flat_texts, text_fields, translated_record
 from .decisions import ReviewDecision, latest_decisions, reviewer_key
 from .parts import same_shape, source_values, text_shape
 
 POLICIES = ("hold", "accept_high_scores")
+_BY_SCORE, _UNREVIEWED = "accepted by score and checks", "high score, not reviewed"
 Merged = dict[str, tuple[str, dict | None, str]]  # row id -> (status, values, note)
 
 
@@ -94,11 +96,11 @@ def merge_decisions(
         if row_id in given:
             result[row_id] = _decided(state, given[row_id], queue_row)
         elif queue_row is None and state["state"] == "accept":
-            result[row_id] = "ok", state["best"]["values"], "accepted by score and checks"
+            result[row_id] = "ok", state["best"]["values"], _BY_SCORE
         elif queue_row is None:
             result[row_id] = state["state"], None, state["note"]
         elif policy == "accept_high_scores" and queue_row["queue_reason"] == "sample":
-            result[row_id] = "ok", state["best"]["values"], "high score, not reviewed"
+            result[row_id] = "ok", state["best"]["values"], _UNREVIEWED
         else:
             changed = "decision void: the text changed"
             result[row_id] = "held", None, changed if row_id in void else "waits for review"
@@ -114,3 +116,54 @@ def _decided(
     if final.verdict == "reject":
         return "rejected", None, note
     return "ok", final.edited if final.verdict == "edit" else state["best"]["values"], note
+
+
+def is_edited(note: str) -> bool:
+    """True when a merged row's note says that a reviewer edited it."""
+    return "edit" in note.split(" by ")[0]
+
+
+def merged_records(states: list[dict], merged: Merged, target: str) -> list[Record]:
+    """The records in the target language that passed, with the note that says how."""
+    records = {state["id"]: Record(**state["record"]) for state in states}
+    return [
+        translated_record(records[row_id], values, target, note=note)
+        for row_id, (status, values, note) in merged.items()
+        if status == "ok"
+    ]
+
+
+def outcome_counts(merged: Merged) -> dict[str, int]:
+    """How many rows passed by score, passed a reviewer, wait, or ended in another way."""
+    by_score = sum(note == _BY_SCORE for _, _, note in merged.values())
+    unreviewed = sum(note == _UNREVIEWED for _, _, note in merged.values())
+    passed = sum(status == "ok" for status, _, _ in merged.values())
+    held = sum(status == "held" for status, _, _ in merged.values())
+    return {
+        "accepted by score": by_score,
+        _UNREVIEWED: unreviewed,
+        "reviewed and passed": passed - by_score - unreviewed,
+        "waiting": held,
+        "rejected or failed": len(merged) - passed - held,
+    }
+
+
+def scores_against_gold(records: list[Record], gold: dict[str, Record]) -> list[tuple]:
+    """(measure, n, score, 95 % interval, signature): chrF++ and BLEU of translations.
+
+    `gold` is by parent id; the interval is sacrebleu's bootstrap over rows.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    if not records:
+        return []
+    texts, references = (
+        [" ".join(flat_texts(text_fields(row))) for row in rows]
+        for rows in (records, [gold[row.parent_id] for row in records])
+    )
+    rows = []
+    for name, measure in {"chrF++": CHRF(word_order=2), "BLEU": BLEU()}.items():
+        found = measure.corpus_score(texts, [references], n_bootstrap=500)
+        shown = f"{found.score:.1f}", f"± {found._ci:.1f}", str(measure.get_signature())
+        rows.append((name, len(records), *shown))
+    return rows

@@ -17,6 +17,7 @@ from typing import Any
 from ..core.errors import InputError
 from ..core.files import read_utf8
 from ..core.text import is_arabic
+from ..translation.texts import named_texts
 from .decisions import REVIEW_VERDICTS, ReviewDecision, make_decision
 from .parts import row_findings, side_by_side
 
@@ -38,6 +39,7 @@ SHEET_COLUMNS = list(_WIDTHS)
 _MAY_BE_DROPPED = ("note", "reviewer", "score", "flags")
 _FILLED_BY_REVIEWER = ("corrected", "verdict", "note", "reviewer")
 _LONGEST_CELL = 32_767  # characters in one cell of a spreadsheet (Excel's specification)
+_SAFE_LENGTH = 30_000  # letters; leaves room for letters that count twice
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # XML cannot hold them: shown without
 _FORMULA_SIGNS = ("=", "+", "-", "@")
 _DATES = (datetime, date, time, timedelta)
@@ -66,6 +68,15 @@ def _lines(queued: Iterable[dict]) -> Iterator[dict[str, str]]:
                         " row in the form"
                     )
             yield line
+
+
+def split_by_cell_limit(queued: Iterable[dict]) -> tuple[list[dict], list[dict]]:
+    """(rows that fit in a spreadsheet, rows with a text that is too long for a cell)."""
+    fit, too_long = [], []
+    for row in queued:
+        texts = [text for _, text in named_texts(row["best"]["values"])]
+        (too_long if max(map(len, texts), default=0) > _SAFE_LENGTH else fit).append(row)
+    return fit, too_long
 
 
 def guard_cell(text: str) -> str:

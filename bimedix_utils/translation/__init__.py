@@ -35,11 +35,22 @@ from .rounds import (
     Version,
     first_requests,
     recorded_id,
+    rows_of_further_language,
     rows_to_translate,
     run_rounds,
     score_request,
     stage_model,
     why_not_accepted,
+)
+from .tables import (
+    check_study_rows,
+    first_and_best_scores,
+    overruled_scores,
+    row_endings,
+    score_band_rows,
+    scores_by_text,
+    state_rows,
+    version_rows,
 )
 from .test_items import select_test_items, untranslatable
 from .texts import (

@@ -16,6 +16,7 @@ from ..core.language import Language, load_language
 from ..core.records import Record
 from ..core.text import digest, nfc
 from ..teacher import engine
+from ..teacher.replay import read_recordings
 from ..teacher.requests import Prompt, Request
 from ..teacher.settings import Teacher
 from ..teacher.store import Answer
@@ -62,6 +63,11 @@ class Version:
         """True when a check stops this version, whatever its score."""
         return any(flag.stops for flag in self.flags)
 
+    @property
+    def text_hash(self) -> str:
+        """The hash a reviewer's decision names."""
+        return text_hash(self.values)
+
     def quality(self) -> tuple[int, int, int]:
         """Sorts versions: least severe flags first, then the score; of equals the earlier one."""
         worst = max((SEVERITIES.index(flag.severity) for flag in self.flags), default=0)
@@ -91,7 +97,7 @@ class RowState:
         best = None
         if version := self.best:
             best = {"values": version.values, "round": version.round, "score": version.score}
-            best |= {"text_hash": text_hash(version.values), "stops": version.stopped}
+            best |= {"text_hash": version.text_hash, "stops": version.stopped}
             best["flags"] = [str(flag) for flag in version.flags]
             best["errors"] = [error.model_dump() for error in version.errors]
         row = {"id": self.record.id, "state": self.state, "note": self.note, "target": self.target}
@@ -112,6 +118,22 @@ def rows_to_translate(records: Iterable[Record], count: int = 0, seed: int = 0) 
         return rows
     drawn = {r.id for r in sorted(rows, key=lambda r: digest(f"translate:{seed}:{r.id}"))[:count]}
     return [r for r in rows if r.id in drawn]
+
+
+def rows_of_further_language(
+    records: Iterable[Record], teacher: Teacher, code: str, count: int, seed: int
+) -> list[Record]:
+    """At most `count` rows for a further target language.
+
+    With recordings those that have one in that language, else a seeded draw; none for code `none`.
+    """
+    if code == "none" or not count:
+        return []
+    recorded = {key[1] for key in read_recordings(teacher.recordings)} if teacher.recordings else ()
+    if not recorded:
+        return rows_to_translate(records, count, seed)
+    rows, language = rows_to_translate(records), load_language(code)
+    return [row for row in rows if recorded_id(row.id, language) in recorded][:count]
 
 
 def recorded_id(row_id: str, language: Language) -> str:
