@@ -207,7 +207,9 @@ def simulate(queue: list[dict], gold: dict[str, Record]) -> list[ReviewDecision]
     return decisions
 
 
-def _simulated(row: dict, gold: Record | None, reviewer: str, doubts: bool) -> ReviewDecision | None:
+def _simulated(
+    row: dict, gold: Record | None, reviewer: str, doubts: bool
+) -> ReviewDecision | None:
     common = {
         "reviewer": reviewer,
         "decided_at": "not found",
