@@ -15,9 +15,8 @@ from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.core.files import write_json
 from bimedix_utils.core.provenance import ROOT, hash_path
 from bimedix_utils.mixture import mix_card
+from bimedix_utils.runner import hub_cards as cards
 from bimedix_utils.runner import publish
-from bimedix_utils.runner.publish import __main__ as command
-from bimedix_utils.runner.publish import hub_cards as cards
 from bimedix_utils.training.adapter_card import write_adapter_card
 from bimedix_utils.training.loop import TrainingOutcome
 from bimedix_utils.training.recipe import Recipe
@@ -109,7 +108,7 @@ def run(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_model_card_is_read_back_by_the_hubs_own_classes(run):
-    planned = publish.plan(run, "adapter", "me/kit-adapter")
+    planned = publish.plan_upload(run, "adapter", "me/kit-adapter")
     card = ModelCard(planned.card)
     assert (
         card.data.license == "cc-by-4.0"
@@ -143,36 +142,36 @@ def test_the_model_card_is_read_back_by_the_hubs_own_classes(run):
 
 
 def test_a_reader_of_the_report_gets_the_same_cards(run):
-    found = publish.cards_of(run)
+    found = publish.run_cards(run)
     assert (
         set(found) == {"adapter", "merged", "mix"} and ModelCard(found["adapter"]).data.eval_results
     )
     (run / cards.TRAINING / "base.json").unlink()
-    assert set(publish.cards_of(run)) == {"mix"}, "a stage that was killed has no card"
+    assert set(publish.run_cards(run)) == {"mix"}, "a stage that was killed has no card"
 
 
 def test_scores_of_an_older_adapter_are_not_on_the_card(run):
     (run / cards.TRAINING / "adapter" / "adapter_model.safetensors").write_bytes(b"trained again")
-    card = publish.plan(run, "merged", "me/m").card
+    card = publish.plan_upload(run, "merged", "me/m").card
     assert ModelCard(card).data.eval_results is None and "evaluated another adapter" in card
     (run / cards.EVALUATION / "run.json").unlink()
-    assert "has not evaluated it" in publish.plan(run, "adapter", "me/m").card
+    assert "has not evaluated it" in publish.plan_upload(run, "adapter", "me/m").card
 
 
 def test_the_plan_lists_exactly_what_is_staged_and_leaves_the_stage_alone(run):
     source = run / cards.TRAINING / "adapter"
     before = hash_path(source)
-    planned = publish.plan(run, "adapter", "me/a")
+    planned = publish.plan_upload(run, "adapter", "me/a")
     assert [file.name for file in planned.files] == [
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    assert planned.left_out == ["optimizer.pt"] and not planned.refused
+    assert planned.left_out == ["optimizer.pt"] and not planned.refusals
     for name, size, sha in planned.files:
         content = (planned.folder / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, sha)
-        assert f"{size:>13,}  {sha}  {name}" in planned.text()
+        assert f"{size:>13,}  {sha}  {name}" in planned.describe()
     assert (
         (planned.folder / "README.md").read_text(encoding="utf-8")
         == planned.card
@@ -186,24 +185,24 @@ def test_the_plan_lists_exactly_what_is_staged_and_leaves_the_stage_alone(run):
 )
 def test_rows_that_may_not_be_passed_on_stop_the_mix_and_the_model(run, row, named):
     mix(run, [KIT, row])
-    planned = publish.plan(run, "mix", "me/mix")
+    planned = publish.plan_upload(run, "mix", "me/mix")
     assert (
-        len(planned.refused) == 1
-        and named in planned.refused[0]
-        and "PURPOSE=publish" in planned.refused[0]
+        len(planned.refusals) == 1
+        and named in planned.refusals[0]
+        and "PURPOSE=publish" in planned.refusals[0]
     )
     with pytest.raises(KitError, match="not sent"):
-        publish.upload(planned, HfApi(endpoint="http://127.0.0.1:9", token="hf_x"))
-    assert "no licence can be stated" in publish.plan(run, "adapter", "me/a").refused[0]
+        publish.send_upload(planned, HfApi(endpoint="http://127.0.0.1:9", token="hf_x"))
+    assert "no licence can be stated" in publish.plan_upload(run, "adapter", "me/a").refusals[0]
 
 
 def test_the_mix_goes_without_its_working_files(run):
-    planned = publish.plan(run, "mix", "me/mix")
+    planned = publish.plan_upload(run, "mix", "me/mix")
     assert [file.name for file in planned.files] == [
         "README.md",
         "data/train-00000-of-00001.parquet",
         "manifest.json",
-    ] and not planned.refused
+    ] and not planned.refusals
     assert DatasetCard(planned.card).data.license == "cc-by-4.0"
 
 
@@ -219,10 +218,10 @@ def test_a_test_set_gets_a_header_and_every_row_is_looked_at(run):
     write_json(
         folder / "manifest.json", {"language": "ar", "version": "1.x", "items": 1, "tasks": tasks}
     )
-    planned = publish.plan(run, "testset", "me/t")
+    planned = publish.plan_upload(run, "testset", "me/t")
     card = DatasetCard(planned.card)
     assert (
-        not planned.refused
+        not planned.refusals
         and card.data.language == ["ar"]
         and card.data.license == "cc-by-4.0"
         and "# A set" in card.text
@@ -231,9 +230,9 @@ def test_a_test_set_gets_a_header_and_every_row_is_looked_at(run):
         {"config_name": "medmcqa", "data_files": [{"split": "test", "path": "medmcqa.ar.jsonl"}]}
     ]
     (folder / "medmcqa.ar.jsonl").write_text("")
-    assert "no row is in it" in publish.plan(run, "testset", "me/t").refused
+    assert "no row is in it" in publish.plan_upload(run, "testset", "me/t").refusals
     (folder / "medmcqa.ar.jsonl").write_text(json.dumps(KIT) + "\n" + json.dumps(UMLS) + "\n")
-    assert "1 rows of umls_qa" in publish.plan(run, "testset", "me/t").refused[0]
+    assert "1 rows of umls_qa" in publish.plan_upload(run, "testset", "me/t").refusals[0]
 
 
 @pytest.mark.parametrize(
@@ -266,8 +265,8 @@ def test_the_base_models_licence_counts(run, model, wanted):
     are CC BY.
     """
     write_json(run / cards.TRAINING / "base.json", {"model": model})
-    planned = publish.plan(run, "adapter", "me/a")
-    assert ModelCard(planned.card).data.base_model == model and bool(planned.refused) == (
+    planned = publish.plan_upload(run, "adapter", "me/a")
+    assert ModelCard(planned.card).data.base_model == model and bool(planned.refusals) == (
         wanted == "not found"
     )
     assert ModelCard(planned.card).data.license == (wanted if wanted != "not found" else "other")
@@ -277,7 +276,9 @@ def test_a_file_that_names_a_folder_of_this_machine_is_refused(run):
     (run / cards.TRAINING / "adapter" / "adapter_config.json").write_text(
         json.dumps({"base": f"{ROOT}/runs/cache/tiny"})
     )
-    assert "names a folder of this machine" in publish.plan(run, "adapter", "me/a").refused[0]
+    assert (
+        "names a folder of this machine" in publish.plan_upload(run, "adapter", "me/a").refusals[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,15 +292,15 @@ def test_a_file_that_names_a_folder_of_this_machine_is_refused(run):
 )
 def test_a_wrong_wish_is_answered_with_the_right_one(run, what, repo, message):
     with pytest.raises(InputError, match=message):
-        publish.plan(run, what, repo)
+        publish.plan_upload(run, what, repo)
 
 
 def test_nothing_is_sent_unless_that_is_said(run, monkeypatch, capsys):
     def sent(*arguments: object) -> str:
         raise AssertionError("sent")
 
-    monkeypatch.setattr(command, "upload", sent)
-    assert command.main(["--repo", "me/kit"]) == 0
+    monkeypatch.setattr(publish, "send_upload", sent)
+    assert publish.main(["--repo", "me/kit"]) == 0
     text = capsys.readouterr().out
     assert (
         "me/kit-adapter (private)" in text
@@ -308,16 +309,16 @@ def test_nothing_is_sent_unless_that_is_said(run, monkeypatch, capsys):
         and "| license: cc-by-4.0" in text
     )
     for word in ("no", "", "false", "00"):
-        assert command.main(["--repo", "me/kit", "--dry-run", word]) == 1
+        assert publish.main(["--repo", "me/kit", "--dry-run", word]) == 1
     mix(run, [UMLS])
-    assert command.main(["--repo", "me/kit", "--what", "mix", "--dry-run", "0"]) == 1
+    assert publish.main(["--repo", "me/kit", "--what", "mix", "--dry-run", "0"]) == 1
     assert "refused" in capsys.readouterr().err
 
 
 def test_what_was_shown_is_what_arrives(run):
     with UploadStub() as hub:
-        planned = publish.plan(run, "adapter", "me/kit-adapter")
-        address = publish.upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
+        planned = publish.plan_upload(run, "adapter", "me/kit-adapter")
+        address = publish.send_upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
         assert address.endswith("/me/kit-adapter/commit/1") and hub.created[0]["private"] is True
         arrived = {
             name: hashlib.sha256(content).hexdigest()
@@ -326,11 +327,11 @@ def test_what_was_shown_is_what_arrives(run):
         assert arrived == {file.name: file.sha256 for file in planned.files}
         hub.public.add("me/kit-adapter")
         with pytest.raises(KitError, match="me/kit-adapter is public"):
-            publish.upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
+            publish.send_upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
         (planned.folder / "adapter_config.json").unlink()
         (planned.folder / "adapter_config.json").write_text("{}")
         with pytest.raises(KitError, match="changed after it was shown"):
-            publish.upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
+            publish.send_upload(planned, HfApi(endpoint=hub.url, token="hf_test"))
 
 
 # The container file

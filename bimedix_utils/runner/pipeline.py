@@ -216,13 +216,13 @@ def main() -> int:
                 overrides[name] = str(Path(overrides[name]).resolve())
         if overrides.get("MODEL") and Path(overrides["MODEL"]).exists():
             overrides["MODEL"] = str(Path(overrides["MODEL"]).resolve())
-        from . import report
+        from .report import build_report
 
         if arguments.action == "run":
             folder = run(arguments.mode, arguments.nb, overrides)
         else:
             folder = run_folder(arguments.mode, overrides.get("RUN", ""))
-        print(f"report: {shown_path(report.build(folder))}")
+        print(f"report: {shown_path(build_report(folder))}")
     except KitError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         return 1

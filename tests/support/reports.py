@@ -44,5 +44,5 @@ def finished(folder: Path) -> Path:
     (folder / "06_finetune_qlora" / "adapter").mkdir(
         parents=True
     )  # of a stage that was killed: it has no card
-    report.build(folder)
+    report.build_report(folder)
     return folder

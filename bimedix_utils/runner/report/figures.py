@@ -1,109 +1,68 @@
-"""The title of each figure of a notebook, read from the code that drew it: the picture's text for
-whoever does not see it.
+"""The title of each figure of a notebook, read from the code that drew it.
+
+The title becomes the picture's text, for readers who do not see it.
 """
 
 import ast
-import json
-from functools import cache
+import inspect
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ...core.provenance import ROOT
+import bimedix_utils
 
-UNKNOWN = "…"  # the place of a value that only the run knew
+_ROOMS = {path.parent.name for path in Path(bimedix_utils.__file__).parent.glob("*/__init__.py")}
 
 
 class Figure(NamedTuple):
-    """One picture: the index of its cell, base64 PNG, and its title."""
+    """One picture: base64 PNG and its title."""
 
-    cell: int
     png: str
     title: str
 
 
-class _Drawn(NamedTuple):
-    place: int  # of the argument `title`
-    default: str
+def figure_titles(source: str) -> list[str]:
+    """The titles that a cell gives to its figures, in order.
 
-
-@cache
-def _drawing() -> dict[str, _Drawn]:
-    """{function of the package that draws: where its title stands}: told by an argument `title` and
-    a result that is an Axes.
-    """
-    found = {}
-    for path in sorted((ROOT / "bimedix_utils").rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if not isinstance(node, ast.FunctionDef) or "Axes" not in ast.unparse(
-                node.returns or ast.Constant("")
-            ):
-                continue
-            names = [argument.arg for argument in node.args.args]
-            if "title" in names:
-                place = names.index("title")
-                defaults = dict(zip(names[::-1], node.args.defaults[::-1], strict=False))
-                found[node.name] = _Drawn(place, _text(defaults.get("title")))
-    return found
-
-
-def _text(node: ast.AST | None) -> str:
-    """A string literal or f-string as far as it is known without running it."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(
-            _text(part) if isinstance(part, ast.Constant) else UNKNOWN for part in node.values
-        )
-    return ""
-
-
-def titles(source: str) -> list[str]:
-    """The titles a cell gives to its figures, in the order of its lines; empty when the cell is not
-    Python or names none.
+    Empty when the cell is not Python or names none. A value that only the run knew is shown as "…".
     """
     try:
         calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     except SyntaxError:
         return []
-    found = []
-    for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
-        name = (
-            call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    calls.sort(key=lambda node: (node.lineno, node.col_offset))
+    return [title for title in map(_call_title, calls) if title]
+
+
+def _call_title(call: ast.Call) -> str:
+    """The title argument of a drawing call; "" for any other call."""
+    owner, _, name = ast.unparse(call.func).rpartition(".")
+    given = next((word.value for word in call.keywords if word.arg == "title"), None)
+    if owner not in _ROOMS:
+        first = call.args[0] if call.args and name in ("set_title", "suptitle") else None
+        return _literal_text(first or (given if name == "set" else None))
+    function = getattr(import_module(f"bimedix_utils.{owner}"), name, None)
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return ""
+    if "title" not in parameters or "Axes" not in str(
+        inspect.signature(function).return_annotation
+    ):
+        return ""
+    index, default = list(parameters).index("title"), parameters["title"].default
+    if given is None and len(call.args) > index:
+        given = call.args[index]
+    return _literal_text(given) or (default if isinstance(default, str) else "")
+
+
+def _literal_text(node: ast.AST | None) -> str:
+    """A string literal or f-string, as far as it is known without running it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = (
+            _literal_text(part) if isinstance(part, ast.Constant) else "…" for part in node.values
         )
-        given = next((_text(word.value) for word in call.keywords if word.arg == "title"), "")
-        if drawn := _drawing().get(name):
-            placed = _text(call.args[drawn.place]) if len(call.args) > drawn.place else ""
-            found.append(given or placed or drawn.default)
-        elif name in ("set_title", "suptitle") and call.args:
-            found.append(_text(call.args[0]))
-        elif name == "set" and given:
-            found.append(given)
-    return [title for title in found if title]
-
-
-def figures(path: Path) -> list[Figure]:
-    """The pictures of an executed notebook in order; one without a title of its own takes the
-    section it stands in.
-    """
-    found, section = [], path.stem
-    for index, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            headings = [line.lstrip("# ") for line in source.splitlines() if line.startswith("#")]
-            section = headings[-1] if headings else section
-        pictures = [png(output) for output in cell.get("outputs", []) if png(output)]
-        named = titles(source) if pictures else []
-        for number, picture in enumerate(pictures):
-            found.append(
-                Figure(
-                    index,
-                    picture,
-                    named[number] if number < len(named) else f"Figure of the section: {section}",
-                )
-            )
-    return found
-
-
-def png(output: dict[str, Any]) -> str:
-    """An output's picture as base64, without line breaks; empty when it has none."""
-    return "".join("".join(output.get("data", {}).get("image/png", "")).split())
+        return "".join(parts)
+    return ""

@@ -9,12 +9,12 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...core.cards import LICENCE_PAGES, licence_header, render_card, size_category, with_header
-from ...core.errors import InputError
-from ...core.language import research_notice
-from ...core.provenance import hash_path
-from ...core.statistics import wilson
-from ...sources.catalogue import NOT_FOUND
+from ..core.cards import LICENCE_PAGES, licence_header, render_card, size_category, with_header
+from ..core.errors import InputError
+from ..core.language import research_notice
+from ..core.provenance import hash_path
+from ..core.statistics import wilson
+from ..sources.catalogue import NOT_FOUND
 
 TRAINING, EVALUATION, MIX = "06_finetune_qlora", "07_evaluate_models", "05_build_bilingual_mix"
 # Licences of base models by what their names begin with, as their owners state them.
@@ -188,7 +188,7 @@ def hub_model_card(folder: Path, repo: str, merged: bool) -> str:
         for lang, direction in (("en", "ltr"), ("ar", "rtl"))
     ]
     return render_card(
-        Path(__file__).with_name("model_card.md.j2"),
+        Path(__file__).parent / "templates" / "model_card.md.j2",
         data,
         name=name,
         base=base,
