@@ -29,7 +29,7 @@ from bimedix_utils.teacher.ledger import (
 )
 from bimedix_utils.teacher.parsing import parse_answer
 from bimedix_utils.teacher.requests import Request
-from bimedix_utils.teacher.settings import PARAMETERS, Teacher
+from bimedix_utils.teacher.settings import TEACHER_PARAMETERS, Teacher
 from bimedix_utils.teacher.store import Answer
 
 pytestmark = pytest.mark.unit
@@ -336,7 +336,7 @@ def test_a_limit_that_is_none_is_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         Teacher(backend="http", model="m", **setting)
     names = {"max_cost_usd": "MAX_COST_USD", "max_tokens": "ANSWER_TOKENS"}
-    given = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    given = {name: parameter.default for name, parameter in TEACHER_PARAMETERS.items()}
     given |= {names[field]: value for field, value in setting.items()}
     with pytest.raises(ParameterError, match=next(iter(setting))):
         Teacher.from_parameters(given)

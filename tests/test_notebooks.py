@@ -24,7 +24,7 @@ ALLOWED_MACHINE_DEPENDENT = {
 
 # Calls that take their parameters from `run.params`.
 READ_TOGETHER = {
-    "Teacher.from_run(run": settings.PARAMETERS,
+    "Teacher.from_run(run": settings.TEACHER_PARAMETERS,
     "training.Recipe.of(run.params)": recipe.PARAMETERS,
     "models.TinySpec.of(run.params)": ("VOCABULARY", "PRETRAIN_STEPS"),
     "plan.TrainingSetup.of(run.params)": ("GPU", "PARALLEL"),

@@ -44,7 +44,7 @@ def reworded(monkeypatch, tmp_path):
     path = folder / "synthesize_chat.v2.txt"
     path.write_text(path.read_text(encoding="utf-8") + "\nThank you.", encoding="utf-8")
     monkeypatch.setattr(requests, "_ROOMS", tmp_path)
-    monkeypatch.setattr(synthesis.chats, "PROMPT", requests.Prompt(synthesis.STAGE, "v2"))
+    monkeypatch.setattr(synthesis.chats, "CHAT_PROMPT", requests.Prompt(synthesis.CHAT_STAGE, "v2"))
 
 
 def rows_of(folder) -> list[dict]:
@@ -82,9 +82,10 @@ def test_every_recording_reads_as_its_fault_says(asked):
 
 def test_a_changed_wording_orphans_its_recordings_and_stops_the_run_with_the_command(reworded):
     found = list(recordings.orphans())
-    assert len(found) == sum(row["stage"] == synthesis.STAGE for row in EVERY.values())
+    assert len(found) == sum(row["stage"] == synthesis.CHAT_STAGE for row in EVERY.values())
     assert all(
-        place[0] == synthesis.STAGE and "the prompt is v2-" in reason for place, reason in found
+        place[0] == synthesis.CHAT_STAGE and "the prompt is v2-" in reason
+        for place, reason in found
     )
     with pytest.raises(
         TeacherError, match="46 recordings answer another text of it.*`make orphans`.*`make rekey`"
@@ -121,9 +122,10 @@ def test_rekey_refuses_answers_of_another_structure_and_writes_nothing(reworded,
 
 def test_a_recording_of_a_row_that_is_gone_is_listed(folder):
     damage(folder, "synthesize_chat.jsonl", 0, row_id="medqa:gone")
-    assert ((synthesis.STAGE, "medqa:gone", 0, 0), "no row of the smoke run asks for it") in list(
-        recordings.orphans(folder)
-    )
+    assert (
+        (synthesis.CHAT_STAGE, "medqa:gone", 0, 0),
+        "no row of the smoke run asks for it",
+    ) in list(recordings.orphans(folder))
 
 
 def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
@@ -146,7 +148,7 @@ def test_skeletons_have_the_wanted_structure_and_show_the_prompt(folder):
     assert blank.keys() == wanted.keys() and len(blank["options"]) == len(wanted["options"])
     assert set(translation.flat_texts(blank)) == {""}
     assert "Translate this medical record" in row["prompt"]
-    chat = next(row for row in skeletons.values() if row["stage"] == synthesis.STAGE)
+    chat = next(row for row in skeletons.values() if row["stage"] == synthesis.CHAT_STAGE)
     assert [turn["role"] for turn in json.loads(chat["text"])["turns"]] == ["patient", "doctor"] * 2
 
 
@@ -162,13 +164,13 @@ def test_a_skeleton_put_among_the_recordings_as_it_is_is_refused(folder):
 def test_the_missing_recordings_are_the_gaps_the_card_states():
     card = (recordings.FOLDER / "README.md").read_text(encoding="utf-8")
     gaps = Counter(row["stage"] for row in recordings.missing())
-    assert f"{gaps[synthesis.STAGE]} held because no answer is recorded" in card
+    assert f"{gaps[synthesis.CHAT_STAGE]} held because no answer is recorded" in card
     train, tests = (
         int(re.search(rf"(\d+) (?:are )?held because no\s{words}", card)[1])
         for words in (r"answer is recorded\. Of 98", "translation")
     )
     assert train + tests == gaps["translate"]
-    assert set(gaps) == {synthesis.STAGE, "translate", "repair_score"}
+    assert set(gaps) == {synthesis.CHAT_STAGE, "translate", "repair_score"}
     # "one has no repair": a score that cannot be read, left so on purpose
     assert gaps["repair_score"] == 1 and "one has no repair" in card
 
@@ -196,7 +198,7 @@ def test_a_repair_carries_the_repair_prompts_version_and_the_whole_conversation(
             ] == ["user", "assistant", "user"]
 
 
-@pytest.mark.parametrize("stage", [synthesis.STAGE, "translate", "refine", "score"])
+@pytest.mark.parametrize("stage", [synthesis.CHAT_STAGE, "translate", "refine", "score"])
 def test_a_repair_must_have_the_structure_of_what_it_repairs(stage, asked):
     request, record = next(pair for place, pair in asked.items() if place[0] == stage)
     repair = request.repair("not JSON", "no JSON object")

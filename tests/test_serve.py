@@ -40,7 +40,7 @@ SENTENCES = [
     "The patient has had a fever and a dry cough for three days.",
     "Which hormone lowers blood sugar? Insulin moves glucose into cells.",
     "Please see a doctor if the pain gets worse.",
-    synthesis.PROMPT.text,
+    synthesis.CHAT_PROMPT.text,
 ]
 PROMPTS = [
     "Fever.",
@@ -747,7 +747,7 @@ def test_the_kits_client_gets_one_outcome_for_each_request_and_asks_once(port, t
     records = [
         r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)
     ]
-    questions = synthesis.seeds(records, 6, 42)
+    questions = synthesis.seed_questions(records, 6, 42)
     teacher = Teacher(
         backend="http",
         model="tiny",
@@ -756,16 +756,16 @@ def test_the_kits_client_gets_one_outcome_for_each_request_and_asks_once(port, t
         concurrency=6,
         max_tokens=24,
     )
-    requests = synthesis.requests(questions, teacher, 2, 6, 42)
+    requests = synthesis.chat_requests(questions, teacher, 2, 6, 42)
     outcomes = engine.ask_structured(teacher, requests, lambda _: synthesis.Chat)
     assert len(outcomes) == 6 and {status for status, _, _ in outcomes} <= {
         "truncated",
         "parse_failed",
     }  # a random model writes no chat
-    chats, statuses = synthesis.collect(questions, outcomes, 2, 6)
+    chats, statuses = synthesis.collect_chats(questions, outcomes, 2, 6)
     assert chats == [] and list(statuses) == [question.id for question in questions]
 
-    sent = teacher.ledger.stage(synthesis.STAGE)
+    sent = teacher.ledger.stage(synthesis.CHAT_STAGE)
     assert (sent.requests, sent.bought, sent.failed) == (6, 6, 0)
     with closing(Store(teacher.answers)) as store:
         stored = store.get([request.id for request in requests])

@@ -9,7 +9,7 @@ import pytest
 
 from bimedix_utils import sources, synthesis
 from bimedix_utils.core.records import Record
-from bimedix_utils.synthesis.chats import Chat, ChatTurn, Plan
+from bimedix_utils.synthesis import Chat, ChatPlan, ChatTurn
 from bimedix_utils.teacher.engine import ask_structured
 from bimedix_utils.teacher.requests import Request
 from bimedix_utils.teacher.settings import Teacher
@@ -53,7 +53,7 @@ GOOD = ("I am thirsty all day.", "How long has this been going on?", "For a mont
 
 
 def broken(*texts: str, question: Record | None = None, **how) -> list[str]:
-    return synthesis.problems(chat(*texts, **how), question or mcqa(), MIN, MAX)
+    return synthesis.broken_rules(chat(*texts, **how), question or mcqa(), MIN, MAX)
 
 
 def saying(text: str) -> list[str]:
@@ -86,7 +86,7 @@ def test_order_of_roles():
         "key_not_reached",
     ]
     doubled = chat(*GOOD)[:2] + chat("And what else?", first="doctor") + chat(*GOOD)[2:]
-    assert synthesis.problems(doubled, mcqa(), MIN, MAX) == ["role_order"]
+    assert synthesis.broken_rules(doubled, mcqa(), MIN, MAX) == ["role_order"]
 
 
 def test_the_doctor_has_the_last_word():
@@ -102,12 +102,12 @@ def test_number_of_exchanges(exchanges, found):
 
 
 def test_limits_of_exchanges_are_the_callers():
-    assert synthesis.problems(chat(*GOOD), mcqa(), 3, 4) == ["exchange_count"]
-    assert synthesis.problems(chat(*GOOD[2:]), mcqa(), 1, 1) == ["no_question_asked"]
+    assert synthesis.broken_rules(chat(*GOOD), mcqa(), 3, 4) == ["exchange_count"]
+    assert synthesis.broken_rules(chat(*GOOD[2:]), mcqa(), 1, 1) == ["no_question_asked"]
 
 
 def test_an_empty_chat_is_not_usable():
-    assert synthesis.problems([], mcqa(), MIN, MAX) == [
+    assert synthesis.broken_rules([], mcqa(), MIN, MAX) == [
         "no_question_asked",
         "exchange_count",
         "key_not_reached",
@@ -545,54 +545,53 @@ def test_chats_grow_from_usable_english_training_questions_only():
         mcqa(id="w:1", split="test"), mcqa(id="w:2", split="validation"), mcqa(id="w:3", lang="ar"), mcqa(id="w:4", status="rejected"),
         mcqa(id="w:5", status="duplicate"), mcqa(id="w:6", kind="qa", options=(), answer_index=None, answer="Insulin."), SAMPLE[0],
     ]  # fmt: skip
-    assert {r.id for r in synthesis.seeds([*wrong, *right], 100, 1)} == {r.id for r in right}
+    assert {r.id for r in synthesis.seed_questions([*wrong, *right], 100, 1)} == {
+        r.id for r in right
+    }
 
 
 def test_seeds_are_drawn_by_seed_and_id_alone():
     rows = [mcqa(id=f"toy:{i}") for i in range(60)]
-    drawn = [r.id for r in synthesis.seeds(rows, 20, 42)]
+    drawn = [r.id for r in synthesis.seed_questions(rows, 20, 42)]
     assert len(set(drawn)) == 20 and drawn != [r.id for r in rows[:20]]
-    assert [r.id for r in synthesis.seeds(rows[::-1], 20, 42)] == drawn
-    assert [r.id for r in synthesis.seeds(rows, 40, 42)][
+    assert [r.id for r in synthesis.seed_questions(rows[::-1], 20, 42)] == drawn
+    assert [r.id for r in synthesis.seed_questions(rows, 40, 42)][
         :20
     ] == drawn  # more chats keep those already made
-    assert [r.id for r in synthesis.seeds(rows, 20, 43)] != drawn
+    assert [r.id for r in synthesis.seed_questions(rows, 20, 43)] != drawn
 
 
-PLANS = [synthesis.plan(f"toy:{i}", 42) for i in range(600)]
+PARTS = synthesis.chat_plan_parts()
+PLANS = [synthesis.plan_chat(f"toy:{i}", 42) for i in range(600)]
 
 
 def test_a_plan_is_a_function_of_seed_and_id():
-    assert [synthesis.plan(f"toy:{i}", 42) for i in range(600)] == PLANS
-    assert [synthesis.plan(f"toy:{i}", 43) for i in range(600)] != PLANS
+    assert [synthesis.plan_chat(f"toy:{i}", 42) for i in range(600)] == PLANS
+    assert [synthesis.plan_chat(f"toy:{i}", 43) for i in range(600)] != PLANS
     # Written down once: another process, machine or Python draws the same.
-    known = Plan(
+    known = ChatPlan(
         "a patient with little schooling",
         "in the twenties",
         "short, hurried sentences",
         "greets the doctor first",
         False,
     )
-    assert synthesis.plan("toy:1", 42) == known
+    assert synthesis.plan_chat("toy:1", 42) == known
 
 
 @pytest.mark.parametrize(
-    "name, wanted",
-    [
-        ("persona", set(synthesis.PERSONAS)),
-        ("register", set(synthesis.REGISTERS)),
-        ("opening", set(synthesis.OPENINGS)),
-    ],
+    "name, part", [("persona", "personas"), ("register", "registers"), ("opening", "openings")]
 )
-def test_every_part_of_a_plan_is_drawn(name, wanted):
+def test_every_part_of_a_plan_is_drawn(name, part):
+    expected = set(PARTS[part])
     counts = Counter(getattr(plan, name) for plan in PLANS)
-    assert set(counts) == wanted
-    assert min(counts.values()) > 0.5 * len(PLANS) / len(wanted)
+    assert set(counts) == expected
+    assert min(counts.values()) > 0.5 * len(PLANS) / len(expected)
 
 
 def test_ages_fit_their_persona():
     drawn = {(plan.persona, plan.age) for plan in PLANS}
-    assert drawn == {(persona, age) for persona, ages in synthesis.PERSONAS.items() for age in ages}
+    assert drawn == {(persona, age) for persona, ages in PARTS["personas"].items() for age in ages}
 
 
 def test_one_chat_in_six_has_a_red_flag():
@@ -613,16 +612,19 @@ def teacher() -> Teacher:
 def prompt_of(
     question: Record, teacher: Teacher, seed: int = 1, limits: tuple[int, int] = (MIN, MAX)
 ) -> str:
-    (request,) = synthesis.requests([question], teacher, *limits, seed)
+    (request,) = synthesis.chat_requests([question], teacher, *limits, seed)
     return request.messages[0][1]
 
 
 def test_a_request_has_its_place_and_the_prompts_version(teacher):
-    (request,) = synthesis.requests([mcqa()], teacher, MIN, MAX, 1)
+    (request,) = synthesis.chat_requests([mcqa()], teacher, MIN, MAX, 1)
     assert (
         request.recording_key == ("synthesize_chat", "toy:1", 0, 0) and len(request.messages) == 1
     )
-    assert request.prompt_version == synthesis.PROMPT.tag and synthesis.PROMPT.version == "v2"
+    assert (
+        request.prompt_version == synthesis.CHAT_PROMPT.tag
+        and synthesis.CHAT_PROMPT.version == "v2"
+    )
 
 
 def test_a_request_holds_question_options_key_and_limits(teacher):
@@ -651,13 +653,13 @@ def test_braces_in_a_question_are_kept(teacher):
 
 @pytest.mark.parametrize("number", range(12))
 def test_the_prompt_shows_the_plan(number, teacher):
-    drawn = synthesis.plan(f"toy:{number}", 42)
+    drawn = synthesis.plan_chat(f"toy:{number}", 42)
     text = prompt_of(mcqa(id=f"toy:{number}"), teacher, seed=42)
     lines = (
         r"speaks: (.*)\nAge of the patient: (.*?)\. Where .*\nWay of speaking: (.*)\nOpening: .*?"
         r" side (.*)\.\nRed flag: (.*)\n"
     )
-    flag = synthesis.RED_FLAG if drawn.red_flag else "None is needed."
+    flag = PARTS["red_flag"] if drawn.red_flag else "None is needed."
     assert re.search(lines, text).groups() == (
         drawn.persona,
         drawn.age,
@@ -669,13 +671,15 @@ def test_the_prompt_shows_the_plan(number, teacher):
 
 def test_prompts_do_not_depend_on_order_or_neighbours(teacher):
     rows = [mcqa(id=f"toy:{i}") for i in range(40)]
-    texts = {r.row_id: r.messages for r in synthesis.requests(rows, teacher, MIN, MAX, 42)}
+    texts = {r.row_id: r.messages for r in synthesis.chat_requests(rows, teacher, MIN, MAX, 42)}
     backwards = {
-        r.row_id: r.messages for r in synthesis.requests(rows[::-2], teacher, MIN, MAX, 42)
+        r.row_id: r.messages for r in synthesis.chat_requests(rows[::-2], teacher, MIN, MAX, 42)
     }
     assert len(backwards) == 20
     assert backwards == {row_id: texts[row_id] for row_id in backwards}
-    other_seed = {r.row_id: r.messages for r in synthesis.requests(rows, teacher, MIN, MAX, 43)}
+    other_seed = {
+        r.row_id: r.messages for r in synthesis.chat_requests(rows, teacher, MIN, MAX, 43)
+    }
     assert sum(texts[i] != other_seed[i] for i in texts) > 30  # a plan has hundreds of forms
     assert len(set(texts.values())) > 30
 
@@ -684,15 +688,15 @@ def collected_from(rows: list[Record], raw: list[Answer | None], teacher: Teache
     """What `collect` makes of these answers, in the order of the rows; a repair gets no answer."""
 
     def answered(teacher: Teacher, requests: list[Request]) -> dict[str, Answer]:
-        if requests[0].stage != synthesis.STAGE:
+        if requests[0].stage != synthesis.CHAT_STAGE:
             return {r.id: Answer(r.id, None, error="no recording") for r in requests}
         return {
             r.id: answer or Answer(r.id, None, error="HTTP 500")
             for r, answer in zip(requests, raw, strict=True)
         }
 
-    asked = synthesis.requests(rows, teacher, MIN, MAX, 42)
-    return synthesis.collect(
+    asked = synthesis.chat_requests(rows, teacher, MIN, MAX, 42)
+    return synthesis.collect_chats(
         rows, ask_structured(teacher, asked, lambda _: Chat, answered), MIN, MAX
     )
 
@@ -749,13 +753,13 @@ def test_a_turn_of_white_space_does_not_stop_the_run(blank, teacher):
 
 def test_a_repaired_chat_is_kept_with_a_note():
     outcome = ("ok", Chat(turns=chat(*GOOD)), "repaired: no JSON object")
-    chats, statuses = synthesis.collect([mcqa()], [outcome], MIN, MAX)
+    chats, statuses = synthesis.collect_chats([mcqa()], [outcome], MIN, MAX)
     assert len(chats) == 1 and statuses == {"toy:1": ("ok", "repaired: no JSON object")}
 
 
 def test_a_repaired_chat_that_breaks_a_rule_is_rejected_all_the_same():
     outcome = ("ok", Chat(turns=chat(*GOOD, "Thanks.")), "repaired: no JSON object")
-    assert synthesis.collect([mcqa()], [outcome], MIN, MAX) == (
+    assert synthesis.collect_chats([mcqa()], [outcome], MIN, MAX) == (
         [],
         {"toy:1": ("rejected", "doctor_not_last")},
     )
@@ -763,12 +767,14 @@ def test_a_repaired_chat_that_breaks_a_rule_is_rejected_all_the_same():
 
 def test_an_outcome_must_belong_to_every_question():
     with pytest.raises(ValueError, match="shorter"):
-        synthesis.collect([mcqa(), mcqa(id="toy:2")], [("held", None, "no recording")], MIN, MAX)
+        synthesis.collect_chats(
+            [mcqa(), mcqa(id="toy:2")], [("held", None, "no recording")], MIN, MAX
+        )
 
 
 def test_a_chat_as_a_record_names_its_question_and_keeps_its_licence():
     question = mcqa(licence="MIT", context="An abstract.", answer="why")
-    made = synthesis.as_record(question, Chat(turns=chat(*GOOD)))
+    made = synthesis.chat_record(question, Chat(turns=chat(*GOOD)))
     assert (made.id, made.parent_id, made.kind, made.lang, made.source) == (
         "chat:toy:1",
         "toy:1",
@@ -814,7 +820,7 @@ LINES = [
         (DATA / "recordings" / "synthesize_chat.jsonl").read_text(encoding="utf-8").splitlines()
     )
 ]
-RECORDED = [row for row in LINES if row["stage"] == synthesis.STAGE]  # the others are repairs
+RECORDED = [row for row in LINES if row["stage"] == synthesis.CHAT_STAGE]  # the others are repairs
 CARD = (DATA / "recordings" / "README.md").read_text(encoding="utf-8")
 
 
@@ -824,8 +830,8 @@ def collected(teacher):
     questions = [
         record for name in names for record in sources.read_file(DATA / "sample" / name, kit=True)
     ]
-    asked = synthesis.requests(questions, teacher, MIN, MAX, seed=42)
-    return questions, *synthesis.collect(
+    asked = synthesis.chat_requests(questions, teacher, MIN, MAX, seed=42)
+    return questions, *synthesis.collect_chats(
         questions, ask_structured(teacher, asked, lambda _: Chat), MIN, MAX
     )
 
@@ -853,7 +859,7 @@ def test_the_card_names_the_rules_each_planted_fault_breaks(fault):
 
 def test_an_unreadable_chat_is_asked_for_once_more(collected):
     """Its recorded repair is no better: both reasons stand in the note."""
-    (repair,) = [row for row in LINES if row["stage"] != synthesis.STAGE]
+    (repair,) = [row for row in LINES if row["stage"] != synthesis.CHAT_STAGE]
     assert (repair["stage"], repair["fault"]) == ("repair_synthesize_chat", "not_json")
     assert collected[2][repair["row_id"]] == ("parse_failed", "no JSON object; repair parse_failed")
 

@@ -29,7 +29,7 @@ from bimedix_utils.teacher.engine import ask, ask_structured, fill_store
 from bimedix_utils.teacher.parsing import parse_answer
 from bimedix_utils.teacher.permission import is_loopback, require_local_or_allowed
 from bimedix_utils.teacher.requests import REPAIR, Prompt, Request
-from bimedix_utils.teacher.settings import PARAMETERS, SEND, Teacher
+from bimedix_utils.teacher.settings import SEND_PARAMETER, TEACHER_PARAMETERS, Teacher
 from bimedix_utils.teacher.store import SCHEMA_VERSION, Answer, Store, read_body
 
 pytestmark = pytest.mark.unit
@@ -201,15 +201,15 @@ def test_a_teacher_takes_its_settings_from_a_notebooks_parameters(tmp_path):
     assert (made.concurrency, made.requests_per_minute, made.tokens_per_minute) == (5, 6, 7)
     assert (made.max_cost_usd, made.max_tokens, made.answers) == (1.5, 99, tmp_path / "a.sqlite")
     assert dict(made.request("s", "r", "v1", "t").parameters)["max_tokens"] == 99
-    assert PARAMETERS.keys() == given.keys() - {"MODE"}
+    assert TEACHER_PARAMETERS.keys() == given.keys() - {"MODE"}
 
 
 @pytest.mark.parametrize("number", ["02", "03", "07"])
 def test_the_notebooks_declare_the_shared_parameters_as_the_table_does(number):
     """Each notebook holds them as plain literals: an edit in one place only is found here."""
     legal = declared(next(NOTEBOOKS.glob(f"{number}_*.ipynb")))
-    assert {name: legal[name] for name in PARAMETERS} == PARAMETERS
-    assert legal.get("SEND", SEND) == SEND
+    assert {name: legal[name] for name in TEACHER_PARAMETERS} == TEACHER_PARAMETERS
+    assert legal.get("SEND", SEND_PARAMETER) == SEND_PARAMETER
 
 
 def test_unknown_teacher_setting_is_refused():

@@ -613,9 +613,9 @@ def states():
     records = [
         r for path in sources.find_files(DATA / "sample") for r in sources.read_file(path, kit=True)
     ]
-    questions = synthesis.seeds(records, 1000, seed=42)
-    asked = synthesis.requests(questions, teacher, 2, 6, seed=42)
-    chats, _ = synthesis.collect(
+    questions = synthesis.seed_questions(records, 1000, seed=42)
+    asked = synthesis.chat_requests(questions, teacher, 2, 6, seed=42)
+    chats, _ = synthesis.collect_chats(
         questions, ask_structured(teacher, asked, lambda _: synthesis.Chat), 2, 6
     )
     wanted = translation.rows_to_translate(records + chats)

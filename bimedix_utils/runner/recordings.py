@@ -75,9 +75,9 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
     teacher = Teacher(backend="replay", model=chat["TEACHER_MODEL"], recordings=folder)
     watch = Watch(folder, rows={r.id: r for r in items})
     limits = chat["MIN_EXCHANGES"], chat["MAX_EXCHANGES"]
-    questions = synthesis.seeds(items, chat["MAX_CHATS"], chat["SEED"])
-    requests = synthesis.requests(questions, teacher, *limits, chat["SEED"])
-    chats, _ = synthesis.collect(
+    questions = synthesis.seed_questions(items, chat["MAX_CHATS"], chat["SEED"])
+    requests = synthesis.chat_requests(questions, teacher, *limits, chat["SEED"])
+    chats, _ = synthesis.collect_chats(
         questions, ask_structured(teacher, requests, lambda _: synthesis.Chat, watch), *limits
     )
     watch.rows |= {r.id: r for r in chats}
@@ -106,7 +106,9 @@ def smoke_requests(folder: Path = FOLDER) -> dict[Place, tuple[Request, Record]]
 def wanted_structure(request: Request, record: Record) -> type[BaseModel]:
     """The structure an answer to this request must have."""
     stage = request.stage.removeprefix("repair_")
-    return synthesis.Chat if stage == synthesis.STAGE else translation.stage_model(record, stage)
+    return (
+        synthesis.Chat if stage == synthesis.CHAT_STAGE else translation.stage_model(record, stage)
+    )
 
 
 def still_answers(row: dict, request: Request, record: Record) -> str:
@@ -159,7 +161,7 @@ def rekey(folder: Path = FOLDER) -> tuple[int, list[tuple[Place, str]]]:
 def blank(request: Request, record: Record) -> dict:
     """The structure of an answer with every text left empty."""
     stage = request.stage.removeprefix("repair_")
-    if stage == synthesis.STAGE:
+    if stage == synthesis.CHAT_STAGE:
         return {"turns": [{"role": role, "text": ""} for role in ("patient", "doctor") * 2]}
     if stage == "score":
         return {"errors": [], "score": None}

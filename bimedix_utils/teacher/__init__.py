@@ -16,5 +16,5 @@ from .parsing import parse_answer
 from .permission import is_loopback, require_local_or_allowed
 from .replay import read_recordings
 from .requests import Prompt, Request
-from .settings import PARAMETERS, SEND, Teacher
+from .settings import SEND_PARAMETER, TEACHER_PARAMETERS, Teacher
 from .store import Answer

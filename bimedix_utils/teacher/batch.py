@@ -17,14 +17,13 @@ from ..core.errors import TeacherError
 from ..core.files import write_json, write_text
 from ..core.text import digest
 from .requests import Request
-from .store import UNREADABLE, Answer, read_body
+from .store import UNREADABLE_ERRORS, Answer, Deliver, read_body
 
 MAX_FILE_LINES = 50_000  # the usual limits of hosted batch APIs
 MAX_FILE_BYTES = 100_000_000
 WAITING_FOR_BATCH = "waiting for batch results"
 _IMPORTED = 500  # answers delivered together
 
-Deliver = Callable[[list[tuple[Request, Answer]]], None]
 Approve = Callable[[list[Request], Iterable[Request]], None]
 
 
@@ -87,7 +86,7 @@ def _import_results(
                 value = json.loads(line)
                 request_id = value["custom_id"]
                 _ = missing.get(request_id)
-            except UNREADABLE:
+            except UNREADABLE_ERRORS:
                 # half a line of a file that is still being written, or another encoding
                 broken += 1
                 continue
@@ -119,7 +118,7 @@ def _read_result(request_id: str, value: dict) -> Answer | None:
             return None
         # escaped again: half a surrogate pair elsewhere in the body does no harm
         return read_body(request_id, json.dumps(response["body"]))
-    except UNREADABLE:
+    except UNREADABLE_ERRORS:
         return None
 
 
@@ -137,7 +136,7 @@ def _request_lines(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             try:
                 line = json.loads(raw.decode("utf-8"))
                 _ = line["custom_id"] + ""
-            except UNREADABLE:  # whether it was asked is not known
+            except UNREADABLE_ERRORS:  # whether it was asked is not known
                 raise TeacherError(
                     f"requests/{path.name}, line {number} is no request: fix the file, or remove it"
                 ) from None
@@ -174,7 +173,7 @@ def _requests_of(folder: Path, ids: set[str]) -> Iterator[Request]:
             ids.remove(line["custom_id"])
             try:
                 yield request_of_line(line)
-            except UNREADABLE:
+            except UNREADABLE_ERRORS:
                 raise TeacherError(
                     f"requests/{path.name} holds a line that is no request: fix the file, or"
                     " remove it"

@@ -30,7 +30,7 @@ from ..core.errors import TeacherError
 from .pacing import HttpEndpoint, Pace, retry_after
 from .permission import api_key
 from .requests import Request
-from .store import UNREADABLE, Answer, read_body
+from .store import UNREADABLE_ERRORS, Answer, Deliver, read_body
 
 ATTEMPTS = 5
 UNREADABLE_ATTEMPTS = 2
@@ -41,8 +41,6 @@ SHORTEST_KEY = 8  # characters: a shorter key is a placeholder and may stand in 
 _RETRIED = (408, 409, 425)  # and every 5xx
 _CHARGED = (408, 502, 504)  # a timeout: the answer may exist all the same, and be charged
 _ROW_REFUSED = ("HTTP 400", "HTTP 413", "HTTP 422")  # about this row, not about the endpoint
-
-Deliver = Callable[[list[tuple[Request, Answer]]], None]
 
 
 class _Reply(NamedTuple):
@@ -250,7 +248,7 @@ class _Sender:
             return failure("answer too long", True)
         try:
             answer = _read(request, body, time.perf_counter() - begin)
-        except UNREADABLE as problem:
+        except UNREADABLE_ERRORS as problem:
             error = f"no chat completion in the body ({type(problem).__name__})"
             return failure(error, True, status, after, False)
         self.pace.correct(request, answer, self.endpoint)

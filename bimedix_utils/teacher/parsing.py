@@ -6,17 +6,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ..core.language import is_refusal
 from ..core.records import explain
 from .store import Answer
 
 Model = TypeVar("Model", bound=BaseModel)
 _HELD = ("no recording", "not sent", "waiting for")  # no failure: the request was not asked yet
-_REFUSAL = re.compile(
-    r"^\W*(?:i(?:'|’)?m (?:really )?sorry|i am sorry|sorry, (?:but )?i|i can(?:'|’|no)t"
-    r" (?:help|assist|provide|comply)|i cannot|as an ai|"
-    r"عذر|أعتذر|آسف|لا أستطيع|لا يمكنني)",
-    re.IGNORECASE,
-)
 # Strings are matched whole and put back unchanged, so only commas outside them are found. A string
 # without an end matches too, or every quote in it would be tried as a beginning.
 _STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|,(?=\s*[}\]])', re.DOTALL)
@@ -52,7 +47,7 @@ def parse_answer(answer: Answer, schema: type[Model]) -> tuple[str, Model | None
         return ("held" if answer.error.startswith(_HELD) else "failed"), None, answer.error
     if answer.finish_reason == "length":
         return "truncated", None, "cut at the token limit"
-    refused = _REFUSAL.match(answer.text) and "{" not in answer.text
+    refused = "{" not in answer.text and is_refusal(answer.text)
     if answer.finish_reason == "content_filter" or refused:
         return "refused", None, answer.text[:80]
     try:

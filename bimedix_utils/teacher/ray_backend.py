@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..core.errors import TeacherError
 from .http import send_requests
 from .pacing import HttpEndpoint, Pace
 from .requests import Request
-from .store import Answer, read_body
+from .store import Answer, Deliver, read_body
 
 _FIELDS = ("body", "seconds", "error", "charged", "lost")  # of an answer, as a worker returns it
 _ROWS_AT_ONCE = 20_000  # requests handed to the cluster at once: bounds the driver's memory
@@ -88,10 +88,7 @@ def connect_ray(parameter: str) -> Any:
 
 
 def send_with_ray(
-    requests: Iterable[Request],
-    endpoint: HttpEndpoint,
-    workers: int,
-    deliver: Callable[[list[tuple[Request, Answer]]], None],
+    requests: Iterable[Request], endpoint: HttpEndpoint, workers: int, deliver: Deliver
 ) -> None:
     """Send every request from `workers` Ray workers of `endpoint.concurrency` requests each."""
     import pickle

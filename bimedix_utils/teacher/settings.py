@@ -16,7 +16,7 @@ from .permission import is_loopback
 from .requests import Request
 
 # The notebooks declare these as plain literals; a test holds their lines equal to this table.
-PARAMETERS = {
+TEACHER_PARAMETERS = {
     parameter.name: parameter
     for parameter in (
         Parameter("TEACHER", "replay", "one of: replay | http | batch | ray"),
@@ -32,7 +32,7 @@ PARAMETERS = {
         Parameter("ANSWER_TOKENS", 2048, "16..: most tokens of one answer"),
     )
 }
-SEND = Parameter("SEND", "all", "one of: nothing | preview | all")  # of 02 and 03 only
+SEND_PARAMETER = Parameter("SEND", "all", "one of: nothing | preview | all")  # of 02 and 03 only
 _SETTINGS = {
     "TEACHER": "backend",
     "TEACHER_MODEL": "model",
@@ -71,8 +71,8 @@ class Teacher(BaseModel):
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any], **settings: Any) -> "Teacher":
-        """A teacher from the values of `PARAMETERS`. Raises `ParameterError` for a bad value."""
-        named = {_SETTINGS.get(name, name.lower()): parameters[name] for name in PARAMETERS}
+        """A teacher from the values of `TEACHER_PARAMETERS`. Raises `ParameterError`."""
+        named = {_SETTINGS.get(name, name.lower()): parameters[name] for name in TEACHER_PARAMETERS}
         try:
             return cls(**named, **settings)
         except ValidationError as error:

@@ -9,7 +9,7 @@ import json
 import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,7 +23,7 @@ from .requests import Request
 
 SCHEMA_VERSION = 2
 # What `read_body` raises for what is no completion.
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+UNREADABLE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 LOCK_SECONDS = 4  # how long to wait for a store that another process is filling
 _LOOKUP = 500  # ids in one query
 _TABLE = """CREATE TABLE IF NOT EXISTS answers (
@@ -66,8 +66,11 @@ class Answer:
     lost: int = field(default=0, compare=False)  # earlier tries of which the same is true
 
 
+Deliver = Callable[[list[tuple[Request, Answer]]], None]  # takes answers as they arrive
+
+
 def read_body(request_id: str, body: str, seconds: float = 0.0) -> Answer:
-    """The first choice of a chat completion. Raises one of `UNREADABLE` for anything else."""
+    """The first choice of a chat completion. Raises one of `UNREADABLE_ERRORS` for anything else."""
     value = json.loads(body.removeprefix("\ufeff"))
     choice = value["choices"][0]
     text = choice["message"].get("content")
@@ -184,7 +187,7 @@ class Store:
             for body, seconds in self._read(query, (bytes.fromhex(request_id),)):
                 try:
                     found[request_id] = read_body(request_id, body, seconds)
-                except UNREADABLE:
+                except UNREADABLE_ERRORS:
                     error = {"error": "unreadable", "body": body}
                     found[request_id] = Answer(request_id, None, seconds=seconds, **error)
         return found
