@@ -891,3 +891,44 @@ def test_the_card_counts_how_the_chats_end(collected):
         counts.total(),
         *(counts[status] for status in statuses),
     ]
+
+
+# What notebook 02 shows
+
+
+def made_chat(number: int, *texts: str, source: str = "medqa") -> tuple[Record, Record]:
+    question = mcqa(id=f"{source}:{number}", source=source)
+    return question, synthesis.chat_record(question, Chat(turns=chat(*texts)))
+
+
+def test_rule_objections_count_the_chats_that_break_each_form_rule():
+    rows = [made_chat(1, *GOOD)[1], made_chat(2, *GOOD, "Thank you.")[1]]
+    found = synthesis.rule_objections(rows)
+    assert list(found) == list(synthesis.FORM_RULES)
+    assert found.pop("doctor_not_last") == 1 and set(found.values()) == {0}
+
+
+def test_similar_chats_are_found_and_the_first_is_kept():
+    other = (
+        "My knee hurts at night.",
+        "Did you fall?",
+        "Yes, on the stairs.",
+        "Rest it, come back.",
+    )
+    rows = [made_chat(i, *texts)[1] for i, texts in enumerate((GOOD, other, GOOD))]
+    assert synthesis.similar_chats(rows, 0.6, 1) == {"chat:medqa:2": "chat:medqa:0"}
+    assert synthesis.similar_chats(rows, 0.6, 2) == {}
+
+
+def test_the_table_beside_the_authors_counts_components():
+    pairs = [made_chat(1, *GOOD), made_chat(2, *GOOD, source="medmcqa")]
+    questions = [question for question, _ in pairs]
+    rows = synthesis.chats_beside_paper(
+        questions, [made for _, made in pairs[:1]], DATA / "paper" / "composition.csv"
+    )
+    assert rows == [
+        ("PubMedQA", "210,169", 0, 0),
+        ("MedMCQA", "182,712", 1, 0),
+        ("MedQA", "20,691", 1, 1),
+        ("Multi-turn conversation", "133,134", "-", 1),
+    ]
