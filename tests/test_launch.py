@@ -53,8 +53,8 @@ def test_a_job_comes_back_from_disk_as_it_was(tmp_path, base, rows):
     job = written(tmp_path, base, rows)
     assert (
         jobs.TrainingJob.read(tmp_path) == job
-        and jobs.read_examples(tmp_path, jobs.ROWS) == rows
-        and jobs.read_examples(tmp_path, jobs.HELD) == rows[:4]
+        and jobs.read_examples(tmp_path, jobs.TRAIN_FILE) == rows
+        and jobs.read_examples(tmp_path, jobs.HELD_OUT_FILE) == rows[:4]
     )
     assert written(tmp_path, base, rows, processes=1).key == job.key, (
         "the number of processes makes no other job"
@@ -65,7 +65,7 @@ def test_a_job_comes_back_from_disk_as_it_was(tmp_path, base, rows):
 
 def test_rows_that_were_changed_and_folders_without_a_job_are_refused(tmp_path, base, rows):
     written(tmp_path / "job", base, rows)
-    with open(tmp_path / "job" / jobs.ROWS, "a", encoding="utf-8") as lines:
+    with open(tmp_path / "job" / jobs.TRAIN_FILE, "a", encoding="utf-8") as lines:
         lines.write("{}\n")
     with pytest.raises(KitError, match=r"train\.jsonl is not the file the job was written with"):
         jobs.TrainingJob.read(tmp_path / "job")
@@ -112,7 +112,7 @@ def test_the_scripts_start_the_worker_on_the_job(name):
 
 
 def test_torchrun_sh_starts_the_processes_it_says(tmp_path, monkeypatch):
-    """Run with a torchrun that prints its arguments, and with two processes in the place of 8."""
+    """Run with a torchrun that prints its arguments, and with two processes instead of 8."""
     (tmp_path / "torchrun").write_text('#!/bin/sh\necho "$OMP_NUM_THREADS $@"\n')
     (tmp_path / "torchrun").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -181,7 +181,7 @@ def test_two_processes_agree_with_one(base, rows, together, tmp_path):
     """The same steps, the same log, and adapters that differ by the order of additions only."""
     from safetensors.torch import load_file
 
-    outcome, wanted = in_one_process(base, rows, tmp_path)
+    outcome, expected = in_one_process(base, rows, tmp_path)
     assert (
         together.processes == 2 and len(set(together.devices)) == 1 and len(together.devices) == 2
     )
@@ -189,8 +189,8 @@ def test_two_processes_agree_with_one(base, rows, together, tmp_path):
         losses(outcome.log), abs=2e-4
     )
     found = load_file(together.adapter / "adapter_model.safetensors")
-    assert len(found) == len(wanted)
-    for name, value in wanted.items():
+    assert len(found) == len(expected)
+    for name, value in expected.items():
         assert (found[name.replace(".default.", ".")] - value).abs().max() < 1e-5, name
     assert (
         all(sum(step) > 0 for step in zip(*together.padded_tokens, strict=True))
@@ -233,7 +233,7 @@ def test_a_process_alone_says_that_the_launcher_started_too_few(base, rows, tmp_
     written(tmp_path, base, rows)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(
-        KitError, match="has 1 process, and the job wants 2: the launcher did not start"
+        KitError, match="has 1 process, and the job needs 2: the launcher started too few"
     ):
         worker.run_process(tmp_path)
 
@@ -260,7 +260,7 @@ def test_accelerate_that_silently_starts_one_process_is_stopped(base, rows, tmp_
     if done.returncode == 0:
         assert launch.read_outcome(tmp_path).processes == 2, "it did start two after all"
     else:
-        assert "the launcher did not start what it was told to" in done.stdout + done.stderr
+        assert "the launcher started too few or too many" in done.stdout + done.stderr
 
 
 def test_a_failure_of_a_process_comes_back_as_the_kits_own_error(base, rows, tmp_path):
@@ -274,7 +274,7 @@ def test_a_failure_of_a_process_comes_back_as_the_kits_own_error(base, rows, tmp
 
 
 def test_sharded_training_agrees_with_one_process_and_calls_every_expert(base, tmp_path):
-    """float32, on processors made to pass for GPUs: 4 bit and FSDP together do not run here."""
+    """float32, on CPUs that are presented as GPUs: 4 bit and FSDP together do not run here."""
     logs = []
     for processes in (1, 2):
         command = [

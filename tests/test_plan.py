@@ -146,14 +146,14 @@ def test_what_autograd_keeps_is_what_the_formula_says(e, targets, tmp_path, monk
     known, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
 
     def pack(tensor):
-        place = tensor.untyped_storage().data_ptr()
-        if place not in known:
-            kept[place] = tensor
+        key = tensor.untyped_storage().data_ptr()
+        if key not in known:
+            kept[key] = tensor
         return tensor
 
     if e == 2:
         # PEFT asks whether CUDA's autocast is on, and only then leaves the input in bfloat16; here
-        # the CPU's is. Asked about a device, it must tell the truth: autocast asks too, to leave
+        # the CPU's is. Asked about a device, the answer must be true: autocast asks too, to leave
         # things as they were.
         real = torch.is_autocast_enabled
         monkeypatch.setattr(
@@ -367,12 +367,12 @@ def test_an_unknown_gpu_and_a_bad_table_are_named(tmp_path):
         plan.find_gpu("A100 80 GB")
     table = tmp_path / "gpus.csv"
     lines = setups.GPU_TABLE.read_text(encoding="utf-8").splitlines()
-    for line, wanted in (
+    for line, reason in (
         ("X,48,fast,1,not found,s,d", "X, bfloat16_dense_tflops: 'fast' is not a number"),
         ("X,not found,1,1,1,s,d", "a plan needs its memory_gb"),
     ):
         table.write_text("\n".join([lines[0], line]))
-        with pytest.raises(InputError, match=wanted):
+        with pytest.raises(InputError, match=reason):
             plan.read_gpus(table)
     table.write_text("name,memory\nX,1\n")
     with pytest.raises(InputError, match="the columns must be name, memory_gb"):
@@ -433,7 +433,6 @@ def test_the_command_line_prints_writes_and_says_yes(tmp_path, monkeypatch, caps
         and written["devices"][0]["cost_usd"][0] > 0
     )
     assert {d["cost_usd"] for d in written["devices"][1:]} == {"not found"}
-    assert (tmp_path / "gpu" / "plan.png").stat().st_size > 10_000
 
 
 def test_the_command_line_fails_when_the_presets_gpu_cannot_hold_it(tmp_path, monkeypatch, capsys):
@@ -474,7 +473,9 @@ def test_a_cpu_is_planned_against_this_machine(tmp_path, monkeypatch, capsys):
 
 
 def test_the_figure_stacks_every_part_up_to_the_total():
-    rows = report.rank_variants(MIXTRAL, EIGHT)
+    setups = [EIGHT.changed(rank=rank) for rank in (16, 64, 128)]
+    setups.append(EIGHT.changed(optimiser="adamw"))
+    rows = [(f"rank {s.rank}, {s.recipe.optimiser}", plan.peak_memory(MIXTRAL, s)) for s in setups]
     axis = plan.memory_figure(rows)
     tops = [0.0] * len(rows)
     for bars in axis.containers:
@@ -485,7 +486,7 @@ def test_the_figure_stacks_every_part_up_to_the_total():
     lines = {round(line.get_ydata()[0]) for line in axis.lines}
     assert {48, 80} <= lines and [label.get_text() for label in axis.get_xticklabels()][
         0
-    ] == "rank 16"
+    ] == "rank 16, paged_adamw_8bit"
     assert {part for parts, _ in report.BLOCKS.values() for part in parts} == set(
         memory.MEMORY_PARTS
     )

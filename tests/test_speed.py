@@ -1,4 +1,4 @@
-"""Speed: parameters by closed form and by count, measuring in turns, probes, the roofline, the
+"""Speed: parameters by closed form and by count, interleaved measuring, probes, the roofline, the
 claim, sentences.
 """
 
@@ -153,7 +153,7 @@ def test_a_ratio_is_taken_round_by_round():
             speed.time_ratio(slow, fast)
 
 
-# Rounds, place of the ends, confidence: the binomial distribution's, as tables of the sign test
+# Rounds, rank of the ends, confidence: the binomial distribution's, as tables of the sign test
 # print them
 @pytest.mark.parametrize(
     ("rounds", "k", "confidence"),
@@ -504,7 +504,7 @@ def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
             line[-1] == "not found"
         )
     a100 = next(line for line in lines if line[0] == "A100 80GB")
-    # two cards read 4,078 GB/s; 25.5 GB of weights and cache a token
+    # two GPUs read 4,078 GB/s; 25.5 GB of weights and cache a token
     assert a100[1] == "2" and int(a100[2]) == pytest.approx(2 * 2039e9 / (2 * 12.75e9), rel=0.01)
 
 
@@ -525,7 +525,7 @@ def test_the_study_measured_what_it_promises_on_a_clean_commit():
 
 
 def test_the_study_names_every_miss():
-    """A miss is told: the manifest's list is the table's, and the errors are those of the two
+    """A miss is reported: the manifest's list is the table's, and the errors are those of the two
     columns beside them.
     """
     made, rows = speed.benchmark_conditions(STUDIES), read_study(STUDIES, "speed")

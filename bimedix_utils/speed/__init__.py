@@ -58,7 +58,7 @@ from .tables import (
     read_benchmark,
     sentence_table,
     size_table,
-    token_table,
+    token_cost_table,
 )
 from .token_costs import (
     TokenCost,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..training.plan.setup import NOT_FOUND, Gpu, find_gpu
+from ..sources.catalogue import NOT_FOUND
+from ..training.plan.setup import Gpu, find_gpu
 from ..training.plan.shape import Shape, find_config
 from .probes import Machine
 from .roofline import PRECISION_BYTES, predict_seconds
@@ -30,9 +31,7 @@ def mixtral_shape() -> Shape:
 
 
 def paper_rates(table: Path) -> tuple[float, float]:
-    """(tokens/s of BiMediX, tokens/s of the 70B dense models) in data/paper/speed.csv. Raises
-    `InputError` when they are not there.
-    """
+    """(tokens/s of BiMediX, of 70B dense models) in the table; `InputError` when not there."""
     with open(table, encoding="utf-8", newline="") as handle:
         rows = [row for row in csv.DictReader(handle) if row["system"] == "BiMediX v1"]
     found = [
@@ -58,9 +57,7 @@ def gpu_machine(gpu: Gpu) -> Machine | None:
 
 
 def gpus_needed(shape: Shape, gpu: Gpu, precision: str = "bfloat16") -> int:
-    """How many GPUs hold the weights in 90 % of their memory. With that many, each part is read
-    that much faster at best.
-    """
+    """GPUs whose memory, at 90 %, holds the weights; each then reads a part of them."""
     return math.ceil(shape.total * PRECISION_BYTES[precision] / (_FREE * gpu.bytes))
 
 
@@ -99,9 +96,7 @@ def claim_ratios(
 
 
 def best_rate(shape: Shape, gpu: Gpu, batch: int = 1, precision: str = "bfloat16") -> float | None:
-    """Tokens a second, all rows together, that a GPU's data sheet allows at best on as many GPUs as
-    the weights need; None: not found.
-    """
+    """Tokens a second that the data sheet of the needed GPUs allows at best; None: not found."""
     machine = gpu_machine(gpu)
     if machine is None:
         return None
@@ -138,8 +133,6 @@ def gpu_rows(
 def needed_bandwidth(
     shape: Shape, tokens_per_s: float, precision: str, context: int = CONTEXT
 ) -> float:
-    """Bytes a second that must come from memory for `tokens_per_s` at batch 1, whatever the
-    hardware.
-    """
+    """Bytes a second from memory for `tokens_per_s` at batch 1, whatever the hardware."""
     unit = Machine("one byte a second", {1: 1.0})
     return tokens_per_s * predict_seconds(shape, unit, 1, context, precision)

@@ -27,16 +27,12 @@ DENSE_MODELS = ("equal total", "equal active")
 
 
 def equal_total(sparse: Shape) -> Shape:
-    """The dense shape with the same total parameters: one MLP as wide as all experts together (the
-    router aside).
-    """
+    """The dense shape of equal total size: one MLP as wide as all experts; no router."""
     return replace(sparse, inner=sparse.inner * sparse.experts, experts=0)
 
 
 def equal_active(sparse: Shape) -> Shape:
-    """The dense shape that uses as many parameters for a token: one MLP as wide as the chosen
-    experts together (the router aside).
-    """
+    """The dense shape of equal active size: one MLP as wide as the chosen experts; no router."""
     return replace(sparse, inner=sparse.inner * sparse.per_token, experts=0)
 
 
@@ -90,9 +86,7 @@ class SpeedComparison:
     machines: dict[int, list[Machine]] = field(default_factory=dict)
 
     def weight_bytes(self, name: str) -> float:
-        """Bytes of a model's matrices that decoding reads when all experts are hit: everything but
-        embeddings and norms.
-        """
+        """Bytes of the matrices that decoding reads when all experts are hit."""
         parts, size = self.shapes[name].parameters(), PRECISION_BYTES[self.precision]
         small = size * (parts["attention"] + parts["experts"])
         return small + max(size, 2.0) * (parts["router"] + parts["lm_head"])
@@ -119,9 +113,7 @@ class SpeedComparison:
         return [one.single_bandwidth() if single else one for one in self.machines[batch]]
 
     def overhead(self, single_bandwidth: bool = False) -> float:
-        """Seconds a layer spends beside its matrices: one term for all batches and rounds, from the
-        dense models alone.
-        """
+        """Residual seconds of a layer: one term for all batches, from the dense models alone."""
         found = []
         for batch, seconds in self.decode.items():
             for turn, machine in enumerate(self._machines(batch, single_bandwidth)):
@@ -159,9 +151,7 @@ class SpeedComparison:
 
 
 def parse_batches(text: str) -> tuple[int, ...]:
-    """The batch sizes of a parameter such as "1 8 32", ascending. Raises `InputError` for anything
-    but whole numbers from 1 on.
-    """
+    """ "1 8 32" as ascending numbers; `InputError` for anything but whole numbers from 1 on."""
     words = text.split()
     if not words or not all(word.isdecimal() and int(word) for word in words):
         raise InputError(
@@ -172,9 +162,7 @@ def parse_batches(text: str) -> tuple[int, ...]:
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:
-    """The precisions of a parameter such as "float32 nf4", in the order of `PRECISION_BYTES`.
-    Raises `InputError` for an unknown one or none.
-    """
+    """ "float32 nf4" in the order of `PRECISION_BYTES`; `InputError` for an unknown one or none."""
     words = text.split()
     if not words or set(words) - set(PRECISION_BYTES):
         raise InputError(

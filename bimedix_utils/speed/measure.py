@@ -74,9 +74,7 @@ def decode_seconds(
 
 
 def count_routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
-    """The measured routing of a sparse model while `run` runs: {rows an expert works on: how many
-    experts do so}, mean of a layer and step.
-    """
+    """{rows an expert works on: how many experts do so}, mean of a layer and step of `run`."""
     gates = [module for name, module in model.named_modules() if name.endswith(".gate")]
     if not gates:
         raise InputError("a dense model routes nothing")
@@ -127,9 +125,7 @@ class TimeRatio:
 
     @property
     def confidence(self) -> float:
-        """How often such an interval holds the true median, whatever the rounds' distribution:
-        below 0.95 with fewer than six rounds.
-        """
+        """How often such an interval holds the true median; below 0.95 under six rounds."""
         return order_interval(self.rounds)[1]
 
     @property
@@ -152,9 +148,7 @@ def order_interval(n: int) -> tuple[int, float]:
 
 
 def time_ratio(slow: Sequence[float], fast: Sequence[float]) -> TimeRatio:
-    """`slow` over `fast`, round by round, with an interval from the order of the rounds. Raises
-    `InputError` for unequal rounds.
-    """
+    """`slow` over `fast`, round by round; `InputError` for unequal numbers of rounds."""
     if len(slow) != len(fast) or not slow:
         raise InputError(
             f"{len(slow)} and {len(fast)} rounds: a ratio needs both sides of each round"

@@ -21,9 +21,7 @@ def _batch_ticks(axis: "Axes", batches: Sequence[int]) -> None:
 
 
 def ratios_figure(predictions: Sequence[RatioPrediction], title: str) -> "Axes":
-    """Measured ratios as dots with intervals, predicted ones as lines, by batch; above 1 the sparse
-    model is faster.
-    """
+    """Measured ratios as dots with intervals, predicted ones as lines, by batch."""
     axis = charts.new_axes(title, _BATCH, "times faster than dense", size=(9.0, 4.6))
     for name, colour in zip(DENSE_MODELS, _COLOURS, strict=False):
         found = [one for one in predictions if one.against == name]
@@ -42,9 +40,7 @@ def ratios_figure(predictions: Sequence[RatioPrediction], title: str) -> "Axes":
 
 
 def parts_figure(parts: Mapping[str, Mapping[str, float]], title: str, unit: str) -> "Axes":
-    """One bar for each case, stacked by part: {case: {part: amount}}, at most five parts, in the
-    order of the first case.
-    """
+    """A bar for each case, stacked by part: {case: {part: amount}}, at most five parts."""
     axis = charts.new_axes(title, unit, size=(9.0, 1.8 + 0.5 * len(parts)))
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
     names, left = list(next(iter(parts.values()))), [0.0] * len(parts)
@@ -60,9 +56,7 @@ def parts_figure(parts: Mapping[str, Mapping[str, float]], title: str, unit: str
 
 
 def claim_figure(lines: Mapping[str, Mapping[int, float]], claim: float, title: str) -> "Axes":
-    """{case: {batch: ratio}} as lines on a logarithmic scale, the claim as a dashed one: the gap to
-    it must come from elsewhere.
-    """
+    """{case: {batch: ratio}} as lines, the claim as a dashed one; logarithmic scales."""
     axis = charts.new_axes(title, _BATCH, "times faster than 70B dense", size=(9.0, 4.6))
     for (name, ratios), colour in zip(lines.items(), _COLOURS, strict=False):
         style = {"color": colour, "linewidth": 2.5, "label": name}

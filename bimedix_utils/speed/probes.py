@@ -33,9 +33,7 @@ class Machine:
     flops: float = math.inf
 
     def bytes_per_second(self, rows: float) -> float:
-        """The bandwidth at `rows` rows: between measured rows, interpolated in the logarithms of
-        both.
-        """
+        """The bandwidth at `rows` rows, interpolated in the logarithms of both."""
         known = sorted(self.bandwidth)
         if rows <= known[0]:
             return self.bandwidth[known[0]]
@@ -46,9 +44,7 @@ class Machine:
         return self.bandwidth[known[-1]]
 
     def single_bandwidth(self) -> "Machine":
-        """The textbook's roofline: the bandwidth of one row whatever the rows, and the highest
-        rate.
-        """
+        """The textbook's roofline: the bandwidth of one row, whatever the rows."""
         return Machine(f"{self.name}, one bandwidth", {1: self.bytes_per_second(1)}, self.flops)
 
 

@@ -125,9 +125,7 @@ def four_bit_path() -> str:
 
 
 def count_model(model: Any) -> tuple[int, int]:
-    """(all parameters, parameters one token uses) of a real model, counted: a sparse model uses
-    `num_experts_per_tok` of its experts.
-    """
+    """(all parameters, parameters that one token uses) of a real model, counted."""
     experts = others = 0
     for name, value in model.named_parameters():
         state = getattr(value, "quant_state", None)

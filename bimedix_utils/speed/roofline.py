@@ -19,9 +19,7 @@ PRECISION_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.5 + (1 + 4 / 256) /
 
 @dataclass(frozen=True)
 class StepPart:
-    """One part of a step: bytes of weights or cache read, floating-point operations, rows in each
-    matmul, and its seconds.
-    """
+    """One part of a step: bytes read, operations, rows in each matmul, seconds."""
 
     part: str
     bytes: float
@@ -36,9 +34,7 @@ def distinct_experts(experts: int, per_token: int, batch: int) -> float:
 
 
 def uniform_loads(experts: int, per_token: int, batch: int) -> dict[int, float]:
-    """{rows an expert works on: how many experts of a layer do so} when routing is uniform:
-    binomial, its sum is `distinct_experts`.
-    """
+    """{rows an expert works on: how many experts of a layer do so} for uniform routing."""
     from scipy.stats import binom
 
     rows = range(1, batch + 1)
@@ -70,9 +66,8 @@ def step_parts(
         seconds = max(read / machine.bytes_per_second(rows), done / machine.flops)
         return StepPart(part, read, done, rows, seconds)
 
-    expert = 3 * shape.hidden * shape.inner
     pieces = [
-        matmuls("experts", shape.layers * count * expert, small, rows)
+        matmuls("experts", shape.layers * count * shape.expert, small, rows)
         for rows, count in loads.items()
     ]
     mean_rows = sum(rows * count for rows, count in loads.items()) / sum(loads.values())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..core.display import Shown, show_table
 from ..core.studies import read_study
-from ..training.plan.setup import NOT_FOUND, Gpu
+from ..sources.catalogue import NOT_FOUND
+from ..training.plan.setup import Gpu
 from ..training.plan.shape import Shape
 from .claim import CONTEXT, LLAMA_2_70B, gpu_rows, needed_bandwidth
 from .comparison import SpeedComparison
@@ -118,9 +119,7 @@ class BenchmarkRow:
 
 
 def read_benchmark(folder: Path) -> list[BenchmarkRow]:
-    """The lines of data/studies/speed.csv, repeats joined. Raises `InputError` when its manifest
-    describes another table.
-    """
+    """The study, repeats joined; `InputError` when its manifest describes another table."""
     groups: dict[tuple[str, int, str], list[dict[str, str]]] = {}
     for row in read_study(folder, "speed"):
         key = (row["precision"], int(row["batch"]), row["against"])
@@ -177,7 +176,7 @@ def needed_table(rates: tuple[float, float], sparse: Shape, gpu: Gpu) -> Shown:
     return show_table(rows, [*columns, f"{gpu.name} GPUs at full bandwidth"])
 
 
-def token_table(costs: Sequence[TokenCost]) -> Shown:
+def token_cost_table(costs: Sequence[TokenCost]) -> Shown:
     """Texts, characters, sentences and tokens by tokenizer and language."""
     rows = []
     for one in costs:

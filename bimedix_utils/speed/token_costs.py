@@ -38,16 +38,12 @@ class TokenCost:
         return self.tokens / self.sentences
 
     def rates(self, tokens_per_s: float) -> tuple[float, float]:
-        """(characters a second, sentences a second) of a model that decodes so many tokens a
-        second.
-        """
+        """(characters, sentences) a second of a model that decodes so many tokens a second."""
         return tokens_per_s / self.per_character, tokens_per_s / self.per_sentence
 
 
 def parallel_items(folder: Path) -> list[tuple[Record, Record]]:
-    """The folder's items that are there in both languages, (English, Arabic). Raises `InputError`
-    when there is none.
-    """
+    """(English, Arabic) of each item in both languages; `InputError` when there is none."""
     found: dict[str, dict[str, Record]] = {}
     for path in sources.find_files(folder):
         for record in sources.read_file(path, kit=True):
@@ -60,9 +56,7 @@ def parallel_items(folder: Path) -> list[tuple[Record, Record]]:
 
 
 def running_text(record: Record) -> list[str]:
-    """A record's running text: turns of a chat, or context, question and answer; no options, which
-    are no sentences.
-    """
+    """A record's turns, or context, question and answer; options are no sentences."""
     if record.kind == "chat":
         return [turn.text for turn in record.turns if turn.text]
     return [text for text in (record.context, record.question, record.answer) if text]
@@ -83,9 +77,7 @@ def mixtral_counter() -> Callable[[str], int]:
 
 
 def tiny_counter(folder: Path) -> Callable[[str], int]:
-    """Counts tokens with the tiny model's tokenizer, trained here on the texts of the knowledge
-    table in `folder`, as notebook 06 does it.
-    """
+    """Counts tokens with the tiny model's tokenizer, trained here as in notebook 06."""
     from ..sources import knowledge
     from ..training.models.tiny import TinySpec, build_tokenizer
 

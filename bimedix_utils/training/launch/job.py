@@ -19,7 +19,12 @@ from ..loop import TrainingOutcome
 from ..models.adapters import LORA_PARTS, resolve_targets
 from ..recipe import Recipe
 
-SETTINGS, OUTCOME, ROWS, HELD = "job.json", "outcome.json", "train.jsonl", "held.jsonl"
+JOB_FILE, OUTCOME_FILE, TRAIN_FILE, HELD_OUT_FILE = (
+    "job.json",
+    "outcome.json",
+    "train.jsonl",
+    "held.jsonl",
+)
 # May change between two attempts at one job; everything else makes another job.
 _CHANGEABLE = ("processes", "threads")
 
@@ -53,7 +58,7 @@ class TrainingJob:
 
     def write(self, folder: Path) -> None:
         """Write the settings into the job's folder."""
-        write_json(folder / SETTINGS, asdict(self))
+        write_json(folder / JOB_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "TrainingJob":
@@ -61,7 +66,7 @@ class TrainingJob:
         it was written with.
         """
         try:
-            values = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            values = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
             if set(values) != {field.name for field in fields(cls)}:
                 raise ValueError("written by another version of the kit")
             job = cls(**{**values, "recipe": Recipe(**values["recipe"])})
@@ -107,8 +112,8 @@ def write_job(
     job.recipe.per_process(job.processes)
     if not examples:
         raise KitError("no row is left to train on")
-    found = TrainingJob.read(folder) if (folder / SETTINGS).exists() else None
-    new = {name: folder / f"{name}.new" for name in (ROWS, HELD)}
+    found = TrainingJob.read(folder) if (folder / JOB_FILE).exists() else None
+    new = {name: folder / f"{name}.new" for name in (TRAIN_FILE, HELD_OUT_FILE)}
     for path, rows in zip(new.values(), (examples, held), strict=True):
         write_json_lines(path, map(_as_json, rows))
     job = replace(job, rows={name: hash_path(path) for name, path in new.items()})
@@ -142,11 +147,9 @@ def read_examples(folder: Path, name: str) -> list[Example]:
 
 
 def read_outcome(folder: Path) -> LaunchedOutcome | None:
-    """The outcome of the folder's job, or None when it was not finished, or when the outcome or the
-    adapter is another's.
-    """
+    """The outcome of the folder's job; None when it is not finished or its files changed."""
     try:
-        values = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        values = json.loads((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
         if values.pop("job") != TrainingJob.read(folder).key:
             return None
         found = LaunchedOutcome(**{**values, "adapter": folder / values["adapter"]})

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...core.errors import KitError
 from ...core.provenance import ROOT, shown_path
 from ..examples import Example
-from .job import OUTCOME, LaunchedOutcome, TrainingJob, read_outcome, write_job
+from .job import OUTCOME_FILE, LaunchedOutcome, TrainingJob, read_outcome, write_job
 from .worker import CHECKPOINTS, FAILURES
 
 WORKER = "bimedix_utils.training.launch.worker"
@@ -36,9 +36,7 @@ def worker_command(folder: Path, processes: int) -> list[str]:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The processes' variables: fixed threads, deterministic matmuls, this package on the path,
-    nothing of another launcher.
-    """
+    """The processes' variables: fixed threads, deterministic matmuls, nothing of another run."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
@@ -61,7 +59,7 @@ def run_job(folder: Path, on_log: LogReader | None = None) -> LaunchedOutcome:
     job = TrainingJob.read(folder)
     for name in (FAILURES, LOGS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / OUTCOME).unlink(missing_ok=True)
+    (folder / OUTCOME_FILE).unlink(missing_ok=True)
     seen = 0
     with open(folder / LOG, "w", encoding="utf-8") as log:
         started = subprocess.Popen(

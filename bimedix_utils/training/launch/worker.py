@@ -24,7 +24,7 @@ from .. import batches, checkpoints, models, sharded
 from ..adapter_card import adapter_hash
 from ..examples import Example
 from ..loop import TrainingOutcome, train
-from .job import HELD, OUTCOME, ROWS, TrainingJob, read_examples
+from .job import HELD_OUT_FILE, OUTCOME_FILE, TRAIN_FILE, TrainingJob, read_examples
 
 CHECKPOINTS = "checkpoints"
 ADAPTER = "adapter"
@@ -32,20 +32,20 @@ FAILURES = "failures"  # one file for each process that failed
 
 
 def process_rank() -> tuple[int, int]:
-    """(rank, processes) as the launcher says; (0, 1) when nothing launched this process."""
+    """(rank, processes) as the launcher sets them; (0, 1) when nothing launched this process."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def check_world_size(found: int, expected: int, where: str) -> None:
     """Raises `KitError` unless as many processes run as the job was written for.
 
-    `accelerate launch --cpu --num_processes 2` starts one process and says nothing: the job would
-    run, half as fast, or twice at once.
+    `accelerate launch --cpu --num_processes 2` starts one process without a warning: the job
+    would run half as fast, or twice at once.
     """
     if found != expected:
         raise KitError(
-            f"{where} has {found} process{'es' if found > 1 else ''}, and the job wants {expected}:"
-            " the launcher did not start what it was told to. Start it with `torchrun --standalone"
+            f"{where} has {found} process{'es' if found > 1 else ''}, and the job needs {expected}:"
+            " the launcher started too few or too many. Start it with `torchrun --standalone"
             f" --nproc_per_node {expected} -m bimedix_utils.training.launch.worker JOB`, or write"
             " the job for another number of processes"
         )
@@ -98,7 +98,7 @@ def _train(folder: Path, job: TrainingJob, rank: int) -> None:
                     f"process {other} has other {name} than process 0: base, packages or CPUs"
                     " differ between machines"
                 )
-    rows, held = read_examples(folder, ROWS), read_examples(folder, HELD)
+    rows, held = read_examples(folder, TRAIN_FILE), read_examples(folder, HELD_OUT_FILE)
     settings = (job.recipe, folder / CHECKPOINTS, _print_step if rank == 0 else None)
     begin = time.perf_counter()
     outcome = train(adapted, tokenizer, rows, held, *settings, parallel=job.parallel)
@@ -155,9 +155,7 @@ def _write_outcome(
     outcome: TrainingOutcome,
     facts: dict[str, Any],
 ) -> None:
-    """Copy the adapter out of its verified checkpoint, where it is complete however it was trained,
-    and write the outcome last.
-    """
+    """Copy the adapter out of its verified checkpoint, and write the outcome last."""
     last = folder / CHECKPOINTS / f"checkpoint-{outcome.best_step or outcome.steps}"
     checkpoints.verify_checkpoint(last)
     with atomic_directory(folder / ADAPTER, renew=True) as made:
@@ -185,7 +183,7 @@ def _write_outcome(
         "adapter_hash": adapter_hash(folder / ADAPTER),
         "padded_tokens": [of_rank(rank) for rank in range(job.processes)],
     }
-    write_json(folder / OUTCOME, values)
+    write_json(folder / OUTCOME_FILE, values)
 
 
 def main() -> int:

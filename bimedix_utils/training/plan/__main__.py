@@ -2,7 +2,7 @@
 
 python -m bimedix_utils.training.plan --mode paper [--gpu "A100 80GB"] [--set LORA_RANK=64 GPUS=4]
 
-Writes plan.json and plan.png into the run's folder. Exit code 1 when the preset's own GPU (or,
+Writes plan.json into the run's folder. Exit code 1 when the preset's own GPU (or,
 without one, this machine) cannot hold the training.
 """
 
@@ -16,8 +16,8 @@ from ...core.freshness import package_versions
 from ...core.parameters import MODES, declared, preset_values, unknown_parameter
 from ...core.provenance import NOTEBOOKS, git_state, run_folder, shown_path
 from .cost import epoch_rows
-from .planner import TrainingPlan, plan_training
-from .report import memory_figure, plan_text, rank_variants
+from .planner import plan_training
+from .report import plan_text
 from .setup import TrainingSetup
 
 NOTEBOOK = NOTEBOOKS / "06_finetune_qlora.ipynb"
@@ -55,25 +55,6 @@ def _overrides(items: list[str]) -> dict[str, Any]:
     return found
 
 
-def _write(plan: TrainingPlan, mode: str, run: str) -> None:
-    """Write plan.json and plan.png into the run's folder."""
-    import matplotlib
-
-    matplotlib.use("agg")  # no window: the figure is only written
-    folder, setup = run_folder(mode, run), plan.setup
-    facts = {"mode": mode, "versions": package_versions(), "git": git_state()}
-    write_json(folder / "plan.json", {**plan.as_json(), **facts})
-    many = f"one of {setup.gpus} GPUs ({setup.parallel})" if setup.gpus > 1 else "one GPU"
-    size = f"{setup.recipe.micro_tokens:,} tokens in one forward pass"
-    if setup.gpu:
-        axis = memory_figure(rank_variants(plan.shape, setup), title=f"Memory of {many}, {size}")
-    else:
-        bars = [(f"rank {setup.rank}", plan.own.peak)]
-        axis = memory_figure(bars, [], f"Memory on a CPU, {size}")
-    axis.figure.savefig(folder / "plan.png", dpi=150)
-    print(f"\nwritten: {shown_path(folder / 'plan.json')}, {shown_path(folder / 'plan.png')}")
-
-
 @command
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
@@ -84,7 +65,10 @@ def main(argv: list[str] | None = None) -> None:
     rows = epoch_rows(given.mode, given.run, given.tokens_per_row)
     plan = plan_training(setup, rows, given.usd_per_hour)
     print(plan_text(plan))
-    _write(plan, given.mode, given.run)
+    path = run_folder(given.mode, given.run) / "plan.json"
+    facts = {"mode": given.mode, "versions": package_versions(), "git": git_state()}
+    write_json(path, {**plan.as_json(), **facts})
+    print(f"\nwritten: {shown_path(path)}")
     plan.check()
     print(f"it fits: {plan.own.why}")
 

@@ -134,9 +134,7 @@ def training_cost(hours: Range, gpus: int, price: float | None) -> Range:
 def steps_in(
     span: float, shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu
 ) -> int | None:
-    """Optimiser steps in `span` hours at the lower assumed rate; None when the GPU's rate is not
-    found.
-    """
+    """Optimiser steps in `span` hours at the lower rate; None: the rate is not found."""
     if not device.tflops:
         return None
     settings = (setup.recipe.token_budget, shape, setup, rows, device)

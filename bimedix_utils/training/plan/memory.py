@@ -17,7 +17,7 @@ from ..models.adapters import resolve_targets
 from .setup import TrainingSetup
 from .shape import Shape
 
-FLOAT, LONG = 4, 8  # bytes of a float32 and of an index
+FLOAT32_BYTES, INT64_BYTES = 4, 8  # bytes of a float32 and of an index
 # Assumed, not measured: driver context, matrix-library workspaces, communication buffers and what
 # the allocator cannot reuse.
 GPU_CONTEXT = 1_500_000_000
@@ -76,10 +76,10 @@ def attention_saved(
     """
     h, q, k = shape.hidden, shape.queries, shape.keys
     inputs = {"q_proj", "k_proj", "v_proj"} & set(adapted)
-    token = 0 if first else FLOAT * (h + 1)  # norm: its input, its inverse root mean square
+    token = 0 if first else FLOAT32_BYTES * (h + 1)  # norm: its input, its inverse root mean square
     token += e * h if inputs else 0  # LoRA A of q, k and v: one shared input
     token += e * rank * len({"o_proj", *inputs} & set(adapted))  # LoRA B: an input each
-    token += e * q + FLOAT * shape.heads  # sdpa: query, log-sum-exp
+    token += e * q + FLOAT32_BYTES * shape.heads  # sdpa: query, log-sum-exp
     token += 2 * e * (q if batch.masked else k)  # sdpa: keys and values
     token += e * q  # sdpa: its output, which is also the input of LoRA A of o
     token += e * batch.length if batch.masked else 0  # sdpa: the mask as numbers, in each layer
@@ -90,16 +90,16 @@ def experts_saved(shape: Shape, rank: int, adapted: Iterable[str], tokens: int, 
     """Bytes that one layer's router and experts keep, their norm included."""
     h, f, n, k = shape.hidden, shape.inner, shape.experts, shape.per_token
     lora = set(adapted)
-    token = FLOAT * (h + 1)  # norm
+    token = FLOAT32_BYTES * (h + 1)  # norm
     token += e * (h + rank) if "gate" in lora else 0  # LoRA of the router: inputs of A and of B
-    token += FLOAT * n + LONG * k  # softmax, chosen experts
-    token += FLOAT * (1 + k)  # the division of the chosen weights by their sum
+    token += FLOAT32_BYTES * n + INT64_BYTES * k  # softmax, chosen experts
+    token += FLOAT32_BYTES * (1 + k)  # the division of the chosen weights by their sum
     expert = e * rank * len({"w1", "w2", "w3"} & lora)  # LoRA B: an input each
     expert += e * h if {"w1", "w3"} & lora else 0  # LoRA A of w1 and w3: the gathered rows
     expert += e * f if "w2" in lora else 0  # LoRA A of w2: its input
     expert += 3 * e * f  # silu: its input; the multiplication: both factors
     expert += 2 * e * h  # the expert's output before and after its routing weight
-    expert += 2 * LONG + e  # indices of the gathered rows; their routing weights
+    expert += 2 * INT64_BYTES + e  # indices of the gathered rows; their routing weights
     return tokens * (token + k * expert)
 
 
@@ -120,13 +120,17 @@ def shared_saved(shape: Shape, batch: ForwardPass, e: int) -> int:
 
 def final_saved(shape: Shape, tokens: int) -> int:
     """Bytes of the final norm's input and root mean square, kept until the loss's backward pass."""
-    return tokens * FLOAT * (shape.hidden + 1)
+    return tokens * FLOAT32_BYTES * (shape.hidden + 1)
 
 
 def _balancing(shape: Shape, tokens: int) -> int:
     """Bytes of the load-balancing loss: logits of all layers, softmax, choice, one-hot code."""
     n, k = shape.experts, shape.per_token
-    return shape.layers * tokens * (3 * FLOAT * n + LONG * k + (LONG + FLOAT) * k * n)
+    return (
+        shape.layers
+        * tokens
+        * (3 * FLOAT32_BYTES * n + INT64_BYTES * k + (INT64_BYTES + FLOAT32_BYTES) * k * n)
+    )
 
 
 def _layer_transient(shape: Shape, tokens: int, e: int) -> int:
@@ -140,7 +144,7 @@ def _layer_transient(shape: Shape, tokens: int, e: int) -> int:
     """
     h, f = shape.hidden, shape.inner
     rows = -(-tokens * shape.per_token // shape.experts)
-    return e * (tokens * h + max(0, 2 * rows * f - rows * h) + f * h) + FLOAT * f * h // 64
+    return e * (tokens * h + max(0, 2 * rows * f - rows * h) + f * h) + FLOAT32_BYTES * f * h // 64
 
 
 def nf4_bytes(elements: int) -> tuple[int, int]:
@@ -151,7 +155,7 @@ def nf4_bytes(elements: int) -> tuple[int, int]:
     2023 give 0.127 bits a parameter for them.
     """
     blocks = -(-elements // 64)
-    return -(-elements // 2), blocks + FLOAT * (-(-blocks // 256) + 1 + 16 + 256)
+    return -(-elements // 2), blocks + FLOAT32_BYTES * (-(-blocks // 256) + 1 + 16 + 256)
 
 
 def weight_bytes(shape: Shape, e: int) -> tuple[int, int, int]:
@@ -175,22 +179,20 @@ def optimiser_bytes(shape: Shape, setup: TrainingSetup) -> int:
     """
     tensors = shape.adapter_tensors(setup.rank, setup.targets)
     if setup.recipe.optimiser == "adamw":
-        return sum(count * (2 * FLOAT * n + FLOAT) for n, count in tensors.items())
+        return sum(count * (2 * FLOAT32_BYTES * n + FLOAT32_BYTES) for n, count in tensors.items())
     return sum(
-        count * (2 * FLOAT * n if n < 4096 else 2 * n + 2 * FLOAT * -(-n // 256))
+        count * (2 * FLOAT32_BYTES * n if n < 4096 else 2 * n + 2 * FLOAT32_BYTES * -(-n // 256))
         for n, count in tensors.items()
     )
 
 
 def _step_transient(shape: Shape, setup: TrainingSetup) -> int:
-    """Bytes of the optimiser's own step: PyTorch's AdamW works on all tensors at once on a GPU,
-    elsewhere on one at a time.
-    """
+    """Bytes of AdamW's own step: on a GPU all tensors at once, else one at a time."""
     if setup.recipe.optimiser != "adamw":
         return 0
     tensors = shape.adapter_tensors(setup.rank, setup.targets)
     together = sum(n * count for n, count in tensors.items())
-    return FLOAT * (together if setup.gpu else max(tensors))
+    return FLOAT32_BYTES * (together if setup.gpu else max(tensors))
 
 
 def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = None) -> PeakMemory:
@@ -203,7 +205,7 @@ def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = 
     shards = setup.gpus if setup.parallel == "fsdp" else 1
     trainable = sum(shape.adapters(setup.rank, setup.targets).values())
     codes, constants, plain = weight_bytes(shape, e)
-    gradients = FLOAT * trainable // shards
+    gradients = FLOAT32_BYTES * trainable // shards
     modules = [name for names in resolve_targets(setup.targets).values() for name in names]
     python = CPU_BUFFERS + CPU_MATRIX * sum(map(shape.copies, modules))
     head = tokens if setup.head_tokens is None else min(setup.head_tokens, tokens)
@@ -211,22 +213,24 @@ def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = 
         # FSDP shards parameters; the constants of NF4 are none.
         "weights, NF4": codes // shards + constants,
         "weights, not quantised": plain // shards,
-        "adapters": FLOAT * trainable // shards,
+        "adapters": FLOAT32_BYTES * trainable // shards,
         # DDP's default keeps a copy of its own.
         "gradient buckets": gradients if setup.gpus > 1 and setup.parallel == "ddp" else 0,
         "optimiser": optimiser_bytes(shape, setup) // shards,
         "context": GPU_CONTEXT if setup.gpu else python,
     }
     # FSDP gathers two layers, the one at work and the one fetched ahead, and what is outside them.
-    gathered = 2 * (codes + FLOAT * trainable) // layers + plain if shards > 1 else 0
+    gathered = 2 * (codes + FLOAT32_BYTES * trainable) // layers + plain if shards > 1 else 0
     held = gradients if setup.accumulation > 1 else 0  # all gradients exist from the second pass on
-    copies = e * trainable if e != FLOAT else 0
+    copies = e * trainable if e != FLOAT32_BYTES else 0
     kept = 0 if setup.recipe.checkpointing else copies  # a recomputed layer casts its adapters anew
     whole, last, first = _activations(shape, setup, batch)
     # Logits, their float32 copy if they are not float32, log-softmax, and the head's input.
-    numbers = shape.vocabulary * (e + FLOAT + (FLOAT if e != FLOAT else 0))
+    numbers = shape.vocabulary * (e + FLOAT32_BYTES + (FLOAT32_BYTES if e != FLOAT32_BYTES else 0))
     logits = head * (numbers + e * shape.hidden)
-    loss = 3 * FLOAT * head * shape.vocabulary  # log-softmax, its gradient, that of the logits
+    loss = (
+        3 * FLOAT32_BYTES * head * shape.vocabulary
+    )  # log-softmax, its gradient, that of the logits
     balancing = _balancing(shape, tokens) + gathered
     wide = _layer_transient(shape, tokens, e) + gathered
     one_layer = held or gradients - gradients // layers
@@ -244,9 +248,7 @@ def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = 
 
 
 def _activations(shape: Shape, setup: TrainingSetup, batch: ForwardPass) -> tuple[int, int, int]:
-    """Bytes kept from the forward pass when the backward pass begins, at the last layer's widest
-    point and at the first layer's.
-    """
+    """Bytes kept when the backward pass begins, in the last layer and in the first."""
     e, inner = setup.compute_bytes, shape.layers - 1
     settings = (shape, setup.rank, setup.targets, batch, e)
     shared, final = shared_saved(shape, batch, e), final_saved(shape, batch.tokens)
@@ -257,6 +259,6 @@ def _activations(shape: Shape, setup: TrainingSetup, batch: ForwardPass) -> tupl
     # A checkpointed layer keeps its input only (non-reentrant, one decoder layer a segment). Once
     # it is recomputed in float32, the norm keeps that very tensor: it is not counted twice.
     one = batch.tokens * e * shape.hidden
-    again = other - one if e == FLOAT else other
+    again = other - one if e == FLOAT32_BYTES else other
     inputs, last = shape.layers * one, again if inner else first
     return shared + inputs + final, shared + inputs + last, shared + one + first

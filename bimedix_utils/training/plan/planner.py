@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import KitError
+from ...sources.catalogue import NOT_FOUND
 from ..models.adapters import LORA_PARTS, resolve_targets
 from .cost import (
     UTILISATION,
@@ -21,7 +22,7 @@ from .cost import (
     training_hours,
 )
 from .memory import CPU_BUFFERS, GPU_CONTEXT, PeakMemory, peak_memory
-from .setup import GB, NOT_FOUND, Gpu, TrainingSetup, find_gpu, read_gpus
+from .setup import GB, Gpu, TrainingSetup, find_gpu, read_gpus
 from .shape import ParameterCount, Shape, count_on_meta, find_config
 
 GRAIN = 64  # tokens: the largest forward pass is found to this precision
@@ -116,9 +117,7 @@ def largest_micro_tokens(shape: Shape, setup: TrainingSetup, device: Gpu) -> int
 
 
 def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
-    """Changes each of which would make the setup fit a device: single ones, and a smaller rank with
-    checkpointing.
-    """
+    """Changes each of which makes the setup fit, and a smaller rank with checkpointing."""
     recipe, parts = setup.recipe, resolve_targets(setup.targets)
     tried: list[tuple[str, dict[str, Any]]] = []
     micro = largest_micro_tokens(shape, setup, device)
@@ -179,9 +178,7 @@ class TrainingPlan:
         return self.devices[0]
 
     def check(self) -> None:
-        """Raise `KitError` when the setup's own device cannot hold it: what is short, and each
-        change that would help.
-        """
+        """Raise `KitError` when the own device cannot hold it: what is short, what would help."""
         if self.own.fits:
             return
         found = remedies(self.shape, self.setup, self.own.device)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core import charts, display
-from .memory import PeakMemory, peak_memory
+from .memory import PeakMemory
 from .planner import TrainingPlan
-from .setup import GB, Gpu, TrainingSetup, read_gpus
-from .shape import Shape
+from .setup import GB, Gpu, read_gpus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,28 +65,12 @@ def plan_text(plan: TrainingPlan) -> str:
     return environment.from_string(text).render(plan=plan, **tables)
 
 
-def rank_variants(
-    shape: Shape, setup: TrainingSetup, ranks: Sequence[int] = (16, 32, 64, 128)
-) -> list[tuple[str, PeakMemory]]:
-    """The setup itself, with other ranks and with a float32 AdamW: (label, peak) for
-    `memory_figure`.
-    """
-    every = sorted({*ranks, setup.rank})
-    rows = [(f"rank {rank}", peak_memory(shape, setup.changed(rank=rank))) for rank in every]
-    if setup.recipe.optimiser != "adamw":
-        full = setup.changed(rank=every[-1], optimiser="adamw")
-        rows.append((f"rank {every[-1]},\nAdamW in float32", peak_memory(shape, full)))
-    return rows
-
-
 def memory_figure(
     bars: Sequence[tuple[str, PeakMemory]],
     devices: Sequence[Gpu] | None = None,
     title: str = "Memory of one GPU",
 ) -> "Axes":
-    """A stacked bar for each (label, peak), with the memory of the GPUs as dashed lines. `devices`:
-    default, those of data/gpus.csv.
-    """
+    """A stacked bar for each (label, peak), the memory of the GPUs as dashed lines."""
     axis = charts.new_axes(title, ylabel="GB", size=(10.0, 5.5))
     labels, tops = [label for label, _ in bars], [0.0] * len(bars)
     for block, (parts, colour) in BLOCKS.items():

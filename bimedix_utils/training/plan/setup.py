@@ -14,11 +14,11 @@ from typing import Any
 
 from ...core.errors import InputError, ParameterError
 from ...core.provenance import ROOT, shown_path
+from ...sources.catalogue import NOT_FOUND
 from ..models.adapters import LORA_PARTS, resolve_targets
 from ..recipe import PARAMETERS, Recipe
 
 GPU_TABLE = ROOT / "data" / "gpus.csv"
-NOT_FOUND = "not found"
 GB = 10**9  # data sheets do not say which gigabyte they mean; the smaller one is the safe reading
 # Field of a setup -> parameter of notebook 06; the recipe's parameters come beside them.
 OWN_PARAMETERS = {
@@ -60,9 +60,7 @@ _COLUMNS = ("name", "memory_gb", "bfloat16_dense_tflops", "bandwidth_gb_per_s", 
 
 
 def read_gpus(table: Path = GPU_TABLE) -> list[Gpu]:
-    """All GPUs of the table, smallest memory first. Raises `InputError` for a table with other
-    columns or a cell that holds no number.
-    """
+    """All GPUs, smallest memory first; `InputError` for other columns or a bad number."""
     with open(table, encoding="utf-8", newline="") as handle:
         reader = csv.DictReader(handle)
         if tuple(reader.fieldnames or ()) != (*_COLUMNS, "source", "date"):
@@ -135,9 +133,7 @@ class TrainingSetup:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TrainingSetup":
-        """The setup in notebook 06's parameters. Raises `ParameterError` for a missing or an
-        illegal one.
-        """
+        """The setup in notebook 06's parameters; `ParameterError` for a missing or illegal one."""
         missing = [n for n in (*OWN_PARAMETERS.values(), *PARAMETERS) if n not in values]
         if missing:
             raise ParameterError(
