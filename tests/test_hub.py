@@ -148,12 +148,12 @@ def test_a_revision_pinned_in_the_catalogue_must_be_the_locked_one(tmp_path: Pat
         json.dumps({"medmcqa_train.jsonl": {"revision": "a" * 40, "sha256": "0", "rows": 1}})
     )
     with pytest.raises(InputError, match=f"{'a' * 40}, that of the catalogue is {'b' * 40}"):
-        hub.download("medmcqa", entry, entry.parts[0], tmp_path)
+        hub.download_part("medmcqa", entry, entry.parts[0], tmp_path)
 
 
 def test_a_file_of_unknown_origin_is_not_overwritten(tmp_path: Path):
     entry = catalogue.load_catalogue().entries["medmcqa"]
     (tmp_path / "medmcqa_train.jsonl").write_text("mine")
     with pytest.raises(InputError, match="is there and not in catalogue.lock.json"):
-        hub.download("medmcqa", entry, entry.parts[0], tmp_path)
+        hub.download_part("medmcqa", entry, entry.parts[0], tmp_path)
     assert (tmp_path / "medmcqa_train.jsonl").read_text() == "mine"

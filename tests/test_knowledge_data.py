@@ -113,7 +113,7 @@ def test_every_fact_has_enough_wrong_answers_and_no_right_one_among_them(name, w
     relation = world[name]
     arabic = {fact.object["en"]: fact.object["ar"] for fact in relation.facts}
     for fact in relation.facts:
-        pool = relation.pool(fact)
+        pool = relation.distractors(fact)
         assert len(pool) >= 8, fact
         right = {fact.object["en"], *fact.also}
         assert not {f.object["en"] for f in pool} & right, fact

@@ -1,7 +1,7 @@
 """Notebook 01: published files, in their owners' own formats, as records.
 
-* `readers`: which file is which source, and its rows; `layouts`, `exams`, `documents`: the readers;
-* `catalogue`: who owns what under which licence; `hub`: downloads; `composition`: the paper's table;
+* `readers`: which file is which source; `layouts`, `exams`, `documents`: the reader of each layout;
+* `catalogue`: owners and licences; `hub`: downloads; `composition`: the paper's table of its data;
 * `benchmarks`: what is scored; `census`: counts of rows; `knowledge`: textbook facts as questions.
 """
 
@@ -22,7 +22,7 @@ from .catalogue import (
     may_publish_record,
     read_revisions,
 )
-from .census import Census, examples
+from .census import Census, example_pairs
 from .composition import (
     PaperPart,
     paper_composition,

@@ -43,7 +43,7 @@ def _kit_benchmarks() -> dict[str, Benchmark]:
 
 
 def load_benchmarks(folder: Path | None = None) -> dict[str, Benchmark]:
-    """{name: benchmark}: the kit's, then those of the folder's own `benchmarks.yaml`, if it has one.
+    """{name: benchmark}: the kit's, then those of a `benchmarks.yaml` in the folder, if any.
 
     Raises `InputError` for an own benchmark with a name or column of the kit's, or that claims to
     be one of the paper's nine.

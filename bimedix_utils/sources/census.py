@@ -10,16 +10,16 @@ from ..core.records import LABELS, IdSet, Record, hash64, iter_jsonl
 from .composition import paper_component
 
 
-class Twins(NamedTuple):
-    """How translated rows meet their English originals, in rows."""
+class AlignedTranslations(NamedTuple):
+    """How translated rows match their English originals, in rows."""
 
     pairs: int  # English rows with at least one translation
-    orphans: int  # translated rows whose English original is not here
-    moved: int  # multiple-choice translations with another key than their original
+    without_original: int  # translated rows whose English original is not here
+    key_mismatches: int  # multiple-choice translations with another key than their original
 
 
 class Census:
-    """Let rows pass `through`, then ask. Memory grows by 17 bytes a row at most, for ids and keys."""
+    """Pass rows through `counted`, then ask. Memory grows by 17 bytes a row at most."""
 
     def __init__(self) -> None:
         self.files: list[tuple[str, int, int]] = []  # (name, rows, rows that are not ok)
@@ -27,18 +27,16 @@ class Census:
         self.statuses: Counter[str] = Counter()
         self.notes: Counter[tuple[str, str]] = Counter()  # (source, note) of rows that are not ok
         self.kinds: Counter[str] = Counter({"mcqa": 0, "qa": 0, "chat": 0})
-        self.table: Counter[tuple[str, str, str, str]] = (
-            Counter()
-        )  # (source, language, split, licence)
+        # by (source, language, split, licence)
+        self.table: Counter[tuple[str, str, str, str]] = Counter()
         self.keys: dict[tuple[str, str], Counter[str]] = {}
-        self.components: Counter[tuple[str, str]] = (
-            Counter()
-        )  # (component of the paper, language) of training rows
+        # training rows by (component of the paper, language)
+        self.components: Counter[tuple[str, str]] = Counter()
         self.ids = IdSet()
         self._english, self._english_keys = array("Q"), array("b")
         self._parents, self._parent_keys = array("Q"), array("b")
 
-    def through(self, name: str, records: Iterable[Record]) -> Iterator[Record]:
+    def counted(self, name: str, records: Iterable[Record]) -> Iterator[Record]:
         """The same records, counted as the rows of file `name`."""
         rows = unusable = 0
         for record in records:
@@ -70,54 +68,48 @@ class Census:
 
     @property
     def parts(self) -> Counter[str]:
-        """{"<source> <language> <split>": rows}, for `catalogue.overview`."""
+        """{"<source> <language> <split>": rows}, for `catalogue_overview`."""
         found: Counter[str] = Counter()
         for (source, lang, split, _), rows in self.table.items():
             found[f"{source} {lang} {split}"] += rows
         return found
 
     def balance(self) -> list[tuple[str, str, int, str, str, float]]:
-        """(source, language, rows, keys, most frequent key, its share) of every multiple-choice
-        source.
-        """
+        """(source, language, rows, keys, most frequent key, its share) of each exam."""
         rows = []
         for (source, lang), keys in sorted(self.keys.items()):
-            counted = sorted(keys.items())
-            total, (most, times) = keys.total(), max(counted, key=lambda pair: pair[1])
-            counts = ", ".join(f"{key} {n}" for key, n in counted)
-            rows.append((source, lang, total, counts, most, round(times / total, 3)))
+            counts = ", ".join(f"{key} {n}" for key, n in sorted(keys.items()))
+            most = min(keys, key=lambda key: (-keys[key], key))
+            share = round(keys[most] / keys.total(), 3)
+            rows.append((source, lang, keys.total(), counts, most, share))
         return rows
 
-    def twins(self) -> Twins:
-        """How the translated rows meet the English ones."""
+    def aligned_translations(self) -> AlignedTranslations:
+        """How the translated rows match the English ones."""
         import numpy
 
-        english, keys = (
-            numpy.array(self._english, dtype=numpy.uint64),
-            numpy.array(self._english_keys, dtype=numpy.int8),
-        )
-        parents, said = (
-            numpy.array(self._parents, dtype=numpy.uint64),
-            numpy.array(self._parent_keys, dtype=numpy.int8),
-        )
+        english = numpy.array(self._english, numpy.uint64)
+        parents = numpy.array(self._parents, numpy.uint64)
         if not len(english) or not len(parents):
-            return Twins(0, len(parents), 0)
+            return AlignedTranslations(0, len(parents), 0)
         order = numpy.argsort(english, kind="stable")
-        english, keys = english[order], keys[order]
-        place = numpy.minimum(numpy.searchsorted(english, parents), len(english) - 1)
-        met = english[place] == parents
-        moved = met & (said >= 0) & (said != keys[place])
-        return Twins(len(numpy.unique(parents[met])), int((~met).sum()), int(moved.sum()))
+        english, keys = english[order], numpy.array(self._english_keys, numpy.int8)[order]
+        translated_keys = numpy.array(self._parent_keys, numpy.int8)
+        index = numpy.minimum(numpy.searchsorted(english, parents), len(english) - 1)
+        found = english[index] == parents
+        mismatch = found & (translated_keys >= 0) & (translated_keys != keys[index])
+        pairs = len(numpy.unique(parents[found]))
+        return AlignedTranslations(pairs, int((~found).sum()), int(mismatch.sum()))
 
 
-def examples(path: Path, look_at: int = 100) -> dict[str, tuple[Record, Record]]:
+def example_pairs(path: Path, most: int = 100) -> dict[str, tuple[Record, Record]]:
     """{kind: (English row, its translation)}: the first pair of each kind in a file of records,
-    among the first `look_at` translations of that kind. Two passes, a few rows in memory.
+    among the first `most` translations of that kind. Two passes, a few rows in memory.
     """
     translated: dict[str, Record] = {}
     counts: Counter[str] = Counter()
     for record in iter_jsonl(path):
-        if record.lang != "en" and record.parent_id and counts[record.kind] < look_at:
+        if record.lang != "en" and record.parent_id and counts[record.kind] < most:
             counts[record.kind] += 1
             translated[record.parent_id] = record
     found: dict[str, tuple[Record, Record]] = {}

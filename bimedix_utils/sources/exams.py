@@ -11,16 +11,16 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.files import read_utf8
+from ..core.language import language_data
 from ..core.records import LABELS, Record
 from ..core.text import nfc
 from . import fields
 from .layouts import SourceEntry, layout
 from .raw_rows import iter_rows
 
-PUBMEDQA_OPTIONS = {"en": ("yes", "no", "maybe"), "ar": ("نعم", "لا", "ربما")}
+DECISIONS = ("yes", "no", "maybe")  # PubMedQA's keys, whatever the language of the row
 OFFICIAL_TEST = "test_ground_truth.json"  # PubMedQA's own list of test ids
 OFFICIAL_ROWS = 500
-_ARABIC_LETTERS = "أبجد"
 
 
 # --- PubMedQA
@@ -79,7 +79,7 @@ def _official_test(path: Path) -> dict[str, str] | None:
     if not beside.exists():
         return None
     table = _json_object(beside)
-    if len(table) != OFFICIAL_ROWS or not set(table.values()) <= set(PUBMEDQA_OPTIONS["en"]):
+    if len(table) != OFFICIAL_ROWS or not set(table.values()) <= set(DECISIONS):
         raise InputError(
             f"{OFFICIAL_TEST}: the owner's list has {OFFICIAL_ROWS} ids with yes, no or maybe;"
             f" found {len(table)}"
@@ -93,11 +93,7 @@ def read_pubmedqa(path: Path, source: SourceEntry, lang: str, split: str) -> Ite
     part (`ori_pqal.json`, the hub's pqa_labeled) cannot be read without the list; its other rows,
     the owner's cross-validation half, are validation rows.
     """
-    if lang not in PUBMEDQA_OPTIONS:
-        raise InputError(
-            f"{path.name}: no words for yes, no, maybe in language {lang!r}; add them to"
-            " sources.PUBMEDQA_OPTIONS"
-        )
+    options = language_data(lang)["yes_no_maybe"]
     official = _official_test(path)
     labelled = re.search(r"pqal|(?<!un)label", path.name, re.IGNORECASE) is not None
     if labelled and official is None:
@@ -110,7 +106,7 @@ def read_pubmedqa(path: Path, source: SourceEntry, lang: str, split: str) -> Ite
     unseen = set(official or ())
     for where, own, row in _pubmedqa_rows(path):
         decision, parts = row["final_decision"], row[contexts]
-        if decision not in PUBMEDQA_OPTIONS["en"]:
+        if decision not in DECISIONS:
             raise InputError(f"{where}: final_decision is {decision!r}; expected yes, no or maybe")
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             found = type(parts).__name__
@@ -124,8 +120,8 @@ def read_pubmedqa(path: Path, source: SourceEntry, lang: str, split: str) -> Ite
             kind="mcqa",
             question=fields.text(row, question, where),
             context=nfc(" ".join(parts)),
-            options=PUBMEDQA_OPTIONS[lang],
-            answer_index=PUBMEDQA_OPTIONS["en"].index(decision),
+            options=options,
+            answer_index=DECISIONS.index(decision),
             answer=answer,
             **fields.origin("pubmedqa", lang, own_split),
         )
@@ -230,12 +226,12 @@ def _inspected_options(row: dict, source: SourceEntry) -> list[str] | None:
 
 
 def _inspected_key(value: Any, options: list[str], first: int) -> int | None:
-    """The index of a key: a number, a Latin or Arabic letter, yes, no, maybe or an option's text."""
+    """The index of a key: a number, a letter of either script, yes, no, maybe, an option's text."""
     text = nfc(value).rstrip(".)") if isinstance(value, str) else ""
     if type(value) is int or (value not in options and text.isdecimal() and text == value.strip()):
         index = int(value) - first
         return index if 0 <= index < len(options) else None
-    for alphabet in (LABELS, _ARABIC_LETTERS, PUBMEDQA_OPTIONS["en"]):
+    for alphabet in (LABELS, language_data("ar")["option_letters"], DECISIONS):
         if text in list(alphabet[: len(options)]):
             return list(alphabet).index(text)
     texts = [nfc(option).rstrip(".)") for option in options]
@@ -269,7 +265,7 @@ def read_bimedix(path: Path, source: SourceEntry, lang: str, split: str) -> Iter
         question = next((text for text in asked if isinstance(text, str) and text.strip()), None)
         options = _inspected_options(row, source)
         if options is None and family == "pubmedqa":
-            options = list(PUBMEDQA_OPTIONS["ar"])
+            options = list(language_data("ar")["yes_no_maybe"])
         key = next((name for name in source.names("key") if row.get(name) is not None), None)
         found = {"question": question, "options": options, "key": key}
         if lacking := [field for field, value in found.items() if value is None]:

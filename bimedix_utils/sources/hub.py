@@ -4,10 +4,8 @@ A first download resolves the hub's newest revision and writes it, with the file
 count, into `catalogue.lock.json` beside the files. From then on another revision or another hash is
 an error that names both, unless it is renewed on purpose.
 
-    python -m bimedix_utils.sources.hub medmcqa medqa          these sources        (make sources
-    SOURCE="medmcqa medqa")
-    python -m bimedix_utils.sources.hub --role test            every test part      (make sources
-    ROLE=test)
+    python -m bimedix_utils.sources.hub medmcqa medqa     these sources  (make sources SOURCE=...)
+    python -m bimedix_utils.sources.hub --role test       all test parts (make sources ROLE=test)
 """
 
 import argparse
@@ -15,11 +13,12 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError, KitError
-from ..core.files import read_utf8, write_json, write_text
+from ..core.files import file_lock, read_utf8, write_json, write_text
 from ..core.provenance import hash_path, resolve_path, shown_path
 from .catalogue import NOT_FOUND, CatalogueEntry, CataloguePart, choose_entries, load_catalogue
 from .readers import recognise
@@ -28,9 +27,7 @@ LOCK = "catalogue.lock.json"
 
 
 def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
-    """{file name: {hub, config, split, revision, sha256, rows}} of what was downloaded into this
-    folder.
-    """
+    """{file name: {hub, config, split, revision, sha256, rows}} of what was downloaded here."""
     path = folder / LOCK
     if not path.exists():
         return {}
@@ -43,7 +40,7 @@ def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def download(
+def download_part(
     name: str, entry: CatalogueEntry, part: CataloguePart, folder: Path, renew: bool = False
 ) -> dict[str, Any]:
     """Fetch one part of a source as JSON Lines, row by row, and return its line of the lock file.
@@ -57,13 +54,13 @@ def download(
             f"{name}: no hub copy is known; put the owner's file ({entry.owner}) into {folder.name}"
             f" as {part.file}"
         )
-    path, lock = folder / part.file, read_lock(folder)
+    path = folder / part.file
     if recognise(path) is None:
         raise InputError(f"{name}: no reader knows the file name {part.file}")
-    known = {} if renew else lock.get(part.file, {})
-    _same(name, "revision", known.get("revision"), entry.revision, "the catalogue")
+    known = {} if renew else read_lock(folder).get(part.file, {})
+    _compare(name, "revision", known.get("revision"), entry.revision, "the catalogue")
     if path.exists() and known:
-        _same(name, "hash", known["sha256"], hash_path(path), f"the file {part.file}")
+        _compare(name, "hash", known["sha256"], hash_path(path), f"the file {part.file}")
         return known
     if path.exists() and not renew:
         raise InputError(
@@ -71,25 +68,16 @@ def download(
             " --renew"
         )
     revision = entry.revision or _newest(name, entry)
-    _same(name, "revision", known.get("revision"), revision, "the hub")
-    check = _Check(name, part, known)
-    try:
-        write_text(path, check.through(_rows(name, entry, part, revision)))
-    finally:
-        path.with_name(path.name + ".partial").unlink(missing_ok=True)
-    line = {
-        "hub": entry.hub,
-        "config": entry.config,
-        "split": part.split,
-        "revision": revision,
-        "sha256": check.sha256,
-        "rows": check.rows,
-    }
-    write_json(folder / LOCK, {**read_lock(folder), part.file: line})
+    _compare(name, "revision", known.get("revision"), revision, "the hub")
+    line = {"hub": entry.hub, "config": entry.config, "split": part.split, "revision": revision}
+    rows = _hub_rows(name, entry, part, revision)
+    write_text(path, _checked_lines(rows, name, part, known, line))
+    with file_lock(folder / f".{LOCK}.lock"):  # two downloads at once would lose a line
+        write_json(folder / LOCK, {**read_lock(folder), part.file: line})
     return line
 
 
-def _same(name: str, what: str, locked: str | None, found: str | None, where: str) -> None:
+def _compare(name: str, what: str, locked: str | None, found: str | None, where: str) -> None:
     if locked and found and locked != found:
         raise InputError(
             f"{name}: the {what} in {LOCK} is {locked}, that of {where} is {found}; if this is"
@@ -97,95 +85,79 @@ def _same(name: str, what: str, locked: str | None, found: str | None, where: st
         )
 
 
-class _Check:
-    """Counts and hashes the lines as they go by; refuses at the end, before the file takes its
-    place.
+def _checked_lines(
+    rows: Iterable[dict], name: str, part: CataloguePart, known: dict, line: dict
+) -> Iterator[str]:
+    """The rows as JSON Lines; their count and hash go into `line` and are compared at the end,
+    before the file takes its name.
     """
-
-    def __init__(self, name: str, part: CataloguePart, known: dict[str, Any]):
-        self.name, self.part, self.known, self.rows, self.sha256 = name, part, known, 0, ""
-
-    def through(self, rows: Iterable[dict]) -> Iterator[str]:
-        digest = hashlib.sha256()
-        for row in rows:
-            line = json.dumps(row, ensure_ascii=False) + "\n"
-            digest.update(line.encode("utf-8"))
-            self.rows += 1
-            yield line
-        self.sha256 = digest.hexdigest()
-        if self.part.rows != NOT_FOUND and self.rows != self.part.rows:
-            raise InputError(
-                f"{self.name}: the catalogue states {self.part.rows:,} rows for {self.part.split},"
-                f" the hub gave {self.rows:,}"
-            )
-        _same(self.name, "hash", self.known.get("sha256"), self.sha256, "what the hub gave")
+    sha, count = hashlib.sha256(), 0
+    for row in rows:
+        text = json.dumps(row, ensure_ascii=False) + "\n"
+        sha.update(text.encode("utf-8"))
+        count += 1
+        yield text
+    line |= {"sha256": sha.hexdigest(), "rows": count}
+    if part.rows not in (NOT_FOUND, count):
+        raise InputError(
+            f"{name}: the catalogue states {part.rows:,} rows for {part.split}, the hub gave"
+            f" {count:,}"
+        )
+    _compare(name, "hash", known.get("sha256"), line["sha256"], "what the hub gave")
 
 
 def _newest(name: str, entry: CatalogueEntry) -> str:
     """The hub's newest revision of a data set, as a commit hash."""
     from huggingface_hub import HfApi
 
-    with _Sentences(name, entry):
+    with _hub_errors(name, entry):
         return HfApi().dataset_info(entry.hub, timeout=30).sha
 
 
-def _rows(name: str, entry: CatalogueEntry, part: CataloguePart, revision: str) -> Iterator[dict]:
+def _hub_rows(
+    name: str, entry: CatalogueEntry, part: CataloguePart, revision: str
+) -> Iterator[dict]:
     import datasets
 
-    with _Sentences(name, entry):
-        yield from datasets.load_dataset(
-            entry.hub,
-            entry.config,
-            data_files=entry.data_files,
-            split=part.split,
-            revision=revision,
-            streaming=True,
-        )
+    which = {"data_files": entry.data_files, "split": part.split, "revision": revision}
+    with _hub_errors(name, entry):
+        yield from datasets.load_dataset(entry.hub, entry.config, streaming=True, **which)
 
 
-class _Sentences:
+@contextmanager
+def _hub_errors(name: str, entry: CatalogueEntry) -> Iterator[None]:
     """Turns what the hub's libraries raise into one sentence that says what to do."""
-
-    def __init__(self, name: str, entry: CatalogueEntry):
-        self.name, self.entry = name, entry
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, KitError) or not isinstance(error, Exception):
-            return
-        from datasets.exceptions import DatasetNotFoundError
-        from huggingface_hub import errors
-
-        causes = list(_causes(error))
-        where = f"{self.name}: {self.entry.hub}"
-        if any(isinstance(e, errors.GatedRepoError) for e in causes) or "is a gated dataset" in str(
-            error
-        ):
-            raise InputError(
-                f"{where} is gated: accept its terms on its hub page, log in with `hf auth login`,"
-                " run again"
-            ) from None
-        if isinstance(error, errors.RepositoryNotFoundError | DatasetNotFoundError):
-            raise InputError(f"{where} is not on the hub, or is private") from None
-        if isinstance(error, errors.RevisionNotFoundError):
-            raise InputError(f"{where}: the hub does not have the wanted revision") from None
-        if isinstance(error, ValueError):  # an unknown split or config
-            raise InputError(f"{where}: {' '.join(str(error).split())[:300]}") from None
-        raise InputError(
-            f"{where} could not be reached ({type(error).__name__}): this needs a network; or put"
-            " the file into the folder yourself, see data/README.md"
-        ) from None
+    try:
+        yield
+    except KitError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name}: {entry.hub} {_hub_sentence(error)}") from None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _hub_sentence(error: Exception) -> str:
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import errors
+
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    gated = any(isinstance(one, errors.GatedRepoError) for one in chain)
+    if gated or "is a gated dataset" in str(error):
+        return "is gated: accept its terms on its hub page, log in with `hf auth login`, run again"
+    if isinstance(error, errors.RepositoryNotFoundError | DatasetNotFoundError):
+        return "is not on the hub, or is private"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "does not have the expected revision on the hub"
+    if isinstance(error, ValueError):  # an unknown split or config
+        return f"was refused: {' '.join(str(error).split())[:300]}"
+    return (
+        f"could not be reached ({type(error).__name__}): this needs a network; or put the file into"
+        " the folder yourself, see data/README.md"
+    )
 
 
-def fetch(names: Iterable[str], folder: Path, role: str = "", renew: bool = False) -> int:
+def fetch_sources(names: Iterable[str], folder: Path, role: str = "", renew: bool = False) -> int:
     """Fetch these sources (all, when there are none), say what each part did, and return how many
     parts failed.
     """
@@ -193,21 +165,16 @@ def fetch(names: Iterable[str], folder: Path, role: str = "", renew: bool = Fals
     failed = 0
     for name in choose_entries(list(names), role):
         entry = load_catalogue().entries[name]
-        for part in entry.parts:
-            if role and part.role != role:
-                continue
+        for part in (part for part in entry.parts if role in ("", part.role)):
             try:
-                line = download(name, entry, part, folder, renew)
+                line = download_part(name, entry, part, folder, renew)
             except InputError as error:
                 failed += 1
                 print(f"FAIL  {error}")
                 continue
             print(f"OK    {part.file}  {line['rows']:,} rows  revision {line['revision'][:12]}")
             if entry.needs and not (folder / entry.needs).exists():
-                print(
-                    f"      put the owner's {entry.needs} beside it: without it this file cannot be"
-                    " read"
-                )
+                print(f"      put the owner's {entry.needs} beside it: without it no row is read")
         if entry.redistribution != "allowed":
             print(
                 f"      licence {entry.licence}, passing on {entry.redistribution}: for this"
@@ -217,22 +184,18 @@ def fetch(names: Iterable[str], folder: Path, role: str = "", renew: bool = Fals
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when all parts are there, 1 when some failed, 2 for a wrong call."""
     parser = argparse.ArgumentParser(description="Fetch catalogued sources from the hub.")
-    parser.add_argument(
-        "sources", nargs="*", help="names in data/catalogue/catalogue.yaml; none means all"
-    )
-    parser.add_argument("--role", default="", choices=("", "train", "validation", "test"))
-    parser.add_argument("--folder", default="data/raw")
-    parser.add_argument(
-        "--renew",
-        action="store_true",
-        help="accept another revision or another hash than the locked one",
-    )
+    add = parser.add_argument
+    add("sources", nargs="*", help="names in data/catalogue/catalogue.yaml; none means all")
+    add("--role", default="", choices=("", "train", "validation", "test"))
+    add("--folder", default="data/raw")
+    add("--renew", action="store_true", help="accept another revision or hash than the locked one")
     given = parser.parse_args(arguments)
     try:
         folder = resolve_path(given.folder)
         print(f"into {shown_path(folder)}")
-        return 1 if fetch(given.sources, folder, given.role, given.renew) else 0
+        return 1 if fetch_sources(given.sources, folder, given.role, given.renew) else 0
     except KitError as error:
         print(error, file=sys.stderr)
         return 2

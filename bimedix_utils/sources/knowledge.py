@@ -15,13 +15,15 @@ fact decides, not chance):
 
 import csv
 import random
+from bisect import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import templates
 from ..core.errors import InputError
 from ..core.files import read_utf8
 from ..core.records import Record, Turn
+from ..core.templates import layout_words, option_letters
 from ..core.text import digest
 from .catalogue import KIT_LICENCE
 
@@ -29,7 +31,7 @@ KNOWLEDGE_LANGUAGES = ("en", "ar")
 KNOWLEDGE_COLUMNS = ["subject_en", "object_en", "subject_ar", "object_ar", "also_en", "note"]
 _HELD_OUT = 2  # how many of each list of phrasings, from its end, are kept for testing
 FACT_GROUPS = ("taught", "stated", "english_only")
-_SHARES = (70, 15, 15)  # percent of the facts in each group, in the order of GROUPS
+_BOUNDS = (70, 85)  # percent of the facts up to the end of the first and the second group
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Fact:
 
     @property
     def group(self) -> str:
-        """One of `GROUPS`, decided by a hash of the id alone."""
-        place = int(digest("group:" + self.id, 8), 16) % 100
-        return FACT_GROUPS[0 if place < _SHARES[0] else 1 if place < _SHARES[0] + _SHARES[1] else 2]
+        """One of `FACT_GROUPS`, decided by a hash of the id alone."""
+        percent = int(digest("group:" + self.id, 8), 16) % 100
+        return FACT_GROUPS[bisect(_BOUNDS, percent)]
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,16 @@ class Relation:
     phrasings: dict[str, dict[str, list]]
     facts: tuple[Fact, ...]
 
-    def pool(self, fact: Fact) -> list[Fact]:
-        """One fact for each object that is wrong for `fact`, in file order: what distractors are
-        drawn from.
-        """
-        wrong = {
-            f.object["en"]: f
-            for f in reversed(self.facts)
-            if f.object["en"] not in fact.also | {fact.object["en"]}
-        }
-        return sorted(wrong.values(), key=lambda f: f.object["en"])
+    def distractors(self, fact: Fact) -> list[Fact]:
+        """One fact for each object that is wrong for `fact`, sorted by object."""
+        right = fact.also | {fact.object["en"]}
+        facts = {f.object["en"]: f for f in reversed(self.facts) if f.object["en"] not in right}
+        return [facts[name] for name in sorted(facts)]
 
-    def choose(self, kind: str, lang: str, held_out: bool) -> list[int]:
+    def numbers(self, kind: str, lang: str, held_out: bool) -> list[int]:
         """The numbers of the phrasings used for teaching, or of those kept for testing."""
         count = len(self.phrasings[kind][lang])
-        return list(range(count - _HELD_OUT, count)) if held_out else list(range(count - _HELD_OUT))
+        return list(range(count))[-_HELD_OUT:] if held_out else list(range(count - _HELD_OUT))
 
 
 def load_relations(folder: Path) -> list[Relation]:
@@ -91,46 +88,42 @@ def load_relations(folder: Path) -> list[Relation]:
 
     relations = []
     for path in sorted(folder.glob("*.csv")):
-        rows = list(csv.DictReader(read_utf8(path).splitlines(), strict=True))
-        if not rows or list(rows[0]) != KNOWLEDGE_COLUMNS:
-            raise InputError(
-                f"{path.name}: columns wanted {','.join(KNOWLEDGE_COLUMNS)}; seen"
-                f" {','.join(rows[0]) if rows else 'none'}"
-            )
-        facts = []
-        for number, row in enumerate(rows, start=2):
-            if any(not (row[c] or "").strip() for c in KNOWLEDGE_COLUMNS[:4]):
-                raise InputError(f"{path.name}, line {number}: an empty cell")
-            also = frozenset(part.strip() for part in row["also_en"].split(";") if part.strip())
-            subject, target = (
-                {lang: row[f"{column}_{lang}"].strip() for lang in KNOWLEDGE_LANGUAGES}
-                for column in ("subject", "object")
-            )
-            facts.append(Fact(path.stem, subject, target, also))
         spec_path = path.with_suffix(".yaml")
         spec = yaml.safe_load(read_utf8(spec_path)) if spec_path.exists() else None
         if not spec or spec.get("relation") != path.stem:
             raise InputError(
                 f"{spec_path.name}: missing, or its field `relation` is not {path.stem}"
             )
-        relations.append(Relation(path.stem, spec["title"], spec["phrasings"], tuple(facts)))
+        facts = tuple(_facts(path))
+        relations.append(Relation(path.stem, spec["title"], spec["phrasings"], facts))
     if not relations:
         raise InputError(f"{folder.name}: no relation files")
     return relations
 
 
+def _facts(path: Path) -> Iterator[Fact]:
+    rows = list(csv.DictReader(read_utf8(path).splitlines(), strict=True))
+    seen = list(rows[0]) if rows else ["none"]
+    if seen != KNOWLEDGE_COLUMNS:
+        expected = ",".join(KNOWLEDGE_COLUMNS)
+        raise InputError(f"{path.name}: columns expected {expected}; seen {','.join(seen)}")
+    for number, row in enumerate(rows, start=2):
+        if any(not (row[column] or "").strip() for column in KNOWLEDGE_COLUMNS[:4]):
+            raise InputError(f"{path.name}, line {number}: an empty cell")
+        also = frozenset(part.strip() for part in row["also_en"].split(";") if part.strip())
+        subject = {lang: row[f"subject_{lang}"].strip() for lang in KNOWLEDGE_LANGUAGES}
+        target = {lang: row[f"object_{lang}"].strip() for lang in KNOWLEDGE_LANGUAGES}
+        yield Fact(path.stem, subject, target, also)
+
+
 def choose_relations(relations: list[Relation], names: str) -> list[Relation]:
-    """The relations named in a text parted by spaces. Raises `InputError` for a name that is not
-    there.
-    """
+    """The relations named in a text, parted by spaces. Raises `InputError` for an unknown name."""
     known = {relation.name: relation for relation in relations}
-    wanted = names.split()
-    for name in wanted:
-        if name not in known:
-            raise InputError(
-                f"no relation {name!r} in data/knowledge; there are {', '.join(known)}"
-            )
-    return [known[name] for name in wanted]
+    if unknown := [name for name in names.split() if name not in known]:
+        raise InputError(
+            f"no relation {unknown[0]!r} in data/knowledge; there are {', '.join(known)}"
+        )
+    return [known[name] for name in names.split()]
 
 
 def _fill(template: str, fact: Fact, lang: str) -> str:
@@ -143,26 +136,39 @@ def fact_statement(relation: Relation, fact: Fact, lang: str, phrasing: int) -> 
     return _fill(relation.phrasings["statement"][lang][phrasing], fact, lang)
 
 
-def _common(
-    fact: Fact, lang: str, kind: str, phrasing: int, held_out: bool, variant: int = 0
-) -> dict:
-    item = f"knowledge:{fact.id}:{kind}:{phrasing}:{variant}"
-    return {"id": f"{item}:{lang}", "lang": lang, "source": f"knowledge_{fact.relation}", "licence": KIT_LICENCE,
-            "split": "test" if held_out else "train", "topic": fact.relation}  # fmt: skip
+# kind of record -> kind of phrasing
+_PHRASINGS = {"mcqa": "mcq", "qa": "question", "chat": "dialogue"}
+
+
+def _fact_record(
+    relation: Relation,
+    fact: Fact,
+    lang: str,
+    kind: str,
+    phrasing: int,
+    variant: int = 0,
+    **values: object,
+) -> Record:
+    held_out = phrasing in relation.numbers(_PHRASINGS[kind], lang, held_out=True)
+    return Record(
+        id=f"knowledge:{fact.id}:{kind}:{phrasing}:{variant}:{lang}",
+        kind=kind,
+        lang=lang,
+        source=f"knowledge_{fact.relation}",
+        licence=KIT_LICENCE,
+        split="test" if held_out else "train",
+        topic=fact.relation,
+        **values,
+    )
 
 
 def fact_question(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
     """An open question with its short answer."""
-    held_out = phrasing in relation.choose("question", lang, True)
     text = _fill(relation.phrasings["question"][lang][phrasing], fact, lang)
     # The answer keeps the table's lower case: mid-sentence and alone it is then the same token for
     # the tiny model.
-    return Record(
-        kind="qa",
-        question=text,
-        answer=fact.object[lang],
-        **_common(fact, lang, "qa", phrasing, held_out),
-    )
+    values = {"question": text, "answer": fact.object[lang]}
+    return _fact_record(relation, fact, lang, "qa", phrasing, **values)
 
 
 def fact_mcqa(
@@ -173,35 +179,29 @@ def fact_mcqa(
 
     Raises `InputError` when the relation has fewer than three objects that are wrong for this fact.
     """
-    pool = relation.pool(fact)
+    pool = relation.distractors(fact)
     if len(pool) < 3:
-        raise InputError(
-            f"{relation.name}: fewer than three wrong answers for {fact.subject['en']}"
-        )
+        subject = fact.subject["en"]
+        raise InputError(f"{relation.name}: fewer than three wrong answers for {subject}")
     rng = random.Random(f"{seed}:{fact.id}:{variant}")
     options = [*rng.sample(pool, 3), fact]
     rng.shuffle(options)
-    held_out = phrasing in relation.choose("mcq", lang, True)
-    return Record(
-        kind="mcqa",
-        question=_fill(relation.phrasings["mcq"][lang][phrasing], fact, lang),
-        options=tuple(option.object[lang] for option in options),
-        answer_index=options.index(fact),
-        **_common(fact, lang, "mcqa", phrasing, held_out, variant),
-    )
+    values = {
+        "question": _fill(relation.phrasings["mcq"][lang][phrasing], fact, lang),
+        "options": tuple(option.object[lang] for option in options),
+        "answer_index": options.index(fact),
+    }
+    return _fact_record(relation, fact, lang, "mcqa", phrasing, variant, **values)
 
 
 def fact_dialogue(relation: Relation, fact: Fact, lang: str, phrasing: int) -> Record:
     """A short exchange between a patient and a doctor about the fact."""
     texts = relation.phrasings["dialogue"][lang][phrasing]
-    turns = [
+    turns = tuple(
         Turn(role="doctor" if i % 2 else "patient", text=_fill(text, fact, lang))
         for i, text in enumerate(texts)
-    ]
-    held_out = phrasing in relation.choose("dialogue", lang, True)
-    return Record(
-        kind="chat", turns=tuple(turns), **_common(fact, lang, "chat", phrasing, held_out)
     )
+    return _fact_record(relation, fact, lang, "chat", phrasing, turns=turns)
 
 
 def taught_in(fact: Fact, lang: str) -> bool:
@@ -214,20 +214,15 @@ def pretraining_texts(relations: list[Relation]) -> list[str]:
     ties the two languages' words.
     """
     texts = []
-    for relation in relations:
-        for fact in relation.facts:
-            for lang in KNOWLEDGE_LANGUAGES:
-                if lang == "ar" and fact.group == "english_only":
-                    continue
-                texts += [
-                    fact_statement(relation, fact, lang, i)
-                    for i in range(len(relation.phrasings["statement"][lang]))
-                ]
-            for word in (fact.subject, fact.object):
-                texts += [
-                    f"English: {word['en']}. Arabic: {word['ar']}.",
-                    f"العربية: {word['ar']}. الإنجليزية: {word['en']}.",
-                ]
+    for relation, fact in ((one, fact) for one in relations for fact in one.facts):
+        for lang in ("en",) if fact.group == "english_only" else KNOWLEDGE_LANGUAGES:
+            templates = relation.phrasings["statement"][lang]
+            texts += [_fill(template, fact, lang) for template in templates]
+        for word in (fact.subject, fact.object):
+            texts += [
+                f"English: {word['en']}. Arabic: {word['ar']}.",
+                f"العربية: {word['ar']}. الإنجليزية: {word['en']}.",
+            ]
     return texts
 
 
@@ -237,8 +232,8 @@ def pretraining_layouts() -> list[str]:
     """
     lines = []
     for lang in KNOWLEDGE_LANGUAGES:
-        fixed = templates.layout_words(lang)
-        for letter in templates.option_letters(lang)[:5]:
+        fixed = layout_words(lang)
+        for letter in option_letters(lang)[:5]:
             lines.append(
                 f"[INST] {fixed['context']}: {fixed['question']}: {fixed['options']}: {letter}."
                 f" [/INST] {fixed['correct']} {letter}."
@@ -248,29 +243,22 @@ def pretraining_layouts() -> list[str]:
 
 def pretraining_and_questions(relations: list[Relation]) -> tuple[list[str], list[str]]:
     """(what the tiny base reads, questions whose words its tokenizer must also know)."""
-    return pretraining_texts(relations) + pretraining_layouts(), [
-        r.question for r in knowledge_mix(relations) if r.kind != "chat"
-    ]
-
-
-_MAKERS = {
-    "mcqa": ("mcq", fact_mcqa),
-    "qa": ("question", fact_question),
-    "chat": ("dialogue", fact_dialogue),
-}
+    questions = [row.question for row in knowledge_mix(relations) if row.kind != "chat"]
+    return pretraining_texts(relations) + pretraining_layouts(), questions
 
 
 def knowledge_rows(relations: list[Relation], kind: str, lang: str) -> list[Record]:
     """Every training row of one kind (`qa`, `mcqa`, `chat`) and language: taught facts, phrasings
     not held out.
     """
-    name, make = _MAKERS[kind]
+    make = {"mcqa": fact_mcqa, "qa": fact_question, "chat": fact_dialogue}[kind]
     return [
+        # each phrasing of a question has distractors of its own
         make(relation, fact, lang, phrasing, *([phrasing] if kind == "mcqa" else []))
         for relation in relations
         for fact in relation.facts
         if taught_in(fact, lang)
-        for phrasing in relation.choose(name, lang, held_out=False)
+        for phrasing in relation.numbers(_PHRASINGS[kind], lang, held_out=False)
     ]
 
 
@@ -290,30 +278,31 @@ def knowledge_mix(relations: list[Relation]) -> list[Record]:
     ]
 
 
+_PART_GROUPS = {
+    "taught": "taught",
+    "paraphrase": "taught",
+    "stated": "stated",
+    "transfer": "english_only",
+}
+
+
 def held_out_questions(
     relations: list[Relation], lang: str, part: str, count: int, seed: int
 ) -> list[Record]:
     """`count` multiple-choice questions of one held-out part, drawn without replacement; fewer when
-    the world has no more.
+    there are no more.
 
     Parts: `taught` (phrasings and options seen in tuning), `paraphrase` (taught facts, phrasings
     kept for testing), `stated` (facts only ever read as statements), `transfer` (facts taught in
     English only).
     """
-    group = {
-        "taught": "taught",
-        "paraphrase": "taught",
-        "stated": "stated",
-        "transfer": "english_only",
-    }[part]
-    rows = []
-    for relation in relations:
-        for fact in relation.facts:
-            if fact.group == group:
-                seen = part == "taught"
-                rows += [
-                    fact_mcqa(relation, fact, lang, i, variant=i if seen else 1000 + i)
-                    for i in relation.choose("mcq", lang, held_out=not seen)
-                ]
+    seen = part == "taught"
+    rows = [
+        fact_mcqa(relation, fact, lang, number, variant=number if seen else 1000 + number)
+        for relation in relations
+        for fact in relation.facts
+        if fact.group == _PART_GROUPS[part]
+        for number in relation.numbers("mcq", lang, held_out=not seen)
+    ]
     drawn = random.Random(f"{seed}:{part}").sample(range(len(rows)), min(count, len(rows)))
-    return [rows[i] for i in sorted(drawn)]
+    return [rows[index] for index in sorted(drawn)]

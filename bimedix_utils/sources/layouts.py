@@ -214,10 +214,9 @@ def read_question_answer(
             fields.need(row, (*asked_in, *answered_in), where)
         answered = next((name for name in answered_in if name in row), None)
         if answered is None or not any(name in row for name in asked_in):
-            raise InputError(
-                f"{where}: columns expected {' or '.join(asked_in)} with {' or '.join(answered_in)};"
-                f" seen {', '.join(map(str, row)) or 'none'}"
-            )
+            expected = f"{' or '.join(asked_in)} with {' or '.join(answered_in)}"
+            seen = ", ".join(map(str, row)) or "none"
+            raise InputError(f"{where}: columns expected {expected}; seen {seen}")
         texts = (
             fields.text(row, name, where, optional=not source.strict or name != asked_in[-1])
             for name in asked_in
@@ -240,8 +239,8 @@ def read_question_answer(
 @layout("chat", "turns role text", "id image topic")
 def read_chat(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
     """Lists of turns, such as ShareGPT's {conversations: [{from, value}]} or
-    {messages: [{role, content}]}. One exchange is a question with its answer, more are a chat. A row
-    with an image is kept as rejected: this kit reads text.
+    {messages: [{role, content}]}. One exchange is a question with its answer, more are a chat. A
+    row with an image is kept as rejected: this kit reads text.
     """
     names, listed = fields.ContentNames(), source.column("turns")
     role, text = source.column("role"), source.column("text")

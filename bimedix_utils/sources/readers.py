@@ -49,7 +49,7 @@ def _of_benchmark(name: str, benchmark: Benchmark) -> SourceEntry:
 
 
 def known_sources(folder: Path | None = None) -> dict[str, SourceEntry]:
-    """{source: how it is read}: a folder's own `sources.yaml` and `benchmarks.yaml`, then the kit's.
+    """{source: how it is read}: what a folder's own YAML files name, then the kit's.
 
     Raises `InputError` for an own entry with a name of the kit's.
     """

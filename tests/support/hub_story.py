@@ -98,7 +98,7 @@ def main(folder: Path) -> dict:
         lock = hub.read_lock(raw)
         told[title] = {
             "status": status, "said": out.getvalue(), "requests": len(stub.seen) - before, "lock": lock,
-            "files": sorted(p.name for p in raw.iterdir()),
+            "files": sorted(p.name for p in raw.iterdir() if not p.name.startswith(".")),
         }  # fmt: skip
 
     with stub:

@@ -73,8 +73,8 @@ def pairs(
             )
         for fact in _drawn(drugs.facts, each, seed, "wrong_class"):
             question = knowledge.fact_question(drugs, fact, lang, 0).question
-            wrong = drugs.pool(fact)[
-                int(digest(f"{seed}:{fact.id}", 8), 16) % len(drugs.pool(fact))
+            wrong = drugs.distractors(fact)[
+                int(digest(f"{seed}:{fact.id}", 8), 16) % len(drugs.distractors(fact))
             ]
             swapped = knowledge.Fact(fact.relation, fact.subject, wrong.object, frozenset())
             good, bad = (knowledge.fact_statement(drugs, one, lang, 0) for one in (fact, swapped))
