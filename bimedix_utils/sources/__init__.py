@@ -45,4 +45,12 @@ from .knowledge import (
     pretraining_texts,
 )
 from .layouts import SourceEntry, layout
-from .readers import SourceFile, find_files, iter_file, known_sources, read_file, recognise
+from .readers import (
+    SourceFile,
+    find_files,
+    iter_file,
+    known_sources,
+    read_file,
+    recognise,
+    unknown_files,
+)

@@ -92,17 +92,20 @@ def recognise(path: Path, known: dict[str, SourceEntry] | None = None) -> Source
     return None
 
 
-def find_files(folder: Path) -> list[SourceFile]:
-    """The recognised files of a folder and its sub-folders, sorted. Raises `InputError` when there
-    is none.
-    """
+def _all_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(
             f"the data folder {folder.name!r} does not exist: check RAW_DIR, or leave it empty to"
             " read the kit's data/sample"
         )
-    known = known_sources(folder)
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def find_files(folder: Path) -> list[SourceFile]:
+    """The recognised files of a folder and its sub-folders, sorted. Raises `InputError` when there
+    is none.
+    """
+    paths, known = _all_files(folder), known_sources(folder)
     files = [file for path in paths if (file := recognise(path, known))]
     if not files:
         names = ", ".join(entry.pattern for entry in known.values())
@@ -111,6 +114,14 @@ def find_files(folder: Path) -> list[SourceFile]:
             f" {names}"
         )
     return files
+
+
+def unknown_files(folder: Path) -> list[str]:
+    """The names of the files below a folder that no source reads, sorted: they are listed, so that
+    a misspelt name is seen.
+    """
+    known = known_sources(folder)
+    return [path.name for path in _all_files(folder) if recognise(path, known) is None]
 
 
 def _rows(file: SourceFile, rows: int | None) -> Iterator[Record]:
