@@ -31,8 +31,10 @@ from bimedix_utils.sources import catalogue
 
 pytestmark = pytest.mark.unit
 COMPOSITION = ROOT / "data" / "paper" / "composition.csv"
+PATHS = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS}
 VOCABULARY = {lang: synthetic.vocabulary(lang)[:4000] for lang in ("en", "ar")}
-# With `BOUNDLESS` no cell is cut, and nothing is held out: a row's fate shows one rule.
+# With `BOUNDLESS` no cell is cut, and nothing is held out: a row's status shows one rule.
 ALL = mixture.MixSettings(composition="paper", validation_share=0.0)
 RATIO = replace(ALL, composition="ratio", tolerance=0)
 PARTS = ("PubMedQA", "MedMCQA", "MedQA", "Single-turn QA", "Multi-turn conversation")
@@ -86,7 +88,7 @@ def mcqa(number: object, lang: str = "en", **more) -> Record:
 
 
 def chat(number: object, lang: str = "en", **more) -> Record:
-    said = [
+    turns = [
         Turn(role=("patient", "doctor")[i % 2], text=words(f"{number} turn {i}", 12, lang))
         for i in range(4)
     ]
@@ -98,7 +100,7 @@ def chat(number: object, lang: str = "en", **more) -> Record:
             "source": "dialogue",
             "question": "",
             "answer": "",
-            "turns": tuple(said),
+            "turns": tuple(turns),
             **more,
         },
     )
@@ -173,8 +175,8 @@ def boundless(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> tuple[list[Path], Path]:
-    """Four files of 600 synthetic rows in both languages with planted duplicates and leaks, and
-    their tests.
+    """Four files of 600 synthetic rows in both languages, with planted copies and test questions;
+    and their tests.
     """
     folder = tmp_path_factory.mktemp("material")
     synthetic.write(folder, 600, seed=5, files=4, tests=0.02)
@@ -229,8 +231,11 @@ def test_the_ratio_is_within_the_tolerance_for_every_task_and_their_sum_and_no_r
             draw.randint(1, 4),
             draw.choice([0, 0.005, 0.02, 0.1]),
         )
-        available = {(task, lang): draw.choice([0, draw.randint(1, 60), draw.randint(1, 5000)])
-                     for task in mixture.TASKS for lang in ("en", "ar")}  # fmt: skip
+        available = {
+            (task, lang): draw.choice([0, draw.randint(1, 60), draw.randint(1, 5000)])
+            for task in mixture.TASKS
+            for lang in ("en", "ar")
+        }
         found = cells(available, arabic, english, tolerance)
         slack = 1 + Fraction(str(tolerance))
         for task in mixture.TASKS:
@@ -257,6 +262,15 @@ def test_the_ratio_is_within_the_tolerance_for_every_task_and_their_sum_and_no_r
 def test_a_third_language_shares_the_arabic_part():
     found = cells({("qa", "en"): 60, ("qa", "ar"): 40, ("qa", "fr"): 20}, 1, 2, 0)
     assert [found["qa", lang].taken for lang in ("en", "ar", "fr")] == [60, 20, 10]
+
+
+def test_cells_off_the_ratio_are_named():
+    cell = lambda task, lang, taken: compose.MixCell(task, lang, taken, taken, taken, "")
+    good = [cell("qa", "en", 200), cell("qa", "ar", 60), cell("qa", "ur", 40)]
+    assert compose.tasks_off_ratio(good, 1, 2, 0) == {}
+    bad = [*good, cell("chat", "en", 10), cell("chat", "ar", 6)]
+    assert compose.tasks_off_ratio(bad, 1, 2, 0.02) == {"chat": (10, 6)}
+    assert compose.tasks_off_ratio(bad, 1, 2, 0) == {"chat": (10, 6), "all": (210, 106)}
 
 
 def test_what_a_ratio_could_not_meet_is_told():
@@ -389,15 +403,18 @@ def test_only_what_may_be_passed_on_is_published(tmp_path):
     """Neither a licence of one's own choice nor a neighbour of the kit's rows opens a source whose
     owner forbids it.
     """
+    umls = {"source": "umls_qa", "licence": catalogue.KIT_LICENCE}
     rows = [
-        qa(1), qa(2, licence="not found"), qa(3, licence="made up"), qa(4, source="umls_qa", licence="MIT"),
-        qa(5, source="umls_qa", licence=catalogue.KIT_LICENCE), qa(6, id="umls:kit-6", source="umls_qa", licence=catalogue.KIT_LICENCE),
-    ]  # fmt: skip
+        qa(1),
+        qa(2, licence="not found"),
+        qa(3, licence="made up"),
+        qa(4, source="umls_qa", licence="MIT"),
+        qa(5, **umls),
+        qa(6, id="umls:kit-6", **umls),
+    ]
     got = build(tmp_path, {"a.jsonl": rows}, settings=replace(ALL, purpose="publish"))
-    assert sorted(got.ids) == ["toy:1", "umls:kit-6"] and got.manifest["counts"] == {
-        "ok": 2,
-        "held": 4,
-    }
+    assert sorted(got.ids) == ["toy:1", "umls:kit-6"]
+    assert got.manifest["counts"] == {"ok": 2, "held": 4}
     assert all(catalogue.may_publish_record(row) for row in mixture.read_split(got.folder, "train"))
     assert {source["redistribution"] for source in got.manifest["sources"]} == {"allowed"}
     research = build(tmp_path / "research", {"a.jsonl": rows})
@@ -410,9 +427,9 @@ def test_only_what_may_be_passed_on_is_published(tmp_path):
     assert told == {"allowed": 1, "not allowed": 1}
 
 
-def test_what_resembles_a_leaked_row_is_leaked(tmp_path):
+def test_what_resembles_a_contaminated_row_is_contaminated(tmp_path):
     """Even when the other one has the lower priority and its own question is not found by the rules
-    of leakage.
+    of contamination.
     """
     question = " ".join(["What", "is", "it"])
     asked = mcqa("asked", question=question, context="", split="test", id="test:1")
@@ -430,8 +447,8 @@ def test_what_resembles_a_leaked_row_is_leaked(tmp_path):
     )
 
 
-def test_a_translation_of_a_leaked_row_is_leaked(tmp_path):
-    """The test set may have one language only; whoever reads the translation has read the question."""
+def test_a_translation_of_a_contaminated_row_is_contaminated(tmp_path):
+    """The test set may have one language only: the translation asks the same question."""
     asked = mcqa("asked", split="test", id="test:1")
     copied = mcqa("kin", "ar", id="toy:other", source="x")
     got = build(
@@ -594,6 +611,18 @@ def test_rows_without_words_are_told_apart_from_others(tmp_path):
     assert "toy:9" in got.ids and sum(got.manifest["counts"].values()) == 4
 
 
+def test_every_planted_test_row_is_found(tmp_path):
+    tests = [mcqa("a", split="test"), mcqa("a", "ar", split="test"), qa("b", split="validation")]
+    write_jsonl(tmp_path / "tests.jsonl", tests)
+    assert mixture.plant_tests(tmp_path / "tests.jsonl", tmp_path / "trial", ALL) == [
+        ("medmcqa", "en", 1, 1),
+        ("medmcqa", "ar", 1, 1),
+        ("toy", "en", 1, 1),
+    ]
+    write_jsonl(tmp_path / "none.jsonl", [])
+    assert mixture.plant_tests(tmp_path / "none.jsonl", tmp_path / "trial", ALL) == []
+
+
 # Splits and files
 
 
@@ -628,12 +657,12 @@ def test_family_of_rows_made_from_others():
 def test_rows_come_back_as_they_were(tmp_path):
     rows = [
         qa(1, topic="a|b", note='"quoted"', context="line\nbreak\r\n\ttab \u2028 \u0085"),
-        qa("x\ny"), qa("مريض"), qa("😀", source="s p a c e"), mcqa(2), mcqa(2, "ar", parent_id="toy:2"), chat(3), chat(3, "ar"),
-    ]  # fmt: skip
+        *(qa("x\ny"), qa("مريض"), qa("😀", source="s p a c e")),
+        *(mcqa(2), mcqa(2, "ar", parent_id="toy:2"), chat(3), chat(3, "ar")),
+    ]
     got = build(tmp_path, {"a.jsonl": rows})
-    assert sorted(mixture.read_split(got.folder, "train"), key=lambda r: r.id) == sorted(
-        rows, key=lambda r: r.id
-    )
+    back = sorted(mixture.read_split(got.folder, "train"), key=lambda r: r.id)
+    assert back == sorted(rows, key=lambda r: r.id)
     assert list(mixture.read_split(got.folder, "validation")) == []
 
 
@@ -805,7 +834,9 @@ def test_line_ends_blank_lines_and_a_byte_order_mark_make_no_difference(tmp_path
     got = build(tmp_path / "one", files)
     assert got.bytes() == build(tmp_path / "two", {"a.jsonl": [qa(i) for i in range(9)]}).bytes()
     assert [(i["file"], i["rows"], i["status"]) for i in got.manifest["inputs"]] == [
-        ("plain.jsonl", 3, "used"), ("windows.jsonl", 3, "used"), ("gaps.jsonl", 3, "used"), ("empty.jsonl", 0, "empty")]  # fmt: skip
+        *((f"{name}.jsonl", 3, "used") for name in ("plain", "windows", "gaps")),
+        ("empty.jsonl", 0, "empty"),
+    ]
 
 
 # Damage
@@ -838,7 +869,9 @@ def test_a_damaged_input_is_named_and_left_out_only_when_told(tmp_path, monkeypa
     got = build(tmp_path, files, settings=replace(ALL, damaged_input="skip"))
     assert sorted(got.ids) == [f"toy:good{i}" for i in range(5)]
     assert [(i["file"], i["rows"], i["status"]) for i in got.manifest["inputs"]] == [
-        ("good.jsonl", 5, "used"), ("bad.jsonl", 0, "left out: damaged")]  # fmt: skip
+        ("good.jsonl", 5, "used"),
+        ("bad.jsonl", 0, "left out: damaged"),
+    ]
 
 
 def test_every_damaged_input_is_named_with_its_folder(tmp_path):
@@ -1039,7 +1072,8 @@ from bimedix_utils.mixture import scan
 scan.CHUNK_BYTES = 20_000
 if __name__ == "__main__":
     *inputs, tests, folder = map(Path, sys.argv[1:])
-    mixture.build_mix(inputs, tests, folder, mixture.MixSettings(shard_rows=70, validation_share=0.1), workers=2)
+    settings = mixture.MixSettings(shard_rows=70, validation_share=0.1)
+    mixture.build_mix(inputs, tests, folder, settings, workers=2)
 """
 
 
@@ -1047,15 +1081,11 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
     inputs, tests = material
     script, folder = tmp_path / "run.py", tmp_path / "out"
     script.write_text(BUILD, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
     command = [sys.executable, str(script), *map(str, inputs), str(tests), str(folder)]
     draw, killed = random.Random(4), 0
     for _ in range(3):
         process = subprocess.Popen(
-            command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL
+            command, start_new_session=True, env=ENVIRONMENT, stderr=subprocess.DEVNULL
         )
         until = time.monotonic() + 30
         while not folder.exists() and process.poll() is None and time.monotonic() < until:
@@ -1077,20 +1107,24 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(material, refe
 # Other machines, other rows
 
 
+SLEEP = """
+import os, sys, time
+from bimedix_utils import mixture
+
+def step(number):
+    open(os.path.join(sys.argv[1], f"{os.getpid()}.pid"), "w").close()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    list(mixture.parallel_map(2)(step, [1, 2]))
+"""
+
+
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "run.py"
-    script.write_text(
-        "import os, sys, time\nfrom bimedix_utils import mixture\n\ndef step(place):\n   "
-        " open(os.path.join(sys.argv[1], f'{os.getpid()}.pid'), 'w').close()\n   "
-        " time.sleep(60)\n\nif __name__ == '__main__':\n    list(mixture.parallel_map(2)(step, [1, 2]))\n",
-        encoding="utf-8",
-    )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
+    script.write_text(SLEEP, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, str(script), str(tmp_path)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
 
     def wait(happened) -> bool:
@@ -1119,7 +1153,7 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
         list(mixture.parallel_map(2, "ray")(str, [1]))
 
 
-def test_published_rows_planted_into_training_all_end_leaked(tmp_path, raw_dir):
+def test_published_rows_planted_into_training_are_all_found(tmp_path, raw_dir):
     known = [row for path in sources.find_files(raw_dir) for row in sources.read_file(path)]
     tests = [row for row in known if row.source.startswith("mmlu")]
     assert Counter(row.lang for row in tests) == {"en": 682, "ar": 682}

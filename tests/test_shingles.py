@@ -35,22 +35,18 @@ def sharing(count: int, of: int) -> tuple[str, str]:
     of their own.
     """
     common = [f"common{i}" for i in range(count + 4)]  # n words have n - 4 shingles
-    more = (of - count) // 2
-    return " ".join(common + [f"left{i}" for i in range(more)]), " ".join(
-        common + [f"right{i}" for i in range(of - count - more)]
-    )
+    left = [f"left{i}" for i in range((of - count) // 2)]
+    right = [f"right{i}" for i in range(of - count - len(left))]
+    return " ".join(common + left), " ".join(common + right)
 
 
-def likeness(first: str, second: str) -> float:
-    """Jaccard's index of the runs of five words, as plain Python sets."""
-    one, other = (
-        {tuple(w[i : i + 5]) for i in range(len(w) - 4)}
-        for w in (comparable_words(first), comparable_words(second))
-    )
-    assert jaccard(
-        shingle_hashes(comparable_words(first)), shingle_hashes(comparable_words(second))
-    ) == len(one & other) / len(one | other)
-    return len(one & other) / len(one | other)
+def plain_jaccard(first: str, second: str) -> float:
+    """Jaccard similarity of the word 5-grams, as plain Python sets."""
+    words = (comparable_words(first), comparable_words(second))
+    one, other = ({tuple(w[i : i + 5]) for i in range(len(w) - 4)} for w in words)
+    value = len(one & other) / len(one | other)
+    assert jaccard(*map(shingle_hashes, words)) == value
+    return value
 
 
 # Alike or not
@@ -73,44 +69,34 @@ def test_case_punctuation_and_white_space_make_no_difference(copy):
 )
 def test_the_threshold_parts_near_copies_from_others(share, alike):
     first, second = sharing(round(share * 100), 100)
-    assert likeness(first, second) == share
+    assert plain_jaccard(first, second) == share
     assert found(first, second, similarity=0.6) == [None, "a" if alike else None]
 
 
 @pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.8, 0.9])
 def test_the_threshold_itself_is_enough(similarity):
     first, second = sharing(round(similarity * 200), 200)
-    assert likeness(first, second) == similarity
+    assert plain_jaccard(first, second) == similarity
     assert found(first, second, similarity=similarity) == [None, "a"]
     first, second = sharing(round(similarity * 200) - 1, 200)
     assert found(first, second, similarity=similarity) == [None, None]
 
 
 def test_one_changed_word_in_the_middle_of_a_long_text_is_a_near_copy():
-    comparable_words = [random.Random(1).choice(WORDS) + str(i) for i in range(60)]
-    assert found(
-        " ".join(comparable_words),
-        " ".join([*comparable_words[:30], "other", *comparable_words[31:]]),
-        similarity=0.8,
-    ) == [None, "a"]
+    words = [random.Random(1).choice(WORDS) + str(i) for i in range(60)]
+    changed = [*words[:30], "other", *words[31:]]
+    assert found(" ".join(words), " ".join(changed), similarity=0.8) == [None, "a"]
 
 
 def test_unrelated_texts_are_kept():
-    assert (
-        found(
-            CASE,
-            "The liver makes bile, which the gall bladder stores until fat arrives.",
-            "Vitamin C mends scurvy.",
-        )
-        == [None] * 3
-    )
+    bile = "The liver makes bile, which the gall bladder stores until fat arrives."
+    assert found(CASE, bile, "Vitamin C cures scurvy.") == [None] * 3
 
 
 def test_the_same_words_in_another_order_are_another_text():
-    comparable_words = CASE.split()
-    assert found(
-        CASE, " ".join(random.Random(3).sample(comparable_words, len(comparable_words)))
-    ) == [None, None]
+    words = CASE.split()
+    shuffled = random.Random(3).sample(words, len(words))
+    assert found(CASE, " ".join(shuffled)) == [None, None]
 
 
 # Arabic
@@ -135,19 +121,14 @@ def test_ways_of_writing_arabic_make_no_difference(copy):
 
 
 def test_another_arabic_complaint_is_kept():
-    assert found(ARABIC, "ابني في الخامسة من عمره ويسعل كثيرًا في الليل منذ أسبوع ولا ينام") == [
-        None,
-        None,
-    ]
+    other = "ابني في الخامسة من عمره ويسعل كثيرًا في الليل منذ أسبوع ولا ينام"
+    assert found(ARABIC, other) == [None, None]
 
 
 def test_arabic_digits_are_digits():
     text = "أتناول {} ملغ من الدواء كل صباح منذ {} أسابيع ولا أشعر بأي تحسن"
-    assert found(text.format("٥٠٠", "٣"), text.format("500", "3"), text.format("250", "8")) == [
-        None,
-        "a",
-        None,
-    ]
+    texts = [text.format(*pair) for pair in (("٥٠٠", "٣"), ("500", "3"), ("250", "8"))]
+    assert found(*texts) == [None, "a", None]
 
 
 # Short and empty
@@ -172,15 +153,13 @@ def test_one_text_resembles_nothing():
         ("a a a a a a a", 1),
     ],
 )
-def test_shingles_are_runs_of_five_words(text, count):
+def test_shingles_are_word_5_grams(text, count):
     assert len(shingle_hashes(comparable_words(text))) == count
     assert set(shingle_hashes(comparable_words("One, two three FOUR five six"))) == {
         *shingle_hashes(["one", "two", "three", "four", "five"]),
         *shingle_hashes(["two", "three", "four", "five", "six"]),
     }
-    assert list(shingle_hashes(["a", "b", "c", "d", "e"])) != list(
-        shingle_hashes(["e", "d", "c", "b", "a"])
-    )
+    assert list(shingle_hashes(list("abcde"))) != list(shingle_hashes(list("edcba")))
 
 
 def test_bands_catch_pairs_at_the_threshold_of_the_big_build():
@@ -197,9 +176,8 @@ def test_bands_catch_pairs_at_the_threshold_of_the_big_build():
 
 
 def test_texts_shorter_than_a_shingle_are_compared_whole():
-    assert found(
-        "Fever.", "fever", "Fever and cough", "cough", "Cough and fever", "fever AND cough"
-    ) == [None, "a", None, None, None, "c"]
+    texts = "Fever.", "fever", "Fever and cough", "cough", "Cough and fever", "fever AND cough"
+    assert found(*texts) == [None, "a", None, None, None, "c"]
 
 
 def test_texts_without_words_are_all_alike():
@@ -218,11 +196,9 @@ def test_surplus_texts_do_not_count_against_later_ones():
     """A chain in which each text resembles the one before: the third resembles only the second, and
     that is not kept.
     """
-    comparable_words = [f"w{i}" for i in range(160)]
-    first, second, third = (
-        " ".join(comparable_words[start : start + 100]) for start in (0, 15, 30)
-    )
-    assert likeness(first, second) > 0.6 > likeness(first, third)
+    words = [f"w{i}" for i in range(160)]
+    first, second, third = (" ".join(words[start : start + 100]) for start in (0, 15, 30))
+    assert plain_jaccard(first, second) > 0.6 > plain_jaccard(first, third)
     assert found(first, second, third) == [None, "a", None]
 
 
@@ -262,30 +238,27 @@ def many() -> tuple[list[tuple[str, str]], dict[str, str]]:
         planted[f"copy:{number}"] = row_id
         texts.append((f"copy:{number}", copy))
     draw.shuffle(texts)
-    return [(row_id, " ".join(comparable_words)) for row_id, comparable_words in texts], planted
+    return [(row_id, " ".join(words)) for row_id, words in texts], planted
 
 
 def test_every_planted_near_copy_among_300_is_found_and_nothing_else():
     texts, planted = many()
     pairs = {frozenset(pair) for pair in planted.items()}
-    assert {frozenset(pair) for pair in near_duplicates(texts, 0.6) if pair[1]} == pairs and len(
-        pairs
-    ) == 30
+    found_pairs = {frozenset(pair) for pair in near_duplicates(texts, 0.6) if pair[1]}
+    assert found_pairs == pairs and len(pairs) == 30
 
 
 def test_another_process_finds_the_same():
     """Python's own hashes change between processes; they must not decide."""
     code = "import test_shingles as t; print(list(t.near_duplicates(t.many()[0][:80], 0.6)))"
-    places = os.pathsep.join(
-        [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
+    folders = os.pathsep.join(
+        filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")])
     )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": places},
-            capture_output=True, text=True, check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]  # fmt: skip
+    printed = []
+    for seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": folders}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        printed.append(done.stdout)
     here = list(near_duplicates(many()[0][:80], 0.6))
-    assert said[0] == said[1] == f"{here}\n" and any(other for _, other in here)
+    assert printed[0] == printed[1] == f"{here}\n" and any(other for _, other in here)

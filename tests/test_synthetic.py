@@ -1,4 +1,4 @@
-"""The made-up rows of the mix's benchmark: valid, repeatable, and as alike as they say; nothing
+"""The synthetic rows of the mix's benchmark: valid, repeatable, and as alike as they say; nothing
 else is alike enough to be removed.
 """
 
@@ -61,7 +61,7 @@ def planted(folder) -> dict[str, list[dict]]:
 
 
 def five_grams(row: Record) -> set[str]:
-    """The runs of five words, counted without the generator's own help."""
+    """The word 5-grams, counted without the generator's own help."""
     parts = [
         row.question,
         row.context,
@@ -163,7 +163,7 @@ def test_the_recorded_similarity_is_the_true_one(rows, planted):
     }
 
 
-def test_leaks_hold_the_test_question_word_for_word(rows, tests, planted):
+def test_contaminated_rows_hold_the_test_question_word_for_word(rows, tests, planted):
     for entry in planted["leak"]:
         row, item = rows[entry["id"]], tests[entry["other"]]
         assert row.lang == item.lang
@@ -184,9 +184,11 @@ def test_leaks_hold_the_test_question_word_for_word(rows, tests, planted):
 
 
 def test_no_other_row_holds_a_test_question(rows, tests, planted):
-    leaked = {entry["id"] for entry in planted["leak"]}
+    planted_ids = {entry["id"] for entry in planted["leak"]}
     asked = [f" {match_key(item.question)} " for item in tests.values()]
-    for row in random.Random(1).sample([row for row in rows.values() if row.id not in leaked], 300):
+    for row in random.Random(1).sample(
+        [row for row in rows.values() if row.id not in planted_ids], 300
+    ):
         text = f" {match_key(synthetic.full_text(row.model_dump()))} "
         assert not any(question in text for question in asked)
 
@@ -204,7 +206,7 @@ def test_planted_rows_are_spread_over_the_files(folder, planted):
 
 
 def test_only_planted_pairs_are_alike(rows, planted):
-    """Every pair of rows that shares a run of five words, by an inverted index: templates make
+    """Every pair of rows that shares a word 5-gram, by an inverted index: templates make
     pairs of 0.3 to 0.7, none of 0.75.
     """
     group = {entry["id"]: entry["other"] for entry in planted["exact"] + planted["near"]}
@@ -219,9 +221,9 @@ def test_only_planted_pairs_are_alike(rows, planted):
             holders[gram].append(number)
     shared = Counter()
     for numbers in holders.values():
-        if (
-            len(numbers) < 150
-        ):  # more hold a stock phrase; such a run adds little to any pair that is alike in nothing else
+        # A 5-gram of more rows is of a stock phrase and adds little to a pair that is alike in
+        # nothing else.
+        if len(numbers) < 150:
             shared.update(combinations(numbers, 2))
     middle = 0
     for (first, second), count in shared.items():

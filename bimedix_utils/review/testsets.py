@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..core.cards import render_card
 from ..core.errors import InputError
 from ..core.files import write_json, write_text
 from ..core.provenance import hash_path
@@ -130,47 +131,11 @@ def write_test_set(
         "keys": keys_hash(rows),
         "tasks": tasks,
     }
-    write_text(folder / "README.md", [card(manifest)])
+    task_rows = [{"task": name, **task} for name, task in tasks.items()]
+    template = Path(__file__).with_name("testset_card.md.j2")
+    write_text(folder / "README.md", [render_card(template, task_rows=task_rows, **manifest)])
     write_json(folder / "manifest.json", manifest)
     return manifest
-
-
-def card(manifest: dict) -> str:
-    """The set's card, in words."""
-    rows = "\n".join(
-        f"| {name} | {task['items']} | {task['of']} |" for name, task in manifest["tasks"].items()
-    )
-    excluded = (
-        "\n".join(f"* {row_id}: {reason}" for row_id, reason in manifest["excluded"].items())
-        or "* none"
-    )
-    left = (
-        ", ".join(f"{count} {status}" for status, count in manifest["not_admitted"].items())
-        or "none"
-    )
-    return f"""# A medical test set in {manifest["language"]}, version {manifest["version"]}
-
-**Research and teaching only, never medical advice.** Translated from English by a teacher model; not validated by practising physicians.
-
-{manifest["items"]} of {manifest["of"]} items. An item enters with a reviewer's decision, or when every check is clean and its score is at
-least {manifest["bar"]}. Decided by people: {manifest["reviewed"]}; by simulated reviewers, which are no people: {manifest["simulated"]};
-edited: {manifest["edited"]}. Not admitted: {left}.
-
-| task | items | of |
-|---|---:|---:|
-{rows}
-
-The teacher never sees a key, and the number of options and the key's place are those of the English items (hash of all keys:
-{manifest["keys"]}). That each option stands in its own place is judged by the scorer, by numbers and names, and by a sentence encoder
-where it knows the language; an item in doubt is not admitted without a reviewer.
-
-## Left out by rule: the item's point is an English word
-{excluded}
-
-## Known limits
-* Items left out or not admitted make the set smaller and perhaps easier than its source: compare scores on the same items only.
-* The checks see words and numbers, not meaning; the score is a model's. The licence is that of the source of each item.
-"""
 
 
 def read_test_set(folder: Path) -> list[Record]:

@@ -1,17 +1,18 @@
 """`make bench-mix`: BiMed at full size, from raw rows to shards; prints a table and writes
 runs/bench/mix.json (ROWS=50000: a quick look).
 
-The rows are made by tests/support/synthetic.py, outside the measured time; exact token counts are a
-step of their own and not in it.
+The rows come from tests/support/synthetic.py, outside the measured time. The exact count of all
+tokens is measured apart (`seconds_tokens`).
 
-* minutes: wall time of the whole process, its start included; peak_gb: most resident memory (10^9
-  bytes) of the process and its workers added up, shared pages counted in each (`peak_pss_gb`:
-  counted once), sampled every 0.2 s.
+* minutes: wall time of the whole process, its start included, the tokens excluded.
+* peak_gb: most resident memory (10^9 bytes) of the process and its workers added up, shared pages
+  counted in each (`peak_pss_gb`: counted once), sampled every 0.2 s.
 * cost_ratio_10x: time of all rows over that of a tenth of them (mean of two runs), both without the
   start of the interpreter.
 * exact_recall, near_recall: share of planted groups of which at most one row is left; near ones
   count from a similarity of 0.8.
-* leak_recall: share of planted test questions that are "contaminated", or the duplicate of a row that is.
+* leak_recall: share of planted test questions that are "contaminated", or the duplicate of a row
+  that is.
 * false_removal: share of the rows that were not planted, nor copied, that are "duplicate" or
   "contaminated". `surplus` is no removal.
 * repeat_identical, order_same_rows: a second run of the tenth gives the same bytes; a third, with
@@ -60,16 +61,23 @@ PAGE = resource.getpagesize()
 
 
 def build(made: Path, folder: Path, backwards: bool) -> None:
-    """The measured work, in a process of its own; prints its seconds."""
-    from bimedix_utils import mixture
+    """The measured work, in a process of its own; prints its seconds and those of the tokens."""
+    from bimedix_utils.mixture import MixSettings, build_mix, steps
 
-    settings = mixture.MixSettings(
-        seed=SEED, arabic=1, english=2, tolerance=0.02, composition="ratio", similarity=0.8, shard_rows=20_000, validation_share=0.01,
-    )  # fmt: skip
+    count, seconds = steps.count_tokens, []
+
+    def timed_count(*given: Any) -> dict[str, Any]:
+        begin = time.perf_counter()
+        table = count(*given)
+        seconds.append(time.perf_counter() - begin)
+        return table
+
+    steps.count_tokens = timed_count
     inputs = sorted(made.glob("train-*.jsonl"), reverse=backwards)
     begin = time.perf_counter()
-    mixture.build_mix(inputs, made / "tests.jsonl", folder, settings, workers=WORKERS)
-    print(json.dumps({"seconds": time.perf_counter() - begin}))
+    build_mix(inputs, made / "tests.jsonl", folder, MixSettings(seed=SEED), workers=WORKERS)
+    whole = time.perf_counter() - begin
+    print(json.dumps({"seconds": whole - sum(seconds), "seconds_tokens": sum(seconds)}))
 
 
 def tree(process: int) -> list[int]:
@@ -92,15 +100,8 @@ def memory(processes: list[int], shared_once: bool) -> int:
     for process in processes:
         try:
             if shared_once:
-                total += (
-                    int(
-                        Path(f"/proc/{process}/smaps_rollup")
-                        .read_text()
-                        .split("\nPss:")[1]
-                        .split()[0]
-                    )
-                    * 1024
-                )
+                rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+                total += int(rollup.split("\nPss:")[1].split()[0]) * 1024
             else:
                 total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
         except (OSError, IndexError):
@@ -109,21 +110,12 @@ def memory(processes: list[int], shared_once: bool) -> int:
 
 
 def run(made: Path, folder: Path, backwards: bool = False) -> dict[str, float]:
-    """One run from raw to shards: seconds of the work, minutes of the process, most memory in GB."""
+    """One run from raw to shards: seconds of work and tokens, minutes, most memory in GB."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [
-        sys.executable,
-        __file__,
-        "--build",
-        str(made),
-        "--out",
-        str(folder),
-        *(["--backwards"] if backwards else []),
-    ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    }
+    command = [sys.executable, __file__, "--build", str(made), "--out", str(folder)]
+    command += ["--backwards"] if backwards else []
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     peak, peak_pss, over = 0, 0, threading.Event()
@@ -148,10 +140,10 @@ def run(made: Path, folder: Path, backwards: bool = False) -> dict[str, float]:
     whole = time.perf_counter() - begin
     if process.returncode:
         sys.exit(f"the build ended with {process.returncode}")
-    seconds = json.loads(output.splitlines()[-1])["seconds"]
+    seconds = json.loads(output.splitlines()[-1])
     return {
-        "seconds": seconds,
-        "minutes": whole / 60,
+        **seconds,
+        "minutes": (whole - seconds["seconds_tokens"]) / 60,
         "peak_gb": peak / 1e9,
         "peak_pss_gb": peak_pss / 1e9,
     }
@@ -310,19 +302,27 @@ def main() -> None:
         shutil.rmtree(out, ignore_errors=True)
     tenth = (first["seconds"] + second["seconds"]) / 2
     result |= {
-        "rows": given.rows, "row_bytes": round(made / given.rows), "workers": WORKERS, "seed": SEED,
-        "minutes": whole["minutes"], "peak_gb": whole["peak_gb"], "peak_pss_gb": whole["peak_pss_gb"],
-        "seconds_build": whole["seconds"], "seconds_tenth": [first["seconds"], second["seconds"]],
-        "cost_ratio_10x": whole["seconds"] / tenth, "repeat_identical": repeated, "order_same_rows": same_rows,
-        "processors": os.cpu_count(), "python": platform.python_version(), "git": git_state(),
-    }  # fmt: skip
+        "rows": given.rows,
+        "row_bytes": round(made / given.rows),
+        "workers": WORKERS,
+        "seed": SEED,
+        **{name: whole[name] for name in ("minutes", "peak_gb", "peak_pss_gb", "seconds_tokens")},
+        "seconds_build": whole["seconds"],
+        "seconds_tenth": [first["seconds"], second["seconds"]],
+        "cost_ratio_10x": whole["seconds"] / tenth,
+        "repeat_identical": repeated,
+        "order_same_rows": same_rows,
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "git": git_state(),
+    }
     rounded = {
         key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()
     }
     write_json(runs_folder() / "bench" / "mix.json", rounded)
     print(json.dumps(rounded, indent=1, sort_keys=True))
     print(table(result))
-    print(f"the made rows stay in {shown_path(home)} for the next run; delete them when done")
+    print(f"the synthetic rows stay in {shown_path(home)} for the next run; delete them when done")
     missed = [name for name, (least, most) in TARGETS.items() if not least <= result[name] <= most]
     if missed:
         sys.exit(f"missed: {', '.join(missed)}")

@@ -1,12 +1,12 @@
-"""Made-up rows of the paper's size and shape, with planted duplicates and planted test questions:
+"""Synthetic rows of the paper's size and shape, with planted duplicates and planted test questions:
 what the mix is measured on.
 
 Everything is a pure function of seed and row number (a counter-based generator), so a copy can be
 made in another file and process than its original, and memory stays bounded whatever the number of
 rows.
 
-* Words: two parallel vocabularies of 40,000 forms drawn by Zipf's law, real words in front, made-up
-  ones behind.
+* Words: two parallel vocabularies of 40,000 forms drawn by Zipf's law: first real words, then
+  invented ones.
 * Shape: the paper's composition, Arabic to English about 1:2; an Arabic row is the word-for-word
   translation of its English parent.
 * Templates: stock openings, greetings and warnings in most rows; in a fifth of them half to three
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import yaml
 
 from bimedix_utils.core.records import LABELS
 from bimedix_utils.core.text import match_key
@@ -45,21 +46,19 @@ COMPOSITION = {
 }
 KIND = {"pubmedqa": "mcqa", "medmcqa": "mcqa", "medqa": "mcqa", "open_qa": "qa", "dialogue": "chat"}
 # Where a copy may be found a second time: another collection of the same kind of row.
-ELSEWHERE = {"pubmedqa": "pubmed_mirror", "medmcqa": "exam_mirror", "medqa": "exam_mirror", "open_qa": "forum_crawl",
-             "dialogue": "chat_crawl"}  # fmt: skip
+ELSEWHERE = {
+    "pubmedqa": "pubmed_mirror",
+    "medmcqa": "exam_mirror",
+    "medqa": "exam_mirror",
+    "open_qa": "forum_crawl",
+    "dialogue": "chat_crawl",
+}
 EXACT, NEAR, LEAK = 0.03, 0.05, 0.005
 HEAVY, OWN = 0.20, 0.18  # share of rows with much common text; least share of own words in a row
-FAMILY, COMMON_FAMILIES = (
-    40,
-    20,
-)  # English rows that share a text, on average; families (of each source) that grow with the rows
-TYPICAL = {
-    "pubmedqa": 270,
-    "medmcqa": 220,
-    "medqa": 300,
-    "open_qa": 285,
-    "dialogue": 400,
-}  # words of a row
+FAMILY = 40  # English rows that share a text, on average
+COMMON_FAMILIES = 20  # of each source: families that grow with the rows
+# Words of a row.
+TYPICAL = {"pubmedqa": 270, "medmcqa": 220, "medqa": 300, "open_qa": 285, "dialogue": 400}
 PARALLEL = 20_000  # fewer rows are made faster without more processes
 NEAR_LOW, NEAR_HIGH = 0.80, 0.95
 BASE, COPY, EDITED, LEAKED = range(4)
@@ -68,124 +67,8 @@ _STEPS = np.arange(1, 4097, dtype=np.uint64) * np.uint64(_GOLDEN)
 _FORMS, _TABLE = 40_000, 20  # word forms; bits of the table that turns a random number into a word
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-REAL = {
-    "en": (
-        """the of and to in a is with for was on that by as are from at or be an this have not patient which after had were it his her who
- has been treatment disease history blood pain than during most but following may these no left right both one two can cause their also
- therapy clinical acute chronic fever risk year day normal study group level symptoms diagnosis skin heart liver kidney lung infection
- pressure mg daily test examination shows without severe mild women men children results compared significant associated increased
- decreased syndrome cell chest abdominal bone nerve drug dose oral surgery cancer weeks months time should you your my we i if more any
- other such when what how because take feel doctor help please need medicine often usually water food sleep head back leg arm eye ear"""
-    ),
-    "ar": (
-        """في من على إلى عن أن هو هي مع كان كانت هذا هذه التي الذي لم لا ما قد بعد قبل عند بين خلال أو ثم كل بعض غير أكثر أقل حتى منذ
- المريض المرض العلاج الدم الألم الحمى الأعراض التشخيص القلب الكبد الكلى الرئة العدوى الضغط يوميا الفحص شديد خفيف النساء الرجال الأطفال
- النتائج مقارنة زيادة انخفاض متلازمة خلية الصدر البطن العظم العصب الدواء الجرعة الفم الجراحة السرطان أسابيع أشهر وقت يجب أنت لديك نحن
- إذا أي آخر مثل متى كيف لأن أشعر الطبيب مساعدة أرجو أحتاج غالبا عادة الماء الطعام النوم الرأس الظهر الساق الذراع العين الأذن حاد مزمن
- تاريخ سبب خطر سنة يوم طبيعي دراسة مجموعة مستوى الجلد بدون ملغ مرض علاج ألم جرعة سبب حالة نوع فحص نتيجة مستشفى عيادة تحليل أشعة"""
-    ),
-}
-ONSETS = {"en": "b c d f g h k l m n p r s t v z br cl cr dr fl gl gr ph pl pr qu sc sp st str th tr ch".split(),
-          "ar": list("بتثجحخدذرزسشصضطظعغفقكلمنه")}  # fmt: skip
-VOWELS = {"en": "a e i o u a e i o ae ia io eu ou".split(), "ar": ["", "", "", "ا", "ي", "و"]}
-ENDINGS = {
-    "en": "s n l m r x ne te sis tis mab ine ol ic al oma ia".split(),
-    "ar": ["", "", "ة", "ات", "ين", "ية", "ون"],
-}
-OPENINGS = {
-    "vignette": {
-        "en": [
-            "a {age} year old man presents to the emergency department with",
-            "a {age} year old woman comes to the physician because of a {n} day history of",
-            (
-                "a {age} year old boy is brought to the clinic by his mother with a {n} week"
-                " history of"
-            ),
-            "a previously healthy {age} year old woman is admitted to the hospital with",
-            "which of the following is the most likely cause of",
-            "the drug of choice for",
-            "all of the following are true about",
-            "the most common complication of",
-        ],
-        "ar": [
-            "رجل عمره {age} سنة يراجع قسم الطوارئ وهو يشكو من",
-            "امرأة عمرها {age} سنة تراجع الطبيب بسبب شكوى منذ {n} أيام من",
-            "طفل عمره {age} سنوات أحضرته أمه إلى العيادة بشكوى منذ {n} أسابيع من",
-            "امرأة عمرها {age} سنة كانت سليمة وأدخلت المستشفى بسبب",
-            "أي مما يلي هو السبب الأرجح لحدوث",
-            "الدواء المختار لعلاج",
-            "كل ما يلي صحيح عن",
-            "أكثر المضاعفات شيوعا في",
-        ],
-    },
-    "study": {
-        "en": [
-            "the aim of this study was to evaluate the effect of",
-            "we conducted a retrospective review of {age} consecutive patients with",
-            "does the use of",
-            "background and purpose the role of",
-            "is there an association between",
-        ],
-        "ar": [
-            "كان هدف هذه الدراسة تقييم أثر",
-            "أجرينا مراجعة استعادية شملت {age} مريضا متتابعا لديهم",
-            "هل يؤدي استخدام",
-            "الخلفية والهدف إن دور",
-            "هل هناك علاقة بين",
-        ],
-    },
-    "complaint": {
-        "en": [
-            "hello doctor i am a {age} year old man and for the last {n} days i have had",
-            "hi i am {age} years old and i am worried about",
-            "good morning doctor my son is {n} years old and he has",
-            "i was told last week that i have",
-            "thank you doctor i also have",
-        ],
-        "ar": [
-            "مرحبا دكتور أنا رجل عمري {age} سنة ومنذ {n} أيام أعاني من",
-            "مرحبا عمري {age} سنة وأنا قلق بسبب",
-            "صباح الخير دكتور ابني عمره {n} سنوات ولديه",
-            "قيل لي الأسبوع الماضي إن لدي",
-            "شكرا دكتور لدي أيضا",
-        ],
-    },
-    "greeting": {
-        "en": [
-            "hello and thank you for your question i understand how worrying this must be",
-            "hi welcome and thank you for trusting us with your question",
-            "i am sorry to hear that let me ask a few questions so that i understand better",
-            "thank you for the details based on what you describe",
-        ],
-        "ar": [
-            "مرحبا وشكرا على سؤالك أتفهم كم يقلقك هذا الأمر",
-            "أهلا بك وشكرا على ثقتك بنا وعلى سؤالك",
-            "يؤسفني سماع ذلك دعني أطرح بعض الأسئلة حتى أفهم الأمر أكثر",
-            "شكرا على التفاصيل وبناء على ما وصفته",
-        ],
-    },
-    "closing": {
-        "en": [
-            (
-                "please see a doctor in person if the symptoms get worse this advice does not"
-                " replace an examination"
-            ),
-            "hope this helps take care and let me know if you have further questions",
-            (
-                "if you have chest pain or trouble breathing go to the nearest emergency department"
-                " at once"
-            ),
-            "further studies are needed to confirm these findings in a larger group of patients",
-        ],
-        "ar": [
-            "أرجو مراجعة الطبيب إذا ازدادت الأعراض فهذه النصيحة لا تغني عن الفحص",
-            "أرجو أن يفيدك هذا مع تمنياتي بالسلامة وأخبرني إن كانت لديك أسئلة أخرى",
-            "إذا شعرت بألم في الصدر أو ضيق في التنفس فتوجه فورا إلى أقرب قسم طوارئ",
-            "هناك حاجة إلى دراسات أخرى لتأكيد هذه النتائج في مجموعة أكبر من المرضى",
-        ],
-    },
-}
-CHOICES = {"en": ["yes", "no", "maybe"], "ar": ["نعم", "لا", "ربما"]}
+TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+NUMBERS = "1 2 3 4 5 6 7 8 10 12 15 20 24 25 30 40 50 60 75 80 100 120 140 150 200 250 500".split()
 ENDMARKS = {"en": (",", "."), "ar": ("،", ".")}
 _LENGTHS = (9, 14, 7, 18, 11, 16, 8, 12, 21, 10)
 
@@ -232,6 +115,9 @@ class Dice:
         value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
         return ((value ^ value >> 31) >> 11) * limit >> 53
 
+    def pick(self, items: list[str]) -> str:
+        return items[self.below(len(items))]
+
     def between(self, low: int, high: int) -> int:
         return low + self.below(high - low + 1)
 
@@ -241,56 +127,18 @@ class Dice:
 
 @cache
 def vocabulary(lang: str) -> list[str]:
-    """40,000 different forms in the order of their frequency: real words, numbers, made-up words.
+    """40,000 different forms in the order of their frequency: real words, numbers, invented words.
     The same for every seed.
     """
     dice = Dice(_mix(1, LANGS.index(lang)))
-    words = list(dict.fromkeys(REAL[lang].split()))[:140]
-    words += [
-        str(n)
-        for n in (
-            1,
-            2,
-            3,
-            4,
-            5,
-            6,
-            7,
-            8,
-            10,
-            12,
-            15,
-            20,
-            24,
-            25,
-            30,
-            40,
-            50,
-            60,
-            75,
-            80,
-            100,
-            120,
-            140,
-            150,
-            200,
-            250,
-            500,
-        )
-    ]
+    words = TEXTS["words"][lang].split() + NUMBERS
+    onsets, vowels = TEXTS["onsets"][lang].split(), TEXTS["vowels"][lang]
+    endings = TEXTS["endings"][lang]
     known = set(words)
     while len(words) < _FORMS:
         syllables = dice.between(1, 2) + (len(words) > 3000) * dice.below(2) + (lang == "ar")
-        word = "".join(
-            ONSETS[lang][dice.below(len(ONSETS[lang]))]
-            + VOWELS[lang][dice.below(len(VOWELS[lang]))]
-            for _ in range(syllables)
-        )
-        word = (
-            "ال" * (lang == "ar" and dice.below(3) == 0)
-            + word
-            + ENDINGS[lang][dice.below(len(ENDINGS[lang]))]
-        )
+        word = "".join(dice.pick(onsets) + dice.pick(vowels) for _ in range(syllables))
+        word = "ال" * (lang == "ar" and dice.below(3) == 0) + word + dice.pick(endings)
         if word not in known:
             known.add(word)
             words.append(word)
@@ -326,10 +174,33 @@ def _prose(words: list[str], lang: str, first: int = 0) -> str:
     return " ".join(sentences)
 
 
+def _question(words: list[str], lang: str) -> str:
+    return _prose(words, lang, 8)[:-1] + ("؟" if lang == "ar" else "?")
+
+
+def record_fields(row_id: str, lang: str, kind: str, source: str, split: str) -> dict:
+    """The first fields of a row, in the order of `Record`'s fields."""
+    return {
+        "id": row_id if lang == "en" else f"{row_id}:{lang}",
+        "kind": kind,
+        "lang": lang,
+        "source": source,
+        "licence": "CC0-1.0",
+        "split": split,
+    }
+
+
+def last_fields(row_id: str, lang: str) -> dict:
+    """The last fields of a row."""
+    parent = None if lang == "en" else row_id
+    return {"topic": "", "parent_id": parent, "status": "ok", "note": ""}
+
+
 def _stock(kind: str, lang: str, dice: Dice) -> list[str]:
     """The words of one stock phrase; the same decisions in both languages."""
-    choice, age, n = dice.below(len(OPENINGS[kind]["en"])), dice.between(18, 88), dice.between(2, 9)
-    return OPENINGS[kind][lang][choice].format(age=age, n=n).split()
+    phrases = TEXTS["phrases"][kind]
+    choice, age, n = dice.below(len(phrases["en"])), dice.between(18, 88), dice.between(2, 9)
+    return phrases[lang][choice].format(age=age, n=n).split()
 
 
 class Maker:
@@ -407,19 +278,23 @@ class Maker:
                 for i, part in enumerate(parts)
             ]
         else:
-            question = _prose(stock[0] + parts[0], lang, 8)[:-1] + ("؟" if lang == "ar" else "?")
+            question = _question(stock[0] + parts[0], lang)
             if source == "pubmedqa":
                 context = _prose([*stock[1], *common_text, *parts[1]], lang, first)
-                common_text, options, key = [], CHOICES[lang], dice.below(3)
+                common_text, options, key = [], TEXTS["choices"][lang], dice.below(3)
             elif kind == "mcqa":
                 options, key = self._options(words[own:], dice), dice.below(4)
             answer = _prose([*stock[2], *common_text, *parts[2], *stock[3]], lang, first)
-        suffix = "" if lang == "en" else f":{lang}"
         return {
-            "id": f"{source}:{number}{suffix}", "kind": kind, "lang": lang, "source": source, "licence": "CC0-1.0", "split": "train",
-            "question": question, "context": context, "options": options, "answer_index": key, "answer": answer, "turns": turns,
-            "topic": "", "parent_id": f"{source}:{number}" if lang != "en" else None, "status": "ok", "note": "",
-        }  # fmt: skip
+            **record_fields(f"{source}:{number}", lang, kind, source, "train"),
+            "question": question,
+            "context": context,
+            "options": options,
+            "answer_index": key,
+            "answer": answer,
+            "turns": turns,
+            **last_fields(f"{source}:{number}", lang),
+        }
 
     @staticmethod
     def _options(words: list[str], dice: Dice) -> list[str]:
@@ -447,13 +322,17 @@ class Maker:
         opening = _stock("study" if study else "vignette", lang, dice) if dice.below(10) < 7 else []
         source_id = f"{name}:{split}:{number}"
         return {
-            "id": source_id + ("" if lang == "en" else f":{lang}"), "kind": "mcqa", "lang": lang, "source": name, "licence": "CC0-1.0",
-            "split": split, "question": _prose(opening + words[:count], lang, 8)[:-1] + ("؟" if lang == "ar" else "?"),
+            **record_fields(source_id, lang, "mcqa", name, split),
+            "question": _question(opening + words[:count], lang),
             "context": _prose(words[count + 20 :], lang) if study else "",
-            "options": CHOICES[lang] if study else self._options(words[count : count + 20], dice),
-            "answer_index": dice.below(3 if study else 4), "answer": "", "turns": [], "topic": "",
-            "parent_id": source_id if lang != "en" else None, "status": "ok", "note": "",
-        }  # fmt: skip
+            "options": TEXTS["choices"][lang]
+            if study
+            else self._options(words[count : count + 20], dice),
+            "answer_index": dice.below(3 if study else 4),
+            "answer": "",
+            "turns": [],
+            **last_fields(source_id, lang),
+        }
 
     def copy(self, original: dict, number: int) -> dict:
         """The same content under another id, half of the time from another collection."""
@@ -599,7 +478,7 @@ def full_text(row: dict) -> str:
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    """The runs of five words of a text's `match_key`; a shorter text is one run."""
+    """The word 5-grams of a text's `match_key`; a shorter text is one of them."""
     words = match_key(text).split()
     return (
         set(zip(*(words[i:] for i in range(5)), strict=False))
@@ -616,7 +495,7 @@ def test_sizes(share: float) -> list[int]:
 
 
 class Plan(NamedTuple):
-    """Which row stands where: arrays over all rows in the order of the files."""
+    """The layout: arrays over all rows in the order of the files."""
 
     role: np.ndarray
     lang: np.ndarray
@@ -669,7 +548,7 @@ def plan(rows: int, seed: int) -> Plan:
 def made(
     maker: Maker, layout: Plan, first: int, last: int, tests: float
 ) -> Iterator[tuple[dict, dict | None]]:
-    """(row, what was planted with it) of the places `first` to `last`."""
+    """(row, what was planted with it) of the positions `first` to `last`."""
     names = list(COMPOSITION)
 
     def base(at: int, lang: str) -> dict:
