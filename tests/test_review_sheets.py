@@ -2,9 +2,7 @@
 files.
 """
 
-import csv
 import datetime
-import io
 import random
 import xml.etree.ElementTree as ElementTree
 
@@ -14,7 +12,6 @@ from openpyxl import Workbook, load_workbook
 from bimedix_utils import review, translation
 from bimedix_utils.core.errors import InputError
 from bimedix_utils.review import label_studio
-from bimedix_utils.review import sheets as review_files
 from bimedix_utils.review.sheets import SHEET_COLUMNS, read_sheet, write_sheet
 
 pytestmark = pytest.mark.unit
@@ -60,7 +57,6 @@ FLAGS, ERRORS = (
         }
     ],
 )
-KINDS = ["xlsx", "csv"]
 
 
 def row(row_id="row:1", record=RECORD, values=VALUES):
@@ -85,27 +81,19 @@ def row(row_id="row:1", record=RECORD, values=VALUES):
 QUEUE = [row(), row("row:2", CHAT, SAID), row("row:3")]
 
 
-@pytest.fixture(params=KINDS)
-def path(request, tmp_path):
-    return tmp_path / f"review.{request.param}"
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "review.xlsx"
 
 
 def cells(path):
     """The sheet as lists of texts, header first."""
-    if path.suffix == ".xlsx":
-        return [
-            ["" if c.value is None else c.value for c in line]
-            for line in load_workbook(path).active.iter_rows()
-        ]
-    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    lines = load_workbook(path).active.iter_rows(values_only=True)
+    return [["" if value is None else value for value in line] for line in lines]
 
 
 def save(path, table):
     """Write a whole sheet again, as a spreadsheet program would."""
-    if path.suffix == ".csv":
-        with open(path, "w", encoding="utf-8-sig", newline="") as handle:
-            csv.writer(handle).writerows(table)
-        return
     book = Workbook()
     for number, line in enumerate(table, start=1):
         for place, value in enumerate(line, start=1):
@@ -402,10 +390,7 @@ def test_copying_a_nasty_candidate_into_the_correction_changes_nothing_but_the_a
         )
     save(path, table)
     kept = read_sheet(path, queued, "Dr A")
-    folded = [
-        text.replace("\r\n", "\n").replace("\x0b", "" if path.suffix == ".xlsx" else "\x0b").strip()
-        for text in NASTY
-    ]
+    folded = [text.replace("\r\n", "\n").replace("\x0b", "").strip() for text in NASTY]
     assert [d.edited["options"][0].replace("\r\n", "\n") for d in kept] == folded
 
 
@@ -425,23 +410,6 @@ def test_random_texts_survive(path):
     assert [d.edited for d in read_sheet(path, queued, "Dr A")] == [
         {**value, "question": "سؤال"} for value in values
     ]
-
-
-@pytest.mark.parametrize("text", NASTY)
-def test_a_guarded_cell_is_no_formula_and_no_number_and_comes_back(text):
-    guarded = review_files.guard_cell(text)
-    assert review_files.unguard_cell(guarded) == text
-    assert guarded[0] not in "=+-@\t\r"
-    with pytest.raises(ValueError):
-        float(guarded)
-
-
-def test_prose_is_not_guarded():
-    assert (
-        review_files.guard_cell("ما سبب الألم؟") == "ما سبب الألم؟"
-        and review_files.guard_cell("") == ""
-    )
-    assert review_files.guard_cell(VALUES["answer"] * 3) == VALUES["answer"] * 3
 
 
 def test_xlsx_holds_texts_only_right_to_left_where_arabic(tmp_path):
@@ -506,9 +474,6 @@ def test_a_date_made_by_the_spreadsheet_is_refused(tmp_path):
         InputError, match=r"row 5 \(row:1\): corrected of option 3 became '#NAME\?'"
     ):
         read_sheet(path, QUEUE, "Dr A")
-    path = filled(tmp_path / "review.csv", (5, "candidate", "01-Feb"))
-    with pytest.raises(InputError, match=r"row 5 \(row:1\): candidate of option 3 is '01-Feb'"):
-        read_sheet(path, QUEUE, "Dr A")
 
 
 def test_numbers_made_by_the_spreadsheet_are_the_texts_they_were(tmp_path):
@@ -526,53 +491,19 @@ def test_numbers_made_by_the_spreadsheet_are_the_texts_they_were(tmp_path):
         read_sheet(path, QUEUE, "Dr A")
 
 
-def test_a_guard_that_a_program_took_off_is_not_missed(tmp_path):
-    path = tmp_path / "review.csv"
-    write_sheet(path, QUEUE)
-    assert "'1-2" in path.read_text(encoding="utf-8-sig")
-    save(path, [[cell.removeprefix("'") for cell in line] for line in cells(path)])
-    assert read_sheet(path, QUEUE, "Dr A") == []
-
-
-@pytest.mark.parametrize(
-    "encoding, delimiter", [("utf-8", ","), ("utf-8-sig", ";"), ("utf-8", "\t"), ("utf-16", "\t")]
-)
-def test_csv_as_excel_saves_it_elsewhere(encoding, delimiter, tmp_path):
-    path = filled(
-        tmp_path / "review.csv",
-        (2, "verdict", "approve"),
-        (9, "corrected", "منذ متى، بالضبط؛ أمس؟\nأم اليوم؟"),
-    )
-    table = cells(path)
-    text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter).writerows(table)
-    path.write_bytes(text.getvalue().encode(encoding))
-    kept = read_sheet(path, QUEUE, "Dr A")
-    assert [d.verdict for d in kept] == ["approve", "edit"] and kept[1].edited["turns"][1][
-        "text"
-    ] == "منذ متى، بالضبط؛ أمس؟\nأم اليوم؟"
-
-
 def test_files_that_are_no_sheet_are_named(tmp_path):
-    write_sheet(tmp_path / "review.csv", QUEUE)
-    text = (tmp_path / "review.csv").read_text(encoding="utf-8-sig")
-    (tmp_path / "windows.csv").write_bytes(text.encode("windows-1256", errors="replace"))
-    (tmp_path / "half.csv").write_bytes(text.encode("utf-16")[:-1])
-    (tmp_path / "empty.csv").write_text("")
     (tmp_path / "broken.xlsx").write_bytes(b"PK not a workbook")
-    (tmp_path / "review.ods").write_bytes(b"")
+    (tmp_path / "review.csv").write_bytes(b"")
+    Workbook().save(tmp_path / "empty.xlsx")
     for name, message in {
-        "windows.csv": "not UTF-8 .*iconv -f WINDOWS-1256",
-        "half.csv": "begins as UTF-16 but is cut short",
-        "empty.csv": "row 1: no column row_id",
         "broken.xlsx": "not a readable .xlsx file",
-        "review.ods": "save the sheet as .xlsx",
+        "review.csv": "save the sheet as .xlsx",
+        "empty.xlsx": "row 1: no column row_id",
         "nowhere.xlsx": "cannot be read",
-        "nowhere.csv": "cannot be read",
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{message}"):
             read_sheet(tmp_path / name, QUEUE, "Dr A")
-    with pytest.raises(InputError, match="review.ods: a sheet is written as .xlsx or .csv"):
+    with pytest.raises(InputError, match="review.ods: a sheet is written as .xlsx"):
         write_sheet(tmp_path / "review.ods", QUEUE)
 
 

@@ -1,12 +1,10 @@
-"""Reviewing in a spreadsheet program: XLSX or CSV there and back.
+"""Reviewing in a spreadsheet program: an XLSX workbook there and back.
 
 A spreadsheet program changes what it opens: "1-2" becomes a date, "00012" a number, "=1+1" a sum,
 and a person deletes, sorts and renames. So the files carry enough to notice, and the candidate's
 text is always taken from the queue, never from the file.
 """
 
-import csv
-import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.files import read_utf8
 from ..core.text import is_arabic
 from ..translation.texts import named_texts
 from .decisions import REVIEW_VERDICTS, ReviewDecision, make_decision
@@ -79,44 +76,15 @@ def split_by_cell_limit(queued: Iterable[dict]) -> tuple[list[dict], list[dict]]
     return fit, too_long
 
 
-def guard_cell(text: str) -> str:
-    """A CSV cell that no spreadsheet program takes for a formula, a date or a number.
-
-    An apostrophe is put before a text that looks like one, and before one that begins with an
-    apostrophe already.
-    """
-    letters, digits = any(c.isalpha() for c in text), any(c.isdigit() for c in text)
-    risky = text[:1] in (*_FORMULA_SIGNS, "'", "\t", "\r", "\n")
-    risky = risky or text.strip().casefold() in ("true", "false")
-    return f"'{text}" if text and (risky or (digits and len(text) <= 40) or not letters) else text
-
-
-def unguard_cell(text: str) -> str:
-    """The inverse of `guard_cell`; a text without a guard stays."""
-    return text[1:] if text[:1] == "'" and guard_cell(text[1:]) == text else text
-
-
 def write_sheet(path: Path, queued: Iterable[dict]) -> None:
-    """Write queued rows as `.xlsx` or `.csv` for a reviewer: one line per part.
+    """Write queued rows as an XLSX workbook for a reviewer: one line per part.
 
     `verdict` is filled once per row, corrections go in `corrected`. Raises `InputError` for another
     suffix and for a text longer than a cell. Nothing is locked: a protected sheet cannot be sorted.
     """
+    if path.suffix != ".xlsx":
+        raise InputError(f"{path.name}: a sheet is written as .xlsx")
     lines = list(_lines(queued))
-    if path.suffix == ".csv":
-        with open(path, "w", encoding="utf-8-sig", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(SHEET_COLUMNS)
-            for line in lines:
-                plain = ("part", "score")
-                writer.writerow([t if c in plain else guard_cell(t) for c, t in line.items()])
-    elif path.suffix == ".xlsx":
-        _write_xlsx(path, lines)
-    else:
-        raise InputError(f"{path.name}: a sheet is written as .xlsx or .csv")
-
-
-def _write_xlsx(path: Path, lines: list[dict[str, str]]) -> None:
     from openpyxl import Workbook
     from openpyxl.styles import Alignment, Font, PatternFill
     from openpyxl.utils import get_column_letter
@@ -159,30 +127,7 @@ def _write_xlsx(path: Path, lines: list[dict[str, str]]) -> None:
 # Reading it back
 
 
-def _csv_rows(path: Path) -> list[list[str]]:
-    """Rows of a CSV file as Excel may have saved it.
-
-    With commas, semicolons or tabs, as UTF-8 or as its "Unicode text" (UTF-16).
-    """
-    try:
-        utf16 = path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff")
-        text = path.read_text(encoding="utf-16") if utf16 else read_utf8(path)
-    except OSError as error:
-        raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path.name}: begins as UTF-16 but is cut short or damaged; save it again"
-        ) from None
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    csv.field_size_limit(10 * _LONGEST_CELL)
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return [[unguard_cell(cell) for cell in cells] for cells in rows]
-    except csv.Error as error:
-        raise InputError(f"{path.name}: not a readable CSV file ({error})") from None
-
-
-def _xlsx_rows(path: Path) -> list[list[Any]]:
+def _workbook_rows(path: Path) -> list[list[Any]]:
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -223,10 +168,9 @@ def _is_unchanged(value: Any, exported: str) -> bool:
 
 def _sheet_lines(path: Path) -> list[_Line]:
     """The lines that are not empty."""
-    suffix = path.suffix.lower()
-    if suffix not in (".xlsx", ".csv", ".txt", ".tsv"):
-        raise InputError(f"{path.name}: save the sheet as .xlsx, or as CSV UTF-8")
-    rows = _xlsx_rows(path) if suffix == ".xlsx" else _csv_rows(path)
+    if path.suffix.lower() != ".xlsx":
+        raise InputError(f"{path.name}: save the sheet as .xlsx")
+    rows = _workbook_rows(path)
     header = [_text(value).strip() for value in rows[0]] if rows else []
     absent = [c for c in SHEET_COLUMNS if c not in header and c not in _MAY_BE_DROPPED]
     if absent:

@@ -42,7 +42,7 @@ from .rounds import (
     stage_model,
     why_not_accepted,
 )
-from .tables import (
+from .summaries import (
     check_study_rows,
     first_and_best_scores,
     overruled_scores,

@@ -133,15 +133,8 @@ def scores_by_severity(items: Iterable[ScoredItem]) -> list[tuple[str, int, floa
     scores = defaultdict(list)
     for item in _with_score(items):
         scores[item.item.severity].append(item.score)
-    return [
-        (name, len(scores[name]), sum(scores[name]) / len(scores[name]), *_range(scores[name]))
-        for name in DAMAGE_SEVERITIES
-        if scores[name]
-    ]
-
-
-def _range(values: list[int]) -> tuple[int, int]:
-    return min(values), max(values)
+    known = [(name, scores[name]) for name in DAMAGE_SEVERITIES if scores[name]]
+    return [(name, len(s), sum(s) / len(s), min(s), max(s)) for name, s in known]
 
 
 def scorer_agreement(items: Iterable[ScoredItem]) -> dict[str, float]:

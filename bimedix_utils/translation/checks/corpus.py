@@ -17,7 +17,6 @@ _ENOUGH = 3  # anchors found again: no encoder is needed to see that text and so
 REJECT_BELOW, DOUBT_BELOW = 0.25, 0.33
 _SWAP_MARGIN = 0.05  # of two similarities: see `option_order`
 _ENCODED = 600  # letters read by the encoder
-_REMEMBERED = 20_000  # pairs whose similarity is kept in memory
 ENCODER_HASH = "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9"
 
 
@@ -105,23 +104,13 @@ def option_order(rows: Iterable[tuple[str, TextPair]]) -> dict[str, list[Flag]]:
     return flags
 
 
-_similarity_of: dict[tuple[str, ...], float] = {}  # rounds ask for the same pairs again
-
-
 def similarities(pairs: list[TextPair]) -> list[float]:
     """Cosine similarity of each pair's source and translation, from -1 to 1."""
-    texts = [
-        tuple(" ".join(side)[:_ENCODED] for side in (pair.source, pair.candidate)) for pair in pairs
-    ]
-    new = [both for both in dict.fromkeys(texts) if both not in _similarity_of]
-    if len(_similarity_of) + len(new) > _REMEMBERED:
-        _similarity_of.clear()
-        new = list(dict.fromkeys(texts))
-    if new:
-        vectors = encoder().encode([text for both in new for text in both])
-        values = (vectors[0::2] * vectors[1::2]).sum(axis=1).tolist()
-        _similarity_of.update(zip(new, values, strict=True))
-    return [_similarity_of[both] for both in texts]
+    if not pairs:
+        return []
+    sides = [side for pair in pairs for side in (pair.source, pair.candidate)]
+    vectors = encoder().encode([" ".join(texts)[:_ENCODED] for texts in sides])
+    return (vectors[0::2] * vectors[1::2]).sum(axis=1).tolist()
 
 
 @cache

@@ -16,17 +16,14 @@ consonants = lru_cache(100_000)(skeleton)  # `core.text.skeleton`, remembered
 
 
 @lru_cache(100_000)
-def _bare(word: str, particles: str, articles: tuple[str, ...]) -> frozenset[str]:
+def bare_forms(word: str, language: Language) -> frozenset[str]:
+    """A word with and without the particles and the article that the script writes with it."""
+    particles, articles = (language.data.get(key, "") for key in ("particles", "articles"))
     forms = {word}
     for taken in (1, 2):
         if len(word) > taken + 2 and all(letter in particles for letter in word[:taken]):
             forms.add(word[taken:])
     return frozenset(forms | {form.removeprefix(article) for form in forms for article in articles})
-
-
-def bare_forms(word: str, language: Language) -> frozenset[str]:
-    """A word with and without the particles and the article that the script writes with it."""
-    return _bare(word, language.data.get("particles", ""), tuple(language.data.get("articles", ())))
 
 
 def spellings_in(part: TextPart, language: Language) -> dict[str, set[str]]:
