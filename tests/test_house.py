@@ -88,3 +88,15 @@ def test_papermills_help_lists_every_parameter_with_its_type(path):
     for name, parameter in declared(path).items():
         assert told[name].inferred_type_name == type(parameter.default).__name__
         assert told[name].help.strip() == parameter.comment
+
+
+def test_the_map_names_functions_that_the_rooms_have():
+    import importlib
+
+    text = (house.ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 90
+    for room, name in re.findall(r"`([a-z]+)\.([A-Za-z_]+)`", text):
+        if room in house.FLOORS:
+            assert hasattr(importlib.import_module(f"bimedix_utils.{room}"), name), f"{room}.{name}"
+    for path in re.findall(r"`((?:tests|core|data)/[\w./]+\.\w+)`", text):
+        assert any((base / path).exists() for base in (house.ROOT, house.PACKAGE)), path
