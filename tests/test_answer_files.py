@@ -57,15 +57,15 @@ def requests(*texts: str) -> list[Request]:
 
 def test_files_written_answered_and_imported(tmp_path, endpoint):
     url, seen = endpoint
-    wanted, got = requests("سؤال", "two", "refuse"), {}
+    asked, got = requests("سؤال", "two", "refuse"), {}
     assert "3 requests written" in batch.exchange_batch_files(
-        wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
+        asked, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
     )
     assert answer_files.answer_batch_folder(tmp_path, url) == 3 and sorted(seen) == sorted(
         ["سؤال", "two", "refuse"]
     )
     batch.exchange_batch_files(
-        wanted, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
+        asked, tmp_path, lambda part: got.update({r.row_id: a.text for r, a in part})
     )
     assert got == {"row-سؤال": "to سؤال", "row-two": "to two"}, "a refusal is no answer"
 

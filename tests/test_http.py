@@ -161,9 +161,14 @@ def test_an_answer_of_ten_megabytes_is_given_up_at_once(stub):
 
 
 FAILURES = {
-    "429": 429, "500": 500, "no wait": (503, {"Retry-After": "0"}), "reset": "reset", "cut body": "cut_body", "half JSON": HALF,
+    "429": 429,
+    "500": 500,
+    "no wait": (503, {"Retry-After": "0"}),
+    "reset": "reset",
+    "cut body": "cut_body",
+    "half JSON": HALF,
     "empty content": completion(""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("first", FAILURES.values(), ids=FAILURES)
@@ -620,8 +625,13 @@ def test_a_try_that_may_have_been_charged_needs_a_reservation_of_its_own(status,
     asked, given = [], []
     found = {}
     endpoint = http.HttpEndpoint(stub.url, timeout=10)
-    http.send_requests([question("bad")], endpoint, lambda part: found.update({r.row_id: a for r, a in part}),
-              lambda request: not asked.append(request), given.append)  # fmt: skip
+    http.send_requests(
+        [question("bad")],
+        endpoint,
+        lambda part: found.update({r.row_id: a for r, a in part}),
+        lambda request: not asked.append(request),
+        given.append,
+    )
     assert (stub.total, len(asked), len(given)) == (5, reserved, 0)
     assert (found["bad"].lost, found["bad"].charged) == (reserved - 1, False)
 
@@ -632,8 +642,13 @@ def test_the_reservation_of_a_try_that_was_not_sent_is_given_back(stub, monkeypa
     stub.default = 403
     stub.program("patient", (500, {"Retry-After": "0.3"}))
     given = []
-    http.send_requests([question(text) for text in ("patient", *numbered(9))], http.HttpEndpoint(stub.url, concurrency=2), lambda part: None,
-              lambda request: True, given.append)  # fmt: skip
+    http.send_requests(
+        [question(text) for text in ("patient", *numbered(9))],
+        http.HttpEndpoint(stub.url, concurrency=2),
+        lambda part: None,
+        lambda request: True,
+        given.append,
+    )
     assert [request.row_id for request in given] == ["patient"]
 
 
@@ -823,7 +838,7 @@ def test_an_interrupted_run_ends_after_its_last_delivery(presses, stub):
     )
 
 
-def test_a_thread_that_cannot_be_started_is_said(stub, monkeypatch):
+def test_a_thread_that_cannot_be_started_is_reported(stub, monkeypatch):
     """It must not be waited for."""
     monkeypatch.setattr(
         threading.Thread,

@@ -68,8 +68,17 @@ def teacher(stub, prices, tmp_path):
     """Model `m` costs a dollar a token, and there is money for three words at their worst and a
     little more.
     """
-    return Teacher(backend="http", model="m", url=stub.url, answers=tmp_path / "a.sqlite", concurrency=4, max_tokens=10, timeout=10,
-                   prices=prices(f"m,{DOLLAR},{DOLLAR},us,2026-01-01"), max_cost_usd=LIMIT)  # fmt: skip
+    return Teacher(
+        backend="http",
+        model="m",
+        url=stub.url,
+        answers=tmp_path / "a.sqlite",
+        concurrency=4,
+        max_tokens=10,
+        timeout=10,
+        prices=prices(f"m,{DOLLAR},{DOLLAR},us,2026-01-01"),
+        max_cost_usd=LIMIT,
+    )
 
 
 def words(teacher, count):
@@ -222,7 +231,7 @@ USAGES = {
 def test_the_limit_is_never_exceeded_whatever_the_answers_say_they_took(
     counted, cost, stub, teacher
 ):
-    """`cost` is what an answer took, or the worst case where that is not said."""
+    """`cost` is what an answer took, or the worst case where that is not counted."""
     stub.default = completion("text", usage=counted)
     requests = words(teacher, 30)
     outcome = fill_store(teacher, requests)
@@ -554,8 +563,16 @@ def test_the_ledger_counts_what_was_asked_answered_bought_and_spent(stub, teache
     requests = words(teacher, 4)
     ask(teacher, [*requests, requests[0]])
     row = dict(zip(LEDGER_COLUMNS, teacher.ledger.rows()[0], strict=True))
-    assert row == {"stage": "translate", "requests": 4, "answered": 3, "of these new": 3, "failed": 1, "prompt tokens": 3,
-                   "completion tokens": 6, "US dollars": "9.00"}  # fmt: skip
+    assert row == {
+        "stage": "translate",
+        "requests": 4,
+        "answered": 3,
+        "of these new": 3,
+        "failed": 1,
+        "prompt tokens": 3,
+        "completion tokens": 6,
+        "US dollars": "9.00",
+    }
 
 
 def test_a_second_run_buys_nothing_and_spends_nothing(stub, teacher):

@@ -96,7 +96,7 @@ def test_nothing_is_changed_in_valid_json():
 
 
 def test_a_long_answer_is_read_in_no_time():
-    """The mending pattern must not backtrack: 200 kB with a trailing comma and many quotes."""
+    """The fixing pattern must not backtrack: 200 kB with a trailing comma and many quotes."""
     text = '{"a": "' + '\\"x, ' * 40_000 + '",}'
     assert len(loose_json(text)["a"]) == 160_000
 
@@ -169,12 +169,12 @@ STATUS = {
 
 @pytest.mark.parametrize("answer, status, note", STATUS.values(), ids=STATUS)
 def test_status(answer, status, note):
-    found, value, said = parse_answer(answer, Toy)
-    assert found == status and note in said
+    found, value, told = parse_answer(answer, Toy)
+    assert found == status and note in told
     assert found in STATUSES
     assert (value is not None) == (status == "ok")
     if value is not None:
-        assert value == Toy(question="q", options=["a"]) and said == ""
+        assert value == Toy(question="q", options=["a"]) and told == ""
 
 
 def test_notes_stay_short():

@@ -85,8 +85,8 @@ def test_order_of_roles():
         "unsafe_close",
         "key_not_reached",
     ]
-    doubled = chat(*GOOD)[:2] + chat("And what else?", first="doctor") + chat(*GOOD)[2:]
-    assert synthesis.broken_rules(doubled, mcqa(), MIN, MAX) == ["role_order"]
+    repeated = chat(*GOOD)[:2] + chat("And what else?", first="doctor") + chat(*GOOD)[2:]
+    assert synthesis.broken_rules(repeated, mcqa(), MIN, MAX) == ["role_order"]
 
 
 def test_the_doctor_has_the_last_word():
@@ -287,8 +287,16 @@ def test_ordinary_talk_is_not_about_exams(text):
     assert saying(text) == []
 
 
-@pytest.mark.parametrize("text", ["A physical exam comes next.", "Your eye exam was normal.", "A throat exam next.",
-                                  "We do an abdominal exam.", "A full exam shows nothing."])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A physical exam comes next.",
+        "Your eye exam was normal.",
+        "A throat exam next.",
+        "We do an abdominal exam.",
+        "A full exam shows nothing.",
+    ],
+)
 def test_a_doctors_examination_is_no_exam(text):
     assert saying(text) == []
 
@@ -353,13 +361,25 @@ def test_letters_in_an_unusual_form_are_latin(text):
 
 
 FOREIGN = {
-    "French": ("Bonjour docteur, ma jambe me fait mal.", "Depuis quand avez-vous mal ?", "Deux jours seulement, docteur.",
-               "Il vous manque insulin. Allez au hospital si cela empire."),
-    "Spanish": ("Hola doctora, me duele la pierna y tengo fiebre.", "Cuando le empezaron los dolores?", "Hace dos dias que no duermo.",
-                "Le falta insulin. Vaya al hospital si no mejora."),
-    "German": ("Guten Tag, mein Bein schmerzt seit gestern.", "Haben Sie auch Fieber gehabt?", "Ja, zwei Tage lang schon.",
-               "Ihnen fehlt insulin. Bitte gehen Sie ins hospital, wenn es schlimmer wird."),
-}  # fmt: skip
+    "French": (
+        "Bonjour docteur, ma jambe me fait mal.",
+        "Depuis quand avez-vous mal ?",
+        "Deux jours seulement, docteur.",
+        "Il vous manque insulin. Allez au hospital si cela empire.",
+    ),
+    "Spanish": (
+        "Hola doctora, me duele la pierna y tengo fiebre.",
+        "Cuando le empezaron los dolores?",
+        "Hace dos dias que no duermo.",
+        "Le falta insulin. Vaya al hospital si no mejora.",
+    ),
+    "German": (
+        "Guten Tag, mein Bein schmerzt seit gestern.",
+        "Haben Sie auch Fieber gehabt?",
+        "Ja, zwei Tage lang schon.",
+        "Ihnen fehlt insulin. Bitte gehen Sie ins hospital, wenn es schlimmer wird.",
+    ),
+}
 
 
 @pytest.mark.parametrize("turns", FOREIGN.values(), ids=FOREIGN)
@@ -388,7 +408,7 @@ def test_english_only_in_any_script(text):
     assert saying(text) == ["other_language"]
 
 
-def test_the_right_answer_must_be_said():
+def test_the_right_answer_must_be_named():
     assert ending("The hormone of the pancreas is too low; see a clinician.") == ["key_not_reached"]
     assert ending("Insulin is too low; see a clinician.") == []
 
@@ -406,7 +426,7 @@ ARTERIES = ("Left coronary artery", "Right coronary artery", "Aorta", "Carotid a
 
 
 @pytest.mark.parametrize(
-    "options, said, reached",
+    "options, text, reached",
     [
         (
             ("deficiency of thiamine stores", "b", "c", "d"),
@@ -439,8 +459,8 @@ ARTERIES = ("Left coronary artery", "Right coronary artery", "Aorta", "Carotid a
         ),  # endings do not matter
     ],
 )
-def test_half_of_the_words_that_single_the_key_out_are_enough(options, said, reached):
-    assert synthesis.reaches_key(said, mcqa(options)) is reached
+def test_half_of_the_words_that_single_the_key_out_are_enough(options, text, reached):
+    assert synthesis.reaches_key(text, mcqa(options)) is reached
 
 
 def test_the_key_is_sought_where_it_stands():
@@ -473,17 +493,17 @@ def test_a_wrong_option_can_win_although_the_key_is_reached():
         "Viral hepatic tumour",
         "Gastric ulcer",
     )
-    said = "This acute trouble is chronic cholangitis; see a clinician."
-    assert broken(*GOOD[:3], said, question=mcqa(options)) == ["wrong_answer"]
+    text = "This acute trouble is chronic cholangitis; see a clinician."
+    assert broken(*GOOD[:3], text, question=mcqa(options)) == ["wrong_answer"]
 
 
 def test_only_words_that_tell_options_apart_count():
     options = ("Colles fracture", "Smith fracture", "Barton fracture", "Galeazzi fracture")
-    said = [*GOOD[:3], "That looks like a fracture of the wrist; see a surgeon."]
-    assert broken(*said, question=mcqa(options)) == ["key_not_reached"]
-    said[-1] = "That looks like a Smith fracture; see a surgeon."
-    assert broken(*said, question=mcqa(options)) == ["key_not_reached", "wrong_answer"]
-    assert broken(*said, question=mcqa(options, answer_index=1)) == []
+    text = [*GOOD[:3], "That looks like a fracture of the wrist; see a surgeon."]
+    assert broken(*text, question=mcqa(options)) == ["key_not_reached"]
+    text[-1] = "That looks like a Smith fracture; see a surgeon."
+    assert broken(*text, question=mcqa(options)) == ["key_not_reached", "wrong_answer"]
+    assert broken(*text, question=mcqa(options, answer_index=1)) == []
 
 
 @pytest.mark.parametrize(
@@ -505,12 +525,25 @@ def test_words_meet_in_their_first_six_letters():
 
 def test_several_broken_rules_are_all_named_in_order():
     assert broken("Option A?", "خذ Glucagon.", "Thanks, chatbot") == [
-        "doctor_not_last", "no_question_asked", "unsafe_close", "mentions_exam", "speaks_as_machine", "other_language",
-        "exchange_count", "key_not_reached", "wrong_answer",
-    ]  # fmt: skip
+        "doctor_not_last",
+        "no_question_asked",
+        "unsafe_close",
+        "mentions_exam",
+        "speaks_as_machine",
+        "other_language",
+        "exchange_count",
+        "key_not_reached",
+        "wrong_answer",
+    ]
     assert list(synthesis.FORM_RULES) == [
-        "role_order", "doctor_not_last", "no_question_asked", "unsafe_close", "mentions_exam", "speaks_as_machine", "other_language",
-    ]  # fmt: skip
+        "role_order",
+        "doctor_not_last",
+        "no_question_asked",
+        "unsafe_close",
+        "mentions_exam",
+        "speaks_as_machine",
+        "other_language",
+    ]
 
 
 # Chats that people wrote
@@ -542,9 +575,14 @@ def test_rules_of_wording_object_to_few_real_dialogues(rule, raw_dir):
 def test_chats_grow_from_usable_english_training_questions_only():
     right = [mcqa(id=f"toy:{i}") for i in range(5)]
     wrong = [
-        mcqa(id="w:1", split="test"), mcqa(id="w:2", split="validation"), mcqa(id="w:3", lang="ar"), mcqa(id="w:4", status="rejected"),
-        mcqa(id="w:5", status="duplicate"), mcqa(id="w:6", kind="qa", options=(), answer_index=None, answer="Insulin."), SAMPLE[0],
-    ]  # fmt: skip
+        mcqa(id="w:1", split="test"),
+        mcqa(id="w:2", split="validation"),
+        mcqa(id="w:3", lang="ar"),
+        mcqa(id="w:4", status="rejected"),
+        mcqa(id="w:5", status="duplicate"),
+        mcqa(id="w:6", kind="qa", options=(), answer_index=None, answer="Insulin."),
+        SAMPLE[0],
+    ]
     assert {r.id for r in synthesis.seed_questions([*wrong, *right], 100, 1)} == {
         r.id for r in right
     }
@@ -843,8 +881,8 @@ def test_every_fault_is_recorded_and_known():
 @pytest.mark.parametrize("row_id, fault", [(row["row_id"], row["fault"]) for row in RECORDED])
 def test_recorded_chat_ends_where_it_should(row_id, fault, collected):
     status, note = collected[2][row_id]
-    wanted, words = FAULTS[fault]
-    assert status == wanted, note
+    expected, words = FAULTS[fault]
+    assert status == expected, note
     # A planted fault breaks these rules and no other one.
     assert note == words if status in ("ok", "rejected") else note.startswith(words)
 

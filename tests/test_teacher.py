@@ -189,8 +189,18 @@ def test_a_repair_of_another_answer_or_problem_is_another_request(answer, proble
 
 
 def test_a_teacher_takes_its_settings_from_a_notebooks_parameters(tmp_path):
-    given = {"TEACHER": "http", "TEACHER_MODEL": "m", "TEACHER_URL": "http://127.0.0.1:1/v1", "ALLOW_REMOTE": True, "CONCURRENCY": 5,
-             "REQUESTS_PER_MINUTE": 6, "TOKENS_PER_MINUTE": 7, "MAX_COST_USD": 1.5, "ANSWER_TOKENS": 99, "MODE": "smoke"}  # fmt: skip
+    given = {
+        "TEACHER": "http",
+        "TEACHER_MODEL": "m",
+        "TEACHER_URL": "http://127.0.0.1:1/v1",
+        "ALLOW_REMOTE": True,
+        "CONCURRENCY": 5,
+        "REQUESTS_PER_MINUTE": 6,
+        "TOKENS_PER_MINUTE": 7,
+        "MAX_COST_USD": 1.5,
+        "ANSWER_TOKENS": 99,
+        "MODE": "smoke",
+    }
     made = Teacher.from_parameters(given, answers=tmp_path / "a.sqlite")
     assert (made.backend, made.model, made.url, made.allow_remote) == (
         "http",
@@ -220,8 +230,11 @@ def test_unknown_teacher_setting_is_refused():
 # Store
 
 
-ODD = '{ "choices" : [ {"message":{"content":"نص\\n{}", "role":"assistant"},"finish_reason":"length"} ],"x":[1.50, null],' \
-      '"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}\n'  # fmt: skip
+ODD = (
+    '{ "choices" : [ {"message":{"content":"نص\\n{}", "role":"assistant"},'
+    '"finish_reason":"length"} ],"x":[1.50, null],'
+    '"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}\n'
+)
 
 
 def row(number=0, text="text", cost=None, **changed):
@@ -885,7 +898,8 @@ from pathlib import Path
 from bimedix_utils.teacher.engine import ask
 from bimedix_utils.teacher.settings import Teacher
 signal.signal(signal.SIGINT, signal.default_int_handler)
-teacher = Teacher(backend="http", model="m", url=sys.argv[1], answers=Path(sys.argv[2]), concurrency=4)
+teacher = Teacher(backend="http", model="m", url=sys.argv[1],
+                  answers=Path(sys.argv[2]), concurrency=4)
 ask(teacher, [teacher.request("translate", f"row:{i}", "v1", f"text {i}") for i in range(40)])
 """
 
@@ -949,8 +963,15 @@ def test_a_killed_run_keeps_every_answer_and_leaves_no_lock(stub, tmp_path):
 # Permission and the key
 
 
-REMOTE = ["http://example.org/v1", "https://10.1.2.3:8000/v1", "http://localhost.example.org/v1", "http://0.0.0.0:8000/v1",
-          "http://[2001:db8::1]/v1", "http://127.1.example/v1", "http://127.0.0.1 https://example.org/v1"]  # fmt: skip
+REMOTE = [
+    "http://example.org/v1",
+    "https://10.1.2.3:8000/v1",
+    "http://localhost.example.org/v1",
+    "http://0.0.0.0:8000/v1",
+    "http://[2001:db8::1]/v1",
+    "http://127.1.example/v1",
+    "http://127.0.0.1 https://example.org/v1",
+]
 
 
 @pytest.mark.parametrize("url", REMOTE)
@@ -958,8 +979,8 @@ def test_a_remote_host_needs_permission(url, teacher, monkeypatch, capsys):
     monkeypatch.setattr(http, "send_requests", lambda *_: pytest.fail("a request was sent"))
     with pytest.raises(TeacherError, match="ALLOW_REMOTE = True"):
         send(teacher.model_copy(update={"url": url}), "one", "two", "one")
-    said = capsys.readouterr().out
-    assert "2 rows go to" in said and "Never send patient data" in said
+    printed = capsys.readouterr().out
+    assert "2 rows go to" in printed and "Never send patient data" in printed
 
 
 def test_permission_is_given_and_announced(teacher, tmp_path, monkeypatch, capsys):
@@ -1012,9 +1033,18 @@ def test_this_machine_needs_no_permission(url, capsys):
     assert capsys.readouterr().out == ""
 
 
-NO_ADDRESS = ["http://a..b/v1", "https://" + 64 * "a" + ".org/v1",
-              "127.0.0.1:8000/v1", "localhost:8000", "ftp://127.0.0.1/v1", "http://", "/v1", "http://127.0.0.1:port/v1", "http://127.0.0.1:99999/v1",
-              "http://[::1/v1"]  # fmt: skip
+NO_ADDRESS = [
+    "http://a..b/v1",
+    "https://" + 64 * "a" + ".org/v1",
+    "127.0.0.1:8000/v1",
+    "localhost:8000",
+    "ftp://127.0.0.1/v1",
+    "http://",
+    "/v1",
+    "http://127.0.0.1:port/v1",
+    "http://127.0.0.1:99999/v1",
+    "http://[::1/v1",
+]
 
 
 @pytest.mark.parametrize("url", NO_ADDRESS)
@@ -1023,8 +1053,16 @@ def test_what_is_no_address_is_refused(url, teacher, stub):
         send(teacher.model_copy(update={"url": url}), "one")
 
 
-@pytest.mark.parametrize("url", ["http://user:hidden@127.0.0.1/v1", "https://hidden@example.org/v1", "https://:hidden@example.org/v1",
-                                 "user:hidden@example.org/v1", "ftp://user:hidden@example.org/v1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hidden@127.0.0.1/v1",
+        "https://hidden@example.org/v1",
+        "https://:hidden@example.org/v1",
+        "user:hidden@example.org/v1",
+        "ftp://user:hidden@example.org/v1",
+    ],
+)
 def test_an_address_with_a_password_is_refused_without_quoting_it(url, teacher, stub, capsys):
     with pytest.raises(TeacherError, match="TEACHER_URL") as caught:
         send(teacher.model_copy(update={"url": url, "allow_remote": True}), "one")
@@ -1154,7 +1192,7 @@ GOOD, BROKEN = '{"question": "q"}', '{"question": "q"'
 
 @pytest.fixture
 def structured(stub, teacher):
-    """Asks for one structure; the stub answers in turn with the first and with the repaired body."""
+    """Asks for one structure; the stub answers with the first body, then with the repaired one."""
 
     def run(first, repaired=None, **changed):
         stub.default = lambda body: first if len(body["messages"]) == 1 else repaired
@@ -1202,10 +1240,14 @@ def test_an_answer_that_is_not_repaired_stays_unreadable_and_is_not_repaired_aga
 
 @pytest.mark.parametrize(
     "first, status",
-    [(completion(GOOD[:9], "length"), "truncated"), (completion(REFUSAL), "refused"), (completion("", "content_filter"), "refused"),
-     (400, "failed")],
+    [
+        (completion(GOOD[:9], "length"), "truncated"),
+        (completion(REFUSAL), "refused"),
+        (completion("", "content_filter"), "refused"),
+        (400, "failed"),
+    ],
     ids=["cut", "refused", "filtered", "failed"],
-)  # fmt: skip
+)
 def test_only_an_unreadable_answer_is_repaired(first, status, structured, stub):
     assert structured(first)[:2] == (status, None) and stub.total == 1
 
@@ -1285,9 +1327,16 @@ def line(
     **more,
 ):
     return {
-        "stage": stage, "row_id": row_id, "round": round, "sample": sample, "prompt_version": version, "finish_reason": finish_reason,
-        "text": text, "fault": "", **more,
-    }  # fmt: skip
+        "stage": stage,
+        "row_id": row_id,
+        "round": round,
+        "sample": sample,
+        "prompt_version": version,
+        "finish_reason": finish_reason,
+        "text": text,
+        "fault": "",
+        **more,
+    }
 
 
 @pytest.fixture
@@ -1310,10 +1359,10 @@ def test_replay_finds_recordings_by_place_in_any_file(replay):
         [line(text="zero")],
         [line(round=1, text="one", finish_reason="length"), line(stage="score", text="scored")],
     )
-    wanted = [("translate", 0), ("translate", 1), ("score", 0)]
+    keys = [("translate", 0), ("translate", 1), ("score", 0)]
     asked = [
         teacher.request(stage, "row:1", "v1", f"{stage} {round}", round=round)
-        for stage, round in wanted
+        for stage, round in keys
     ]
     answers = ask(teacher, asked)
     assert [(answers[r.id].text, answers[r.id].finish_reason) for r in asked] == [

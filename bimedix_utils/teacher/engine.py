@@ -19,15 +19,9 @@ from .settings import Teacher
 from .store import Answer, Store
 
 REPAIRABLE = 20_000  # characters: a longer broken answer is not shown to the teacher again
-HISTORY_COLUMNS = [
-    "model",
-    "stage",
-    "answers",
-    "prompt tokens",
-    "completion tokens",
-    "US dollars",
-    "mean seconds",
-]
+HISTORY_COLUMNS = (
+    "model,stage,answers,prompt tokens,completion tokens,US dollars,mean seconds"
+).split(",")
 Structured = tuple[str, BaseModel | None, str]  # (status, value, note), see `parse_answer`
 
 
@@ -47,16 +41,21 @@ def estimate_requests(teacher: Teacher, requests: Iterable[Request]) -> Estimate
 
 def store_history(teacher: Teacher) -> list[tuple]:
     """All that the teacher's store has ever bought, as table rows, see `HISTORY_COLUMNS`."""
-    columns = (("prompt_tokens", ","), ("completion_tokens", ","))
-    columns += (("cost_usd", ".2f"), ("mean_seconds", ".2f"))
+    forms = {
+        "prompt_tokens": ",",
+        "completion_tokens": ",",
+        "cost_usd": ".2f",
+        "mean_seconds": ".2f",
+    }
     with closing(Store(teacher.answers)) as store:
-        return [
-            (
-                *(row[name] for name in ("model", "stage", "answers")),
-                *(number_or_not_found(row[name], form) for name, form in columns),
-            )
-            for row in store.totals()
-        ]
+        totals = store.totals()
+    return [
+        (
+            *(row[name] for name in ("model", "stage", "answers")),
+            *(number_or_not_found(row[name], form) for name, form in forms.items()),
+        )
+        for row in totals
+    ]
 
 
 def _survey(

@@ -13,16 +13,9 @@ from .store import Answer
 
 # For estimates only: near most tokenizers in English; Arabic takes two bytes a letter.
 BYTES_PER_TOKEN = 4
-LEDGER_COLUMNS = [
-    "stage",
-    "requests",
-    "answered",
-    "of these new",
-    "failed",
-    "prompt tokens",
-    "completion tokens",
-    "US dollars",
-]
+LEDGER_COLUMNS = (
+    "stage,requests,answered,of these new,failed,prompt tokens,completion tokens,US dollars"
+).split(",")
 
 
 def estimated_prompt_tokens(request: Request) -> int:

@@ -36,18 +36,11 @@ _COLUMNS = (
     "id, stage, row_id, round, sample, prompt_version, model, body, finish_reason,"
     " prompt_tokens, completion_tokens, seconds, cost_usd"
 )
-_TOTALS = {
-    "model": "model",
-    "stage": "stage",
-    "answers": "count(*)",
-    "prompt_tokens": "sum(prompt_tokens)",
-    "completion_tokens": "sum(completion_tokens)",
-    "counted": "count(completion_tokens)",
-    "mean_completion": "avg(completion_tokens)",
-    "mean_seconds": "avg(seconds)",
-    "cost_usd": "sum(cost_usd)",
-    "priced": "count(cost_usd)",
-}
+_TOTALS = """SELECT model, stage, count(*) AS answers, sum(prompt_tokens) AS prompt_tokens,
+    sum(completion_tokens) AS completion_tokens, count(completion_tokens) AS counted,
+    avg(completion_tokens) AS mean_completion, avg(seconds) AS mean_seconds,
+    sum(cost_usd) AS cost_usd, count(cost_usd) AS priced
+    FROM answers GROUP BY model, stage ORDER BY model, stage"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ Deliver = Callable[[list[tuple[Request, Answer]]], None]  # takes answers as the
 
 
 def read_body(request_id: str, body: str, seconds: float = 0.0) -> Answer:
-    """The first choice of a chat completion. Raises one of `UNREADABLE_ERRORS` for anything else."""
+    """The first choice of a chat completion. Raises one of `UNREADABLE_ERRORS`."""
     value = json.loads(body.removeprefix("\ufeff"))
     choice = value["choices"][0]
     text = choice["message"].get("content")
@@ -220,9 +213,7 @@ class Store:
 
     def totals(self) -> list[dict[str, Any]]:
         """Sums over all stored answers by model and stage; means are None without counts."""
-        query = f"SELECT {', '.join(_TOTALS.values())} FROM answers"
-        rows = self._read(f"{query} GROUP BY model, stage ORDER BY model, stage")
-        return [dict(zip(_TOTALS, row, strict=True)) for row in rows]
+        return [dict(row) for row in self._read(_TOTALS)]
 
     def _read(self, query: str, values: Sequence = ()) -> list[tuple]:
         with self._in_use:
@@ -263,7 +254,9 @@ def _connect(name: str) -> sqlite3.Connection:
     # Answers arrive on the executor's thread while the notebook's thread waits: one connection
     # serves both in turn.
     shared = {"check_same_thread": False, "isolation_level": None, "timeout": 30}
-    return sqlite3.connect(name, uri=name.startswith("file:"), **shared)
+    db = sqlite3.connect(name, uri=name.startswith("file:"), **shared)
+    db.row_factory = sqlite3.Row
+    return db
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

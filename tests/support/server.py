@@ -18,10 +18,19 @@ from pathlib import Path
 
 BODY = json.dumps(
     {
-        "id": "stub", "object": "chat.completion", "model": "stub", "usage": {"prompt_tokens": 30, "completion_tokens": 60},
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps({"text": "word " * 60})}}],
+        "id": "stub",
+        "object": "chat.completion",
+        "model": "stub",
+        "usage": {"prompt_tokens": 30, "completion_tokens": 60},
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": json.dumps({"text": "word " * 60})},
+            }
+        ],
     }
-).encode()  # fmt: skip
+).encode()
 
 
 def name(messages: list[dict]) -> str:
