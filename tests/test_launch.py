@@ -51,11 +51,9 @@ def launched(folder, base, rows, on_log=None):
 
 def test_a_job_comes_back_from_disk_as_it_was(tmp_path, base, rows):
     job = written(tmp_path, base, rows)
-    assert (
-        jobs.TrainingJob.read(tmp_path) == job
-        and jobs.read_examples(tmp_path, jobs.TRAIN_FILE) == rows
-        and jobs.read_examples(tmp_path, jobs.HELD_OUT_FILE) == rows[:4]
-    )
+    assert jobs.TrainingJob.read(tmp_path) == job
+    assert jobs.read_examples(tmp_path, jobs.TRAIN_FILE) == rows
+    assert jobs.read_examples(tmp_path, jobs.HELD_OUT_FILE) == rows[:4]
     assert written(tmp_path, base, rows, processes=1).key == job.key, (
         "the number of processes makes no other job"
     )
@@ -182,21 +180,18 @@ def test_two_processes_agree_with_one(base, rows, together, tmp_path):
     from safetensors.torch import load_file
 
     outcome, expected = in_one_process(base, rows, tmp_path)
-    assert (
-        together.processes == 2 and len(set(together.devices)) == 1 and len(together.devices) == 2
-    )
-    assert together.steps == outcome.steps and losses(together.log) == pytest.approx(
-        losses(outcome.log), abs=2e-4
-    )
+    assert together.processes == 2
+    assert len(set(together.devices)) == 1
+    assert len(together.devices) == 2
+    assert together.steps == outcome.steps
+    assert losses(together.log) == pytest.approx(losses(outcome.log), abs=2e-4)
     found = load_file(together.adapter / "adapter_model.safetensors")
     assert len(found) == len(expected)
     for name, value in expected.items():
         assert (found[name.replace(".default.", ".")] - value).abs().max() < 1e-5, name
-    assert (
-        all(sum(step) > 0 for step in zip(*together.padded_tokens, strict=True))
-        and together.tokens > 0
-        and together.seconds > 0
-    )
+    assert all(sum(step) > 0 for step in zip(*together.padded_tokens, strict=True))
+    assert together.tokens > 0
+    assert together.seconds > 0
 
 
 def test_a_finished_job_is_not_run_again(base, rows, together):

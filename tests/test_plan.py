@@ -72,9 +72,8 @@ def test_the_kits_tiny_model_a_folder_and_a_file_can_be_planned(tmp_path):
 def test_nf4_costs_what_its_paper_says_and_what_bitsandbytes_stores():
     """Dettmers et al. 2023: 4 bits and 0.127 bits of constants a parameter."""
     codes, constants = memory.nf4_bytes(4096 * 14336)
-    assert codes * 8 / (4096 * 14336) == 4 and constants * 8 / (4096 * 14336) == pytest.approx(
-        0.127, abs=0.001
-    )
+    assert codes * 8 / (4096 * 14336) == 4
+    assert constants * 8 / (4096 * 14336) == pytest.approx(0.127, abs=0.001)
     import bitsandbytes as bnb
     import torch
 
@@ -195,9 +194,8 @@ def test_rank_128_does_not_fit_48_gb_and_the_reason_is_named():
         in wide.why
     )
     helps = plan.remedies(MIXTRAL, ONE.changed(rank=128), plan.find_gpu("L40S"))
-    assert "LORA_RANK = 64" in helps and not any(
-        "MICRO" in one or "LORA_RANK = 16" in one for one in helps
-    )
+    assert "LORA_RANK = 64" in helps
+    assert not any("MICRO" in one or "LORA_RANK = 16" in one for one in helps)
 
 
 @pytest.mark.parametrize("rank", [16, 32])
@@ -228,10 +226,8 @@ def test_rank_128_fits_eight_gpus_of_80_gb_and_fsdp_shards():
     assert whole.fits and not plan.plan_device(MIXTRAL, EIGHT, plan.find_gpu("L40S")).fits
     assert whole.peak.parts["gradient buckets"] == 4 * 1_937_801_216
     sharded = plan.peak_memory(MIXTRAL, EIGHT.changed(parallel="fsdp"))
-    assert (
-        sharded.parts["gradient buckets"] == 0
-        and sharded.parts["adapters"] == whole.peak.parts["adapters"] // 8
-    )
+    assert sharded.parts["gradient buckets"] == 0
+    assert sharded.parts["adapters"] == whole.peak.parts["adapters"] // 8
     constants = memory.weight_bytes(MIXTRAL, 2)[1]
     assert (
         sharded.parts["weights, NF4"]
@@ -282,10 +278,8 @@ def test_the_committed_peaks_are_within_15_percent_of_todays_formulas():
             / float(row["measured_mb"])
             - 1
         )
-    assert (
-        len(errors) >= 10
-        and {name: round(e, 3) for name, e in errors.items() if abs(e) > 0.15} == {}
-    )
+    assert len(errors) >= 10
+    assert {name: round(e, 3) for name, e in errors.items() if abs(e) > 0.15} == {}
     for column, factor in (("parameters", 8), ("tokens", 8)):
         values = [int(row[column]) for row in rows]
         assert max(values) >= factor * min(values), column
@@ -313,25 +307,18 @@ def test_work_is_counted_from_the_architecture():
 
 def test_steps_hours_and_cost():
     rows = plan.EpochRows(1000, 500_000, "made up")
-    assert (
-        cost.optimiser_steps(ONE, rows) == 62
-        and cost.optimiser_steps(ONE.changed(epochs=2), rows) == 124
-        and cost.optimiser_steps(ONE.changed(max_steps=7), rows) == 7
-    )
-    assert (
-        cost.tokens_read(ONE, rows) == 500_000
-        and cost.tokens_read(ONE.changed(max_steps=7), rows) == 7 * 8192
-    )
+    assert cost.optimiser_steps(ONE, rows) == 62
+    assert cost.optimiser_steps(ONE.changed(epochs=2), rows) == 124
+    assert cost.optimiser_steps(ONE.changed(max_steps=7), rows) == 7
+    assert cost.tokens_read(ONE, rows) == 500_000
+    assert cost.tokens_read(ONE.changed(max_steps=7), rows) == 7 * 8192
     low, high = cost.training_hours(MIXTRAL, ONE, rows, plan.find_gpu("L40S"))
     assert high / low == pytest.approx(cost.UTILISATION[1] / cost.UTILISATION[0])
     eight = cost.training_hours(MIXTRAL, ONE.changed(gpus=8), rows, plan.find_gpu("L40S"))
-    assert eight[0] == pytest.approx(low / 8) and cost.training_cost(eight, 8, 2.0)[
-        1
-    ] == pytest.approx(2 * high)
-    assert (
-        cost.training_hours(MIXTRAL, ONE, rows, plan.find_gpu("MI300X")) is None
-        and cost.training_cost(None, 1, 1.0) is cost.training_cost((1, 2), 1, None) is None
-    )
+    assert eight[0] == pytest.approx(low / 8)
+    assert cost.training_cost(eight, 8, 2.0)[1] == pytest.approx(2 * high)
+    assert cost.training_hours(MIXTRAL, ONE, rows, plan.find_gpu("MI300X")) is None
+    assert cost.training_cost(None, 1, 1.0) is cost.training_cost((1, 2), 1, None) is None
     day = cost.steps_in(24, MIXTRAL, ONE, rows, plan.find_gpu("L40S"))
     assert cost.training_hours(MIXTRAL, ONE.changed(max_steps=day), rows, plan.find_gpu("L40S"))[
         1
@@ -351,10 +338,8 @@ def test_rows_come_from_the_mix_or_from_the_paper(tmp_path, monkeypatch):
         "tokens": {"languages": [{"tokens": 30.4}, {"tokens": 40}, {"tokens": None}]},
     }
     (folder / "manifest.json").write_text(json.dumps(facts))
-    assert (
-        plan.epoch_rows("smoke") is None
-        and plan.epoch_rows("smoke", tokens_per_row=30).rows == 1_311_000
-    )
+    assert plan.epoch_rows("smoke") is None
+    assert plan.epoch_rows("smoke", tokens_per_row=30).rows == 1_311_000
     assert plan.epoch_rows("paper") == plan.EpochRows(
         7, 70, "runs/paper/05_build_bilingual_mix/bimed/manifest.json"
     )
@@ -421,17 +406,13 @@ def run(tmp_path, monkeypatch, capsys, values, *more):
 def test_the_command_line_prints_writes_and_says_yes(tmp_path, monkeypatch, capsys):
     code, out, err = run(tmp_path, monkeypatch, capsys, VALUES, "--usd-per-hour", "1.5")
     assert code == 0, err
-    assert (
-        "242,225,152 parameters are trainable, 0.52% of all" in out
-        and "it fits" in out
-        and "assumed, not measured" in out
-    )
+    assert "242,225,152 parameters are trainable, 0.52% of all" in out
+    assert "it fits" in out
+    assert "assumed, not measured" in out
     written = json.loads((tmp_path / "gpu" / "plan.json").read_text())
-    assert (
-        written["steps"] == 77_186
-        and written["devices"][0]["device"] == "L40S"
-        and written["devices"][0]["cost_usd"][0] > 0
-    )
+    assert written["steps"] == 77_186
+    assert written["devices"][0]["device"] == "L40S"
+    assert written["devices"][0]["cost_usd"][0] > 0
     assert {d["cost_usd"] for d in written["devices"][1:]} == {"not found"}
 
 
@@ -439,11 +420,9 @@ def test_the_command_line_fails_when_the_presets_gpu_cannot_hold_it(tmp_path, mo
     code, _, err = run(
         tmp_path, monkeypatch, capsys, VALUES, "--set", "LORA_RANK=128", "OPTIMISER=adamw"
     )
-    assert (
-        code == 1
-        and "KitError: the training does not fit: it needs" in err
-        and "LORA_RANK = 64" not in err.split("largest")[0]
-    )
+    assert code == 1
+    assert "KitError: the training does not fit: it needs" in err
+    assert "LORA_RANK = 64" not in err.split("largest")[0]
     assert json.loads((tmp_path / "gpu" / "plan.json").read_text())["devices"][0]["fits"] is False
     code, _, err = run(tmp_path, monkeypatch, capsys, VALUES, "--gpu", "B9000")
     assert code == 1 and "no GPU 'B9000'" in err
@@ -464,11 +443,9 @@ def test_a_cpu_is_planned_against_this_machine(tmp_path, monkeypatch, capsys):
     tiny |= {"MICRO_TOKENS": 512, "TOKEN_BUDGET": 1024, "GPUS": 2}
     code, out, err = run(tmp_path, monkeypatch, capsys, tiny, "--mode", "smoke")
     assert code == 0, err
-    assert (
-        "this machine, shared by 2" in out
-        and "MB" in out
-        and "steps and hours: not found; run notebook 05 first" in out
-    )
+    assert "this machine, shared by 2" in out
+    assert "MB" in out
+    assert "steps and hours: not found; run notebook 05 first" in out
     assert json.loads((tmp_path / "smoke" / "plan.json").read_text())["steps"] == "not found"
 
 
@@ -484,9 +461,8 @@ def test_the_figure_stacks_every_part_up_to_the_total():
         ]
     assert tops == pytest.approx([found.total / GB for _, found in rows])
     lines = {round(line.get_ydata()[0]) for line in axis.lines}
-    assert {48, 80} <= lines and [label.get_text() for label in axis.get_xticklabels()][
-        0
-    ] == "rank 16, paged_adamw_8bit"
+    assert {48, 80} <= lines
+    assert [label.get_text() for label in axis.get_xticklabels()][0] == "rank 16, paged_adamw_8bit"
     assert {part for parts, _ in report.BLOCKS.values() for part in parts} == set(
         memory.MEMORY_PARTS
     )
@@ -511,9 +487,8 @@ def test_single_modules_are_planned_like_parts():
     assert made.count.trainable == 32 * 16 * (2 * 4096 + 4096 + 1024)
     attention = plan.TrainingSetup.of({**VALUES, "LORA_TARGETS": "attention"})
     more = plan.peak_memory(MIXTRAL, attention)
-    assert made.own.peak.total < more.total and made.own.peak.parts["adapters"] * 2 < (
-        more.parts["adapters"] * 1.2
-    )
+    assert made.own.peak.total < more.total
+    assert made.own.peak.parts["adapters"] * 2 == more.parts["adapters"]
     lora = cost.flops_per_token(MIXTRAL, few, 482)["forward"]
     assert lora < cost.flops_per_token(MIXTRAL, attention, 482)["forward"]
     helps = plan.remedies(

@@ -135,11 +135,8 @@ def test_interleaved_rounds_take_turns():
     found = speed.interleaved(
         {name: lambda name=name: calls.append(name) or 1.0 for name in "abc"}, 3
     )
-    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" and found == {
-        "a": [1.0] * 3,
-        "b": [1.0] * 3,
-        "c": [1.0] * 3,
-    }
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab"
+    assert found == {"a": [1.0] * 3, "b": [1.0] * 3, "c": [1.0] * 3}
 
 
 def test_a_ratio_is_taken_round_by_round():
@@ -161,9 +158,8 @@ def test_a_ratio_is_taken_round_by_round():
 )
 def test_the_interval_of_the_median_is_made_of_rounds(rounds, k, confidence):
     found = speed.time_ratio([float(n) for n in range(rounds, 0, -1)], [1.0] * rounds)
-    assert (found.low, found.high) == (k, rounds + 1 - k) and found.confidence == pytest.approx(
-        confidence, abs=5e-5
-    )
+    assert (found.low, found.high) == (k, rounds + 1 - k)
+    assert found.confidence == pytest.approx(confidence, abs=5e-5)
 
 
 @pytest.mark.parametrize("rounds", [3, 7, 9])
@@ -200,10 +196,8 @@ def test_bandwidth_between_measured_rows():
     machine = speed.Machine("m", {1: 16.0, 4: 4.0}, 100.0)
     assert [machine.bytes_per_second(rows) for rows in (0.5, 1, 4, 32)] == [16, 16, 4, 4]
     assert machine.bytes_per_second(2) == pytest.approx(8)
-    assert (
-        machine.single_bandwidth().bytes_per_second(4) == 16
-        and machine.single_bandwidth().flops == 100
-    )
+    assert machine.single_bandwidth().bytes_per_second(4) == 16
+    assert machine.single_bandwidth().flops == 100
 
 
 def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
@@ -215,14 +209,12 @@ def test_sweeps_multiply_every_expert_matrix_once_and_nothing_else():
             )
     sweeps = speed.ProbeSweeps(model)
     assert sweeps.rows(4) > 0 and len(seen) == 2 * 8 * 3 and {rows for _, rows in seen} == {4}
-    assert all(".experts." in name for name, _ in seen) and len({name for name, _ in seen}) == len(
-        seen
-    )
+    assert all(".experts." in name for name, _ in seen)
+    assert len({name for name, _ in seen}) == len(seen)
     assert sweeps.bytes == 4 * 2 * 8 * 3 * 64 * 128
     machine = sweeps.machine({1: [1.0, 2.0, 9.0]}, [0.5])
-    assert (
-        machine.bandwidth == {1: sweeps.bytes / 2} and machine.flops == 3 * 2 * 256 * 64 * 128 / 0.5
-    )
+    assert machine.bandwidth == {1: sweeps.bytes / 2}
+    assert machine.flops == 3 * 2 * 256 * 64 * 128 / 0.5
     assert sweeps.machine({8: [0.001]}, [0.5]).flops == 2 * 8 * sweeps.parameters / 0.001, (
         "a roof does not lie below what was built"
     )
@@ -256,14 +248,10 @@ def test_one_token_reads_the_weights_it_uses_and_computes_with_each_twice():
     assert sum(part.flops for part in parts.values()) == pytest.approx(2 * read)
     assert parts["KV cache"].bytes == 0
     longer = {part.part: part for part in speed.step_parts(SPARSE, machine, 3, 10)}
-    assert (
-        longer["KV cache"].bytes == 2 * 3 * 10 * 2 * 32 * 4
-        and longer["KV cache"].flops == 4 * 2 * 3 * 10 * 64
-    )
-    assert (
-        longer["attention"].bytes == parts["attention"].bytes
-        and longer["attention"].flops == 3 * parts["attention"].flops
-    )
+    assert longer["KV cache"].bytes == 2 * 3 * 10 * 2 * 32 * 4
+    assert longer["KV cache"].flops == 4 * 2 * 3 * 10 * 64
+    assert longer["attention"].bytes == parts["attention"].bytes
+    assert longer["attention"].flops == 3 * parts["attention"].flops
 
 
 def test_each_part_takes_the_longer_of_reading_and_computing():
@@ -339,20 +327,23 @@ def test_the_sparse_model_cannot_move_the_overhead():
         speed.residual_overheads([(SPARSE, 1, 1.0)], speed.Machine("m", {1: 1.0}), 0)
 
 
-def test_a_whole_trial_on_a_toy():
+def test_a_complete_comparison_of_toy_models_and_its_tables():
     trial = speed.measure_models(
         SPARSE, "float32", speed.SpeedSettings((1, 3), rounds=2, tokens=1, prefill=8, context=4)
     )
     assert set(trial.decode) == set(trial.machines) == set(trial.loads) == {1, 3}
     assert {len(seconds) for found in trial.decode.values() for seconds in found.values()} == {2}
-    assert [set(seen.bandwidth) for seen in trial.machines[3]] == [{1, 2, 3}] * 2 and set(
-        trial.machine(3).bandwidth
-    ) == {1, 2, 3}
+    assert [set(seen.bandwidth) for seen in trial.machines[3]] == [{1, 2, 3}] * 2
+    assert set(trial.machine(3).bandwidth) == {1, 2, 3}
     assert set(trial.prefill) == set(trial.shapes)
     assert len(trial.predictions()) == 4 and set(trial.prefill_ratios()) == set(speed.DENSE_MODELS)
     assert trial.weight_bytes("equal total") == 4 * (
         trial.shapes["equal total"].total - 100 * 64 - 5 * 64
     )
+    measured = {"float32": trial}
+    assert "prefill, 8 tokens" in repr(speed.ratio_table(measured))
+    assert "not found / not found" in repr(speed.machine_table(measured, None))
+    assert len(repr(speed.prediction_table(trial)).splitlines()) == 1 + 4
 
 
 # The claim
@@ -391,10 +382,8 @@ def test_the_claims_share_of_the_architecture():
 
 def test_the_gpus_and_the_bandwidth_that_are_needed():
     by_name = {gpu.name: gpu for gpu in read_gpus()}
-    assert (
-        speed.gpus_needed(speed.LLAMA_2_70B, by_name["A100 80GB"]) == 2
-        and speed.gpus_needed(speed.mixtral_shape(), by_name["MI300X"]) == 1
-    )
+    assert speed.gpus_needed(speed.LLAMA_2_70B, by_name["A100 80GB"]) == 2
+    assert speed.gpus_needed(speed.mixtral_shape(), by_name["MI300X"]) == 1
     needed = speed.needed_bandwidth(speed.LLAMA_2_70B, 20.9, "bfloat16", context=0)
     assert needed == pytest.approx(20.9 * 2 * (speed.LLAMA_2_70B.total - 32000 * 8192 - 161 * 8192))
 
@@ -442,9 +431,8 @@ def test_arabic_costs_more_tokens_with_mixtrals_tokenizer_than_with_the_kits():
     assert ratio["Mixtral"] > 2 > ratio["tiny"]
     one = costs["Mixtral", "ar"]
     characters, sentences = one.rates(100.0)
-    assert characters * one.tokens == pytest.approx(
-        100 * one.characters
-    ) and sentences * one.tokens == pytest.approx(100 * one.sentences)
+    assert characters * one.tokens == pytest.approx(100 * one.characters)
+    assert sentences * one.tokens == pytest.approx(100 * one.sentences)
 
 
 def test_a_folder_without_twins_is_refused(tmp_path):
@@ -462,17 +450,14 @@ def test_figures_show_what_they_are_given():
     import matplotlib.pyplot as plt
 
     axis = speed.ratios_figure(synthetic(0.001).predictions(), "title")
-    assert [label.get_text() for label in axis.get_xticklabels()] == [
-        "1",
-        "8",
-    ] and axis.get_title() == "title"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "8"]
+    assert axis.get_title() == "title"
     assert len(axis.get_legend().get_texts()) == 4
     axis = speed.claim_figure({"a": {1: 5.4, 8: 1.6}}, 8.64, "t")
     assert "8.6" in axis.get_legend().get_texts()[-1].get_text()
     axis = speed.parts_figure({"x": {"a": 1.0, "b": 2.0}, "y": {"a": 3.0, "b": 0.5}}, "t", "GB")
-    assert [bar.get_width() for bar in axis.patches] == [1.0, 3.0, 2.0, 0.5] and [
-        bar.get_x() for bar in axis.patches
-    ][2:] == [1.0, 3.0]
+    assert [bar.get_width() for bar in axis.patches] == [1.0, 3.0, 2.0, 0.5]
+    assert [bar.get_x() for bar in axis.patches][2:] == [1.0, 3.0]
     axis = speed.sentences_figure(
         [speed.TokenCost("T", lang, 1, 10, 2, n) for lang, n in (("en", 20), ("ar", 60))], "t"
     )
@@ -484,9 +469,8 @@ def test_figures_show_what_they_are_given():
 
 
 def test_batches_and_precisions_of_a_notebook_are_read_or_refused():
-    assert speed.parse_batches("32 1 8 8") == (1, 8, 32) and speed.parse_precisions(
-        "nf4 float32"
-    ) == ("float32", "nf4")
+    assert speed.parse_batches("32 1 8 8") == (1, 8, 32)
+    assert speed.parse_precisions("nf4 float32") == ("float32", "nf4")
     for text in ("", "0", "1,8", "-1", "two"):
         with pytest.raises(InputError, match="BATCHES"):
             speed.parse_batches(text)
@@ -500,9 +484,8 @@ def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
     lines = claim.gpu_rows(gpus, (1, 8), 180.6 / 20.9, speed.mixtral_shape())
     assert [line[0] for line in lines] == [gpu.name for gpu in gpus]
     for gpu, line in zip(gpus, lines, strict=True):
-        assert len(line) == 8 and (line[2] == "not found") == (gpu.bandwidth is None) == (
-            line[-1] == "not found"
-        )
+        assert len(line) == 8
+        assert (line[2] == "not found") == (gpu.bandwidth is None) == (line[-1] == "not found")
     a100 = next(line for line in lines if line[0] == "A100 80GB")
     # two GPUs read 4,078 GB/s; 25.5 GB of weights and cache a token
     assert a100[1] == "2" and int(a100[2]) == pytest.approx(2 * 2039e9 / (2 * 12.75e9), rel=0.01)
@@ -510,18 +493,28 @@ def test_the_gpu_table_says_not_found_where_a_bandwidth_is_missing():
 
 def test_the_study_measured_what_it_promises_on_a_clean_commit():
     made = speed.benchmark_conditions(STUDIES)
-    assert (
-        made["git"]["commit"]
-        and not made["git"]["dirty"]
-        and made["rounds"] >= 7
-        and made["limit"] == 0.2
-    )
+    assert made["git"]["commit"]
+    assert not made["git"]["dirty"]
+    assert made["rounds"] >= 7
+    assert made["limit"] == 0.2
     lines = [line for line in speed.read_benchmark(STUDIES) if line.precision == "float32"]
     assert {(line.batch, line.against) for line in lines} == {
         (b, name) for b in (1, 2, 4, 8, 16, 32) for name in speed.DENSE_MODELS
     }
     assert all(len(line.errors) == 3 and float(line.weights_over_cache) >= 8 for line in lines)
     assert {line.precision for line in speed.read_benchmark(STUDIES)} == set(speed.PRECISION_BYTES)
+
+
+def test_the_tables_of_the_study_and_of_the_claim_hold_a_line_for_each_row():
+    rows = speed.read_benchmark(STUDIES)
+    assert len(repr(speed.benchmark_table(rows)).splitlines()) == 1 + len(rows)
+    parts = speed.bytes_by_part({"70B": speed.LLAMA_2_70B}, (1, 8))
+    assert list(parts) == ["70B, 1 row", "70B, 8 rows"]
+    assert sum(parts["70B, 1 row"].values()) == pytest.approx(137.6, abs=0.1)
+    assert len(repr(speed.parts_table(parts)).splitlines()) == 1 + 2
+    by_name = {gpu.name: gpu for gpu in read_gpus()}
+    needed = speed.needed_table((180.6, 20.9), speed.mixtral_shape(), by_name["MI250 (one die)"])
+    assert repr(needed).count("not found") == 4
 
 
 def test_the_study_names_every_miss():

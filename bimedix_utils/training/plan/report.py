@@ -62,7 +62,7 @@ def plan_text(plan: TrainingPlan) -> str:
     text = Path(__file__).with_name("plan.txt.j2").read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     tables = {"memory": memory_table(plan.own.peak), "devices": device_table(plan)}
-    return environment.from_string(text).render(plan=plan, **tables)
+    return environment.from_string(text).render(plan=plan, **tables).rstrip()
 
 
 def memory_figure(
