@@ -142,7 +142,7 @@ def test_two_edits_with_other_words_are_one_verdict_and_still_a_disagreement():
 
 
 def test_time_spent_by_hand():
-    """1 to 11 seconds: median 6, the 90th percentile lies at place 1 + 0.9 * 10 = 10."""
+    """1 to 11 seconds: median 6, the 90th percentile lies at position 1 + 0.9 * 10 = 10."""
     decisions = [word(i, "Dr A", "approve", seconds=float(i)) for i in range(1, 12)] + [
         word(20, "Dr B", "reject"),
         word(21, "Dr B", "reject", seconds=4.0),

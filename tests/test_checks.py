@@ -830,13 +830,13 @@ def test_marks_that_change_what_a_reader_sees_are_rejected(candidate):
 def test_options_that_changed_places_are_seen_by_the_encoder():
     source = ["Which sign is typical?", "Fever", "Cough", "Rash", "Chest pain"]
     right = ["ما العلامة؟", "حمى", "سعال", "طفح جلدي", "ألم في الصدر"]
-    moved = [right[0], right[2], right[1], *right[3:]]
+    swapped = [right[0], right[2], right[1], *right[3:]]
     names = ("question", *(f"option {i}" for i in range(1, 5)))
     found = corpus.option_order(
         (row_id, TextPair(source, texts, ARABIC, names))
-        for row_id, texts in (("right", right), ("moved", moved))
+        for row_id, texts in (("right", right), ("swapped", swapped))
     )
     assert (
-        set(found) == {"moved"}
-        and found["moved"][0].reason == "option 1 and option 2 seem to have changed places"
+        set(found) == {"swapped"}
+        and found["swapped"][0].reason == "option 1 and option 2 seem to have changed places"
     )

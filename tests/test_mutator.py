@@ -1,5 +1,5 @@
-"""The maker of damage: every kind finds enough places, damages what its name says and nothing else,
-and repeats itself.
+"""The maker of damage: every kind finds enough positions, damages what its name says and nothing
+else, and repeats itself.
 """
 
 import copy
@@ -58,25 +58,25 @@ def cases() -> dict[str, list[tuple[str, dict, mutator.Damage]]]:
 
 
 def changed(gold: dict, damaged: dict) -> list[tuple[str, str]]:
-    """(before, after) of each place whose text differs; both must have the same places."""
-    places = mutator.slots(gold)
-    assert places == mutator.slots(damaged)
+    """(before, after) of each slot whose text differs; both must have the same slots."""
+    slots_of = mutator.slots(gold)
+    assert slots_of == mutator.slots(damaged)
     return [
         (mutator.get(gold, s), mutator.get(damaged, s))
-        for s in places
+        for s in slots_of
         if mutator.get(gold, s) != mutator.get(damaged, s)
     ]
 
 
 def only(gold: dict, damaged: dict) -> tuple[str, str]:
-    """(before, after) of the one place that differs."""
+    """(before, after) of the one slot that differs."""
     pairs = changed(gold, damaged)
     assert len(pairs) == 1
     return pairs[0]
 
 
 def words_changed(before: str, after: str) -> tuple[str, str]:
-    """What is left of two texts when their common beginning and end are taken away, in whole words."""
+    """What is left of two texts without their common beginning and end, in whole words."""
     old, new = before.split(" "), after.split(" ")
     while old and new and old[0] == new[0]:
         old, new = old[1:], new[1:]
@@ -89,7 +89,7 @@ def numbers(values: dict) -> list[str]:
     """Every number of a row in order: Arabic-Indic digits and signs folded, thousands signs taken
     away, number words as digits.
     """
-    said = {
+    in_words = {
         word.replace("أ", "ا"): str(n)
         for row in (mutator_words.MASCULINE_WORDS, mutator_words.FEMININE_WORDS)
         for n, word in enumerate(row)
@@ -102,7 +102,9 @@ def numbers(values: dict) -> list[str]:
         )
         counted = "|".join(mutator_words.COUNTED).replace("أ", "ا")
         text = re.sub(
-            rf"(?<!\w)({'|'.join(said)})(?= (?:{counted})(?!\w))", lambda m: said[m[1]], text
+            rf"(?<!\w)({'|'.join(in_words)})(?= (?:{counted})(?!\w))",
+            lambda m: in_words[m[1]],
+            text,
         )
         found += re.findall(r"\d+(?:\.\d+)?", text.replace(",", ""))
     return found
@@ -355,11 +357,11 @@ def test_a_side_is_swapped_only_where_the_english_means_a_side():
         ("The right kidney is absent.", "الكلية اليمنى غائبة.", "الكلية اليسرى غائبة."),
         ("Pain on the left.", "ألم في اليسار.", "ألم في اليمين."),
     ]
-    for english, arabic, wanted in pairs:
+    for english, arabic, expected in pairs:
         made = mutator.damage(
             "laterality_swapped", {"question": english}, {"question": arabic}, random.Random(0)
         )
-        assert made.values["question"] == wanted
+        assert made.values["question"] == expected
     for english in (
         "You did the right thing.",
         "Call right now.",
@@ -384,7 +386,7 @@ def test_a_side_is_swapped_only_where_the_english_means_a_side():
 # Options, language, length
 
 
-def test_options_are_swapped_lost_or_doubled():
+def test_options_are_swapped_lost_or_duplicated():
     for _, gold, made in cases()["options_swapped"]:
         assert (
             sorted(made.values["options"]) == sorted(gold["options"])
@@ -522,7 +524,7 @@ def test_a_reordered_clause_has_the_same_words():
 
 
 @pytest.mark.parametrize(
-    "digits, said",
+    "digits, in_words",
     [
         ("3 أيام", "ثلاثة أيام"),
         ("3 ساعات", "ثلاث ساعات"),
@@ -531,14 +533,14 @@ def test_a_reordered_clause_has_the_same_words():
         ("10 دقائق", "عشر دقائق"),
     ],
 )
-def test_a_number_word_agrees_with_what_is_counted(digits, said):
+def test_a_number_word_agrees_with_what_is_counted(digits, in_words):
     made = mutator.damage(
         "number_word",
         {"question": "For some time."},
         {"question": f"منذ {digits}."},
         random.Random(0),
     )
-    assert made.values["question"] == f"منذ {said}."
+    assert made.values["question"] == f"منذ {in_words}."
 
 
 @pytest.mark.parametrize(

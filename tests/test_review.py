@@ -181,7 +181,7 @@ def test_a_seeded_share_of_the_queue_is_reviewed_twice():
     )
     assert {q["reviewers"] for q in review.review_queue(states, 0.0, 1)} == {1}
     assert {q["reviewers"] for q in review.review_queue(states, 0.0, 1, 1.0)} == {2}
-    # Who is doubled does not follow from who is drawn: otherwise the doubled rows would be a
+    # Who is reviewed twice is independent of who is drawn: otherwise those rows would be a
     # special part of the sample.
     assert twice[1] != {f"row:{i}" for i in range(1000) if review.is_sampled(f"row:{i}", 0.3, 1)}
 
@@ -318,7 +318,7 @@ def test_an_edit_that_empties_a_text(edited):
 
 
 def test_a_reviewer_can_put_back_a_dropped_option():
-    """The rows a person sees are the faulty ones: the form to keep is that of the English record."""
+    """The rows a person sees are faulty: the form to keep is that of the English record."""
     faulty = {**VALUES, "options": ["أ", "ب", "ج"]}
     edit = decision("edit", edited=VALUES, text_hash=translation.text_hash(faulty))
     assert merge([state(values=faulty)], [edit]) == {"row:1": ("ok", VALUES, "edit by Dr A")}
@@ -386,12 +386,12 @@ DOUBLE = {
         [given(A, "approve"), given(B, "edit", EDIT)],
         ("held", None, "reviewers disagree: Dr A approve, Dr B edit"),
     ),
-    "differ, one wanted": (
+    "differ, one required": (
         1,
         [given(A, "approve"), given(B, "reject")],
         ("held", None, "reviewers disagree: Dr A approve, Dr B reject"),
     ),
-    "agree, one wanted": (
+    "agree, one required": (
         1,
         [given(A, "approve"), given(B, "approve")],
         ("ok", VALUES, "approve by Dr A and Dr B"),
@@ -424,12 +424,12 @@ DOUBLE = {
 }
 
 
-@pytest.mark.parametrize("reviewers, decisions, wanted", DOUBLE.values(), ids=DOUBLE)
-def test_two_reviewers(reviewers, decisions, wanted):
+@pytest.mark.parametrize("reviewers, decisions, expected", DOUBLE.values(), ids=DOUBLE)
+def test_two_reviewers(reviewers, decisions, expected):
     states = [state()]
     queued = [{**q, "reviewers": reviewers} for q in review.review_queue(states, 0.0, 1)]
     assert review.merge_decisions(states, queued, decisions, "accept_high_scores") == {
-        "row:1": wanted
+        "row:1": expected
     }
 
 
@@ -529,7 +529,7 @@ def test_a_difference_takes_the_direction_of_its_part():
 
 def test_corrections_by_part_make_an_edit_in_the_form_of_the_source():
     row = state(values={**VALUES, "options": ["أ", "ب", "ج", "د", "ه"]})
-    assert review.corrected_values(row, {}) == VALUES  # the fifth option has no place in the source
+    assert review.corrected_values(row, {}) == VALUES  # the fifth option is not in the source
     assert review.corrected_values(row, {"option 2": " “ب” "})["options"] == ["أ", "“ب”", "ج", "د"]
     with pytest.raises(InputError, match="option 5 is corrected, but the source has no such part"):
         review.corrected_values(row, {"option 5": "و"})
@@ -589,7 +589,7 @@ def test_round_trip_with_arabic(tmp_path):
     assert review.read_decisions(path) == decisions
 
 
-def test_columns_may_be_moved_and_added(tmp_path):
+def test_columns_may_be_reordered_and_added(tmp_path):
     path = file(tmp_path, [*cells()[::-1], "x"], header=[*DECISION_COLUMNS[::-1], "comment"])
     assert review.read_decisions(path) == [decision()]
 
@@ -733,7 +733,7 @@ def test_another_file_is_not_written_to(tmp_path):
 
 
 def test_a_kill_at_any_byte_of_an_append_is_named_and_never_glued_to(tmp_path):
-    """Wherever the write stops: the row is named, nothing is added behind it, and mending keeps
+    """Wherever the write stops: the row is named, nothing is added behind it, and removing it keeps
     every row before it.
     """
     path = tmp_path / "decisions.csv"
@@ -763,7 +763,7 @@ def test_a_kill_at_any_byte_of_an_append_is_named_and_never_glued_to(tmp_path):
     assert [d.row_id for d in review.read_decisions(path)] == ["row:1", "row:3"]
 
 
-def test_a_kill_in_the_header_is_mended_to_an_empty_file(tmp_path):
+def test_a_kill_in_the_header_is_cut_back_to_an_empty_file(tmp_path):
     path = tmp_path / "decisions.csv"
     for size in (1, 3, 9):
         path.write_bytes(("\ufeff" + ",".join([*DECISION_COLUMNS, "seconds"])).encode()[:size])

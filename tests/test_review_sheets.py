@@ -42,7 +42,7 @@ CHAT = {
         {"role": "doctor", "text": "Since when?"},
     ],
 }
-SAID = {
+ARABIC_CHAT = {
     "turns": [{"role": "patient", "text": "يؤلمني ظهري."}, {"role": "doctor", "text": "منذ متى؟"}]
 }
 FLAGS, ERRORS = (
@@ -78,7 +78,7 @@ def row(row_id="row:1", record=RECORD, values=VALUES):
     return {**state, "queue_reason": "low", "stratum": "toy 70-79", "reviewers": 1}
 
 
-QUEUE = [row(), row("row:2", CHAT, SAID), row("row:3")]
+QUEUE = [row(), row("row:2", CHAT, ARABIC_CHAT), row("row:3")]
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def save(path, table):
     """Write a whole sheet again, as a spreadsheet program would."""
     book = Workbook()
     for number, line in enumerate(table, start=1):
-        for place, value in enumerate(line, start=1):
-            cell = book.active.cell(number, place, value if value != "" else None)
+        for index, value in enumerate(line, start=1):
+            cell = book.active.cell(number, index, value if value != "" else None)
             if isinstance(value, str) and value:
                 cell.data_type = "s"
     book.save(path)
@@ -161,7 +161,9 @@ def test_each_verdict_with_reviewer_and_note(path):
 def test_an_edit_keeps_the_form_of_a_chat(path):
     filled(path, (9, "corrected", "منذ متى يؤلمك؟"), (8, "verdict", "edit"))
     (one,) = read_sheet(path, QUEUE, "Dr A")
-    assert one.edited == {"turns": [SAID["turns"][0], {"role": "doctor", "text": "منذ متى يؤلمك؟"}]}
+    assert one.edited == {
+        "turns": [ARABIC_CHAT["turns"][0], {"role": "doctor", "text": "منذ متى يؤلمك؟"}]
+    }
 
 
 def test_smart_quotes_are_text(path):
@@ -205,7 +207,7 @@ REFUSED = {
         [(4, "part", "option 9")],
         r"row 4 \(row:1\): 'option 9' is not a part of this row; expected question, option 1",
     ),
-    "doubled line": (
+    "duplicate line": (
         [(4, "part", "option 1")],
         r"row 4 \(row:1\): option 1 stands in row 3 already",
     ),
@@ -288,8 +290,8 @@ def test_a_decision_needs_a_person(path):
 )
 def test_a_removed_column_is_named(column, message, path):
     write_sheet(path, QUEUE)
-    place = SHEET_COLUMNS.index(column)
-    save(path, [line[:place] + line[place + 1 :] for line in cells(path)])
+    index = SHEET_COLUMNS.index(column)
+    save(path, [line[:index] + line[index + 1 :] for line in cells(path)])
     with pytest.raises(InputError, match=f"row 1: {message}"):
         read_sheet(path, QUEUE, "Dr A")
 
@@ -301,7 +303,7 @@ def test_an_added_column_with_a_name_in_use_is_named(path):
         read_sheet(path, QUEUE, "Dr A")
 
 
-def test_a_candidate_that_lost_an_option_can_be_mended_and_not_approved(path):
+def test_a_candidate_that_lost_an_option_can_be_edited_and_not_approved(path):
     lost = [row("row:1", values={**VALUES, "options": ["أ", "ب", "1-2"]})]
     filled(path, (2, "verdict", "approve"), queued=lost)
     with pytest.raises(
@@ -422,7 +424,7 @@ def test_xlsx_holds_texts_only_right_to_left_where_arabic(tmp_path):
         cell.data_type for line in sheet.iter_rows() for cell in line if cell.value is not None
     }
     assert types == {"s"} and sheet.freeze_panes == "A2" and not sheet.protection.sheet
-    by = {name: place for place, name in enumerate(SHEET_COLUMNS)}
+    by = {name: index for index, name in enumerate(SHEET_COLUMNS)}
     first = sheet[2]
     assert (
         first[by["candidate"]].alignment.readingOrder == 2
@@ -543,12 +545,12 @@ def answered(task, verdict, texts=(), who=7, note="", **more):
         if verdict
         else []
     )
-    for place, text in texts:
-        name = f"corrected_{place}"
+    for index, text in texts:
+        name = f"corrected_{index}"
         result.append(
             {
                 "from_name": name,
-                "to_name": f"candidate_{place}",
+                "to_name": f"candidate_{index}",
                 "type": "textarea",
                 "id": name,
                 "value": {"text": [text]},
@@ -599,22 +601,22 @@ def test_label_studio_tasks_and_back():
         ("row:2", "edit", "b@example.org", "2026-11-02T10:00:00Z", 12.5, ""),
     ]
     assert kept[1].edited["turns"] == [
-        SAID["turns"][0],
+        ARABIC_CHAT["turns"][0],
         {"role": "doctor", "text": "منذ متى “يؤلمك”؟"},
     ]
-    assert kept[1].text_hash == translation.text_hash(SAID)
+    assert kept[1].text_hash == translation.text_hash(ARABIC_CHAT)
 
 
 def test_the_labelling_page_uses_the_fields_of_the_tasks_and_runs_right_to_left():
     page = ElementTree.parse(label_studio.LABEL_CONFIG).getroot()
     task = label_studio.to_label_studio(QUEUE)[0]["data"]
-    wanted = {
+    expected = {
         value.split("[")[0].lstrip("$")
         for tag in page.iter()
         for value in tag.attrib.values()
         if value.startswith("$")
     }
-    assert wanted <= set(task)
+    assert expected <= set(task)
     inner = {
         value.rpartition(".")[2]
         for tag in page.iter()

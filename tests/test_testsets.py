@@ -19,7 +19,7 @@ from bimedix_utils.translation import (
 )
 
 pytestmark = pytest.mark.unit
-BAR = 95
+THRESHOLD = 95
 
 
 def item(number, question="Which nerve was injured?", source="mmlu_anatomy", **more):
@@ -70,12 +70,12 @@ def decide(row, verdict="approve", edited=None):
         ("A woman has dizzy spells on standing up. What is the diagnosis?", ""),
     ],
 )
-def test_items_about_an_english_word_lose_their_point(question, reason):
+def test_items_about_an_english_word_are_not_translatable(question, reason):
     """By rule, on what is asked; what is left out is listed on the card."""
     assert untranslatable(item(1, question)) == reason
 
 
-def test_candidates_are_the_english_items_of_the_nine_tasks():
+def test_selected_are_the_english_items_of_the_nine_tasks():
     rows = [
         item(1),
         item(2, lang="ar"),
@@ -102,7 +102,7 @@ def test_who_enters_without_a_reviewer():
         state(4, flags=[("abbreviation", "note")]),
         state(5, where="human"),
     ]
-    admitted = testsets.admit_test_items(states, [], BAR)
+    admitted = testsets.admit_test_items(states, [], THRESHOLD)
     assert {row_id.split(":")[1]: status for row_id, (status, *_) in admitted.items()} == {
         "1": "ok",
         "2": "held",
@@ -110,7 +110,11 @@ def test_who_enters_without_a_reviewer():
         "4": "ok",
         "5": "held",
     }
-    assert [q["id"].split(":")[1] for q in testsets.test_item_queue(states, BAR)] == ["2", "3", "5"]
+    assert [q["id"].split(":")[1] for q in testsets.test_item_queue(states, THRESHOLD)] == [
+        "2",
+        "3",
+        "5",
+    ]
 
 
 def test_a_reviewer_outweighs_score_and_checks():
@@ -121,7 +125,9 @@ def test_a_reviewer_outweighs_score_and_checks():
     )
     edited = {**high["best"]["values"], "question": "أي عصب أصيب؟"}
     admitted = testsets.admit_test_items(
-        [low, high, bad], [decide(low), decide(high, "edit", edited), decide(bad, "reject")], BAR
+        [low, high, bad],
+        [decide(low), decide(high, "edit", edited), decide(bad, "reject")],
+        THRESHOLD,
     )
     assert [admitted[s["id"]][0] for s in (low, high, bad)] == [
         "ok",
@@ -133,23 +139,24 @@ def test_a_reviewer_outweighs_score_and_checks():
 def test_a_decision_on_another_text_admits_nobody():
     row = state(1, score=97)
     old = ReviewDecision(row["id"], "approve", None, "Amal", "x", "another hash")
-    assert testsets.admit_test_items([row], [old], BAR)[row["id"]][0] == "held"
+    assert testsets.admit_test_items([row], [old], THRESHOLD)[row["id"]][0] == "held"
 
 
 def test_a_row_that_was_never_translated_is_not_admitted():
     refused = RowState(item(1), "refused", "no").row()
     assert (
-        testsets.admit_test_items([refused], [], BAR) == {"mmlu_anatomy:1": ("refused", None, "no")}
-        and testsets.test_item_queue([refused], BAR) == []
+        testsets.admit_test_items([refused], [], THRESHOLD)
+        == {"mmlu_anatomy:1": ("refused", None, "no")}
+        and testsets.test_item_queue([refused], THRESHOLD) == []
     )
 
 
 def written(tmp_path, states, excluded=None):
-    admitted = testsets.admit_test_items(states, [], BAR)
+    admitted = testsets.admit_test_items(states, [], THRESHOLD)
     rows = testsets.admitted_records(states, admitted, "ar")
     return (
         testsets.write_test_set(
-            tmp_path / "set", states, rows, admitted, excluded or {}, [], BAR, "ar"
+            tmp_path / "set", states, rows, admitted, excluded or {}, [], THRESHOLD, "ar"
         ),
         rows,
     )
@@ -180,12 +187,12 @@ def test_a_version_follows_the_texts_and_nothing_else(tmp_path):
     assert first["version"] == again["version"] != other["version"]
 
 
-def test_a_moved_key_is_refused(tmp_path):
+def test_a_changed_key_is_refused(tmp_path):
     states = [state(1)]
-    admitted = testsets.admit_test_items(states, [], BAR)
+    admitted = testsets.admit_test_items(states, [], THRESHOLD)
     rows = [r.replace(answer_index=0) for r in testsets.admitted_records(states, admitted, "ar")]
     with pytest.raises(InputError, match="the keys of the translated set differ"):
-        testsets.write_test_set(tmp_path, states, rows, admitted, {}, [], BAR, "ar")
+        testsets.write_test_set(tmp_path, states, rows, admitted, {}, [], THRESHOLD, "ar")
 
 
 def test_a_lost_option_is_refused():
@@ -209,13 +216,13 @@ def test_a_changed_file_is_refused(tmp_path):
 
 
 def test_simulated_reviewers_are_not_counted_as_people(tmp_path):
-    """The card said "decided by a reviewer" of rows that no person had seen."""
+    """The card said "decided by a reviewer" of rows that no person had read."""
     one, two = state(1, score=40, where="human"), state(2, score=40, where="human")
     decisions = [replace(decide(one), reviewer="Simulated B"), decide(two)]
-    admitted = testsets.admit_test_items([one, two], decisions, BAR)
+    admitted = testsets.admit_test_items([one, two], decisions, THRESHOLD)
     rows = testsets.admitted_records([one, two], admitted, "ar")
     manifest = testsets.write_test_set(
-        tmp_path, [one, two], rows, admitted, {}, decisions, BAR, "ar"
+        tmp_path, [one, two], rows, admitted, {}, decisions, THRESHOLD, "ar"
     )
     assert (manifest["items"], manifest["reviewed"], manifest["simulated"]) == (2, 1, 1)
 

@@ -342,10 +342,10 @@ def test_a_score_is_repaired_once_only(teach):
 
 
 @pytest.mark.parametrize(
-    "stage, wanted",
+    "stage, expected",
     [("translate", ("accept", [(0, 96)])), ("refine", ("accept", [(0, 70), (1, 96)]))],
 )
-def test_a_translation_that_is_not_json_is_repaired(stage, wanted, teach):
+def test_a_translation_that_is_not_json_is_repaired(stage, expected, teach):
     answers = {
         ("translate", 0): STIFF,
         ("score", 0): score(70),
@@ -360,7 +360,7 @@ def test_a_translation_that_is_not_json_is_repaired(stage, wanted, teach):
         (f"repair_{stage}", number): answers[stage, number],
     }
     state = run(teach({**answers, **broken}))
-    assert (state.state, history(state)) == wanted
+    assert (state.state, history(state)) == expected
 
 
 def asked_in(run_it) -> list:
@@ -618,12 +618,12 @@ def states():
     chats, _ = synthesis.collect_chats(
         questions, ask_structured(teacher, asked, lambda _: synthesis.Chat), 2, 6
     )
-    wanted = translation.rows_to_translate(records + chats)
+    expected = translation.rows_to_translate(records + chats)
     table = translation.run_rounds(
-        wanted + translation.select_test_items(records), teacher, THRESHOLD, ROUNDS, ARABIC
+        expected + translation.select_test_items(records), teacher, THRESHOLD, ROUNDS, ARABIC
     )
     persian = translation.run_rounds(
-        [r for r in wanted if f"{r.id}:fa" in RECORDED],
+        [r for r in expected if f"{r.id}:fa" in RECORDED],
         teacher,
         THRESHOLD,
         ROUNDS,
@@ -731,8 +731,8 @@ def test_the_card_counts_how_the_translations_end(states):
 def test_rows_without_fault_pass_at_once_and_unrecorded_rows_wait(states):
     for row_id, state in states.items():
         if row_id not in FAULTY:
-            wanted = ("accept", 1) if row_id in RECORDED else ("held", 0)
-            assert (state.state, len(state.versions)) == wanted, (
+            expected = ("accept", 1) if row_id in RECORDED else ("held", 0)
+            assert (state.state, len(state.versions)) == expected, (
                 row_id,
                 state.note,
                 state.versions,

@@ -1,4 +1,4 @@
-"""Notebook 04, the human gate: a queue of translations, reviewers' decisions, a lossless merge.
+"""Notebook 04, review by people: a queue of translations, reviewers' decisions, a lossless merge.
 
 All rows the rounds could not accept, plus a stratified, seeded sample of those they did, go to a
 reviewer, as in the paper; a share goes to two. A decision names the hash of the text it was made

@@ -49,7 +49,7 @@ from bimedix_utils.translation import (
 from bimedix_utils.translation.checks import CheckRow
 
 ROWS = 100_000
-WANTED = (
+REQUIRED_KINDS = (
     "dose_x10",
     "number_changed",
     "unit_swapped",
@@ -95,8 +95,8 @@ def inadequate(cases: list[tuple[dict, dict]]) -> list[list[Flag]]:
             (str(i), text_pair(source, values, ARABIC))
             for i, (source, values) in enumerate(cases[start : start + 1000])
         ]
-        said, _ = adequacy(rows)
-        flags += [said.get(row_id, []) for row_id, _ in rows]
+        flagged, _ = adequacy(rows)
+        flags += [flagged.get(row_id, []) for row_id, _ in rows]
     return flags
 
 
@@ -289,7 +289,7 @@ def main() -> None:
             )
         }
         write_study("checks", columns, study, {**kept, "detection_95": intervals})
-    low = [kind for kind in WANTED if result["detection"][kind] < 0.95]
+    low = [kind for kind in REQUIRED_KINDS if result["detection"][kind] < 0.95]
     missed = [f"detection of {', '.join(low)}"] if low else []
     missed += [name for name in ("false_alarm_gold", "false_alarm_harmless") if result[name] > 0.02]
     missed += (

@@ -91,11 +91,11 @@ Slot = tuple[str, int]
 Edit = tuple[dict, str, tuple[str, ...]]
 
 
-# Places
+# Slots
 
 
 def slots(values: dict) -> list[Slot]:
-    """The places that hold text, in reading order: (key, index), the index -1 for a key that holds
+    """The slots that hold text, in reading order: (key, index), the index -1 for a key that holds
     one text.
     """
     found: list[Slot] = []
@@ -109,7 +109,7 @@ def slots(values: dict) -> list[Slot]:
 
 
 def get(values: dict, slot: Slot) -> str:
-    """The text at a place; "" when there is none."""
+    """The text of a slot; "" when there is none."""
     key, index = slot
     value = values.get(key, "")
     if isinstance(value, str):
@@ -120,7 +120,7 @@ def get(values: dict, slot: Slot) -> str:
 
 
 def put(values: dict, slot: Slot, text: str) -> dict:
-    """A deep copy with another text at one place."""
+    """A deep copy with another text in one slot."""
     changed, (key, index) = copy.deepcopy(values), slot
     if index < 0:
         changed[key] = text
@@ -140,10 +140,10 @@ def _nearest(pattern: str, english: str, match: re.Match) -> str:
     """The English trigger that stands at about the same share of its text as an Arabic match of its
     own; "" without any.
     """
-    place = match.start() / max(1, len(match.string))
+    chosen = match.start() / max(1, len(match.string))
     found = list(re.finditer(rf"\b(?:{pattern})\b", english, re.IGNORECASE))
     return (
-        min(found, key=lambda trigger: abs(trigger.start() / len(english) - place)).group()
+        min(found, key=lambda trigger: abs(trigger.start() / len(english) - chosen)).group()
         if found
         else ""
     )
@@ -182,7 +182,7 @@ def _same_numbers(source: dict, slot: Slot) -> set[str]:
 
 
 def _units(gold: dict, names: tuple[str, ...]) -> list[tuple[Slot, re.Match]]:
-    """(place, match) of each number with one of the units; groups: number, space, unit."""
+    """(slot, match) of each number with one of the units; groups: number, space, unit."""
     longest = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     # A slash after the unit makes it another one: "ملغ/دل" is no dose.
     unit = rf"(?P<number>{NUMBER[: NUMBER.rindex('(?!')]})(?P<space> ?)(?P<unit>{longest})(?![\w/])"
@@ -216,10 +216,10 @@ def _dose_x10(source: dict, gold: dict, rng: random.Random, _: dict | None) -> E
         if m["unit"] not in ("غ", "مل")
         or not re.search(r"وزن|بول|بيلة|عظم", m.string[: m.start()][-30:])
     ]
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, match = place
+    slot, match = chosen
     number = _times(match["number"], rng.choice(("10", "0.1")))
     changed = number + match["space"] + match["unit"]
     return (
@@ -231,20 +231,20 @@ def _dose_x10(source: dict, gold: dict, rng: random.Random, _: dict | None) -> E
 
 def _other_number(number: str, rng: random.Random) -> str:
     """As many digits, another value: two digits changed round, or one replaced."""
-    places = [i for i, sign in enumerate(number) if sign.isdigit()]
+    positions = [i for i, sign in enumerate(number) if sign.isdigit()]
     turned = [
         (i, j)
-        for i, j in zip(places, places[1:], strict=False)
-        if number[i] != number[j] and (number[j] != "0" or i > places[0])
+        for i, j in zip(positions, positions[1:], strict=False)
+        if number[i] != number[j] and (number[j] != "0" or i > positions[0])
     ]
     if turned and rng.random() < 0.4:
         i, j = rng.choice(turned)
         signs = list(number)
         signs[i], signs[j] = signs[j], signs[i]
         return "".join(signs)
-    place = rng.choice(places)
-    allowed = [digit for digit in "123456789" if digit != number[place]]
-    return number[:place] + rng.choice(allowed) + number[place + 1 :]
+    chosen = rng.choice(positions)
+    allowed = [digit for digit in "123456789" if digit != number[chosen]]
+    return number[:chosen] + rng.choice(allowed) + number[chosen + 1 :]
 
 
 def _number_changed(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
@@ -255,10 +255,10 @@ def _number_changed(source: dict, gold: dict, rng: random.Random, _: dict | None
         for match in re.finditer(LOOSE_NUMBER, get(gold, slot))
         if match.group() in _same_numbers(source, slot) and (slot, match.start()) not in doses
     ]
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, match = place
+    slot, match = chosen
     number = _other_number(match.group(), rng)
     return _with(gold, slot, match, number), f"number {match.group()} became {number}", ()
 
@@ -277,10 +277,10 @@ def _unit_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) 
     # Doses and lab values first: a wrong unit of time stands in nearly every case and would hide
     # them.
     rare = [(s, m) for s, m in found if re.search(r"غ|مل|mg|mol|وحدة|سم", m["unit"])]
-    place = _pick(rng, rare if rare and rng.random() < 0.7 else found)
-    if place is None:
+    chosen = _pick(rng, rare if rare and rng.random() < 0.7 else found)
+    if chosen is None:
         return None
-    slot, match = place
+    slot, match = chosen
     unit = rng.choice(words.UNITS[match["unit"]])
     changed = match["number"] + match["space"] + unit
     return (
@@ -303,13 +303,17 @@ def _unit_is_understood(match: re.Match) -> bool:
 
 
 def _unit_dropped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    place = _pick(
+    chosen = _pick(
         rng,
-        [place for place in _units(gold, tuple(words.UNITS)) if not _unit_is_understood(place[1])],
+        [
+            chosen
+            for chosen in _units(gold, tuple(words.UNITS))
+            if not _unit_is_understood(chosen[1])
+        ],
     )
-    if place is None:
+    if chosen is None:
         return None
-    slot, match = place
+    slot, match = chosen
     return (
         _with(gold, slot, match, match["number"]),
         f"unit {match['unit']} lost after {match['number']}",
@@ -325,10 +329,10 @@ def _frequency_changed(source: dict, gold: dict, rng: random.Random, _: dict | N
         for match in re.finditer(pattern, get(gold, slot))
         if _trigger(trigger, get(source, slot))
     ]
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, match, others = place
+    slot, match, others = chosen
     other = rng.choice(others)
     return _with(gold, slot, match, other), f"{match.group().strip()} became {other.strip()}", ()
 
@@ -339,8 +343,8 @@ def _frequency_changed(source: dict, gold: dict, rng: random.Random, _: dict | N
 def _opposites(
     source: dict, gold: dict, rules: tuple[tuple[str, str, str], ...]
 ) -> list[tuple[Slot, re.Match, str, str]]:
-    """(place, match, its opposite, English trigger) for each rule whose trigger stands in the
-    English of the same place.
+    """(slot, match, its opposite, English trigger) for each rule whose trigger stands in the
+    English of the same slot.
     """
     return [
         (slot, match, match.expand(opposite), trigger)
@@ -379,10 +383,10 @@ def _negation_dropped(source: dict, gold: dict, rng: random.Random, _: dict | No
     rare, plain = (
         _opposites(source, gold, rules) for rules in (words.RARE_NEGATIONS, words.PLAIN_NEGATIONS)
     )
-    place = _pick(rng, rare if rare and (not plain or rng.random() < 0.8) else plain)
-    if place is None:
+    chosen = _pick(rng, rare if rare and (not plain or rng.random() < 0.8) else plain)
+    if chosen is None:
         return None
-    slot, match, opposite, english = place
+    slot, match, opposite, english = chosen
     if opposite == match.group():
         return None
     if re.match(r"[وف]?غير ", match.group()):
@@ -406,10 +410,10 @@ def _negation_added(source: dict, gold: dict, rng: random.Random, _: dict | None
         ]
         for rules in (words.ADDED_NEGATIONS, words.RARE_ADDED)
     )
-    place = _pick(rng, rare if rare and (not plain or rng.random() < 0.7) else plain)
-    if place is None:
+    chosen = _pick(rng, rare if rare and (not plain or rng.random() < 0.7) else plain)
+    if chosen is None:
         return None
-    slot, match, opposite, english = place
+    slot, match, opposite, english = chosen
     used = (english, match.group().strip(), opposite.strip())
     return _with(gold, slot, match, opposite), f"{used[1]} became {used[2]}", used
 
@@ -487,12 +491,12 @@ def _drug_replaced(source: dict, gold: dict, rng: random.Random, _: dict | None)
             # The prefix must be a particle: "كينين" is also the end of other words.
             pattern = rf"(?<!\w)((?:[وف])?(?:ال|بال|لل|كال|[بلك])?)({'|'.join(spellings)})(?!\w)"
             stands = _trigger(english, get(source, slot)) and re.search(pattern, get(gold, slot))
-            if stands and not any(other in get(gold, place) for place in slots(gold)):
+            if stands and not any(other in get(gold, chosen) for chosen in slots(gold)):
                 found.append((slot, english, pattern, stands[2], other))
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, english, pattern, spelling, other = place
+    slot, english, pattern, spelling, other = chosen
     text = re.sub(pattern, lambda match: match[1] + other, get(gold, slot))
     return put(gold, slot, text), f"{spelling} became {other}", (english, spelling, other)
 
@@ -555,10 +559,10 @@ def _level_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None)
 
 
 def _sex_swapped(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    place = _pick(rng, _opposites(source, gold, words.SEXES))
-    if place is None:
+    chosen = _pick(rng, _opposites(source, gold, words.SEXES))
+    if chosen is None:
         return None
-    slot, match, other, _english = place
+    slot, match, other, _english = chosen
     before, tail = match.string[: match.start()], match.string[match.end() :]
     woman = other.endswith(("ة", "أنثى", "تي"))
     # The verb before and the word or two after agree; what is further on stays as it was.
@@ -602,8 +606,8 @@ def _half_untranslated(source: dict, gold: dict, rng: random.Random, _: dict | N
     if len(arabic) == len(english) and 0.3 <= share <= 0.7:
         first, second = arabic[:cut], english[cut:]
     else:
-        said, meant = get(gold, slot).split(), get(source, slot).split()
-        first, second = said[: len(said) // 2], meant[len(meant) // 2 :]
+        wording, meant = get(gold, slot).split(), get(source, slot).split()
+        first, second = wording[: len(wording) // 2], meant[len(meant) // 2 :]
     return put(gold, slot, " ".join(first + second)), "the second half is English", ()
 
 
@@ -674,12 +678,12 @@ def _repetition_loop(source: dict, gold: dict, rng: random.Random, _: dict | Non
     slot = _pick(rng, [slot for slot in slots(gold) if len(get(gold, slot).split()) >= 6])
     if slot is None:
         return None
-    said, size, times = get(gold, slot).split(), rng.randint(2, 5), rng.randint(6, 20)
-    start = rng.randrange(len(said) - size + 1)
-    loop = said[start : start + size]
-    rest = said[start + size :] if rng.random() < 0.5 else []
+    wording, size, times = get(gold, slot).split(), rng.randint(2, 5), rng.randint(6, 20)
+    start = rng.randrange(len(wording) - size + 1)
+    loop = wording[start : start + size]
+    rest = wording[start + size :] if rng.random() < 0.5 else []
     return (
-        put(gold, slot, " ".join(said[: start + size] + loop * times + rest)),
+        put(gold, slot, " ".join(wording[: start + size] + loop * times + rest)),
         f"{' '.join(loop)} repeated {times} times",
         (),
     )
@@ -738,11 +742,11 @@ def _markup_leak(source: dict, gold: dict, rng: random.Random, _: dict | None) -
 
 
 def _prompt_leak(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Edit | None:
-    slot, said = _main(gold), rng.choice(words.INSTRUCTIONS)
+    slot, wording = _main(gold), rng.choice(words.INSTRUCTIONS)
     text = get(gold, slot)
     return (
-        put(gold, slot, f"{said} {text}" if rng.random() < 0.6 else f"{text} {said}"),
-        f"instruction repeated: {said}",
+        put(gold, slot, f"{wording} {text}" if rng.random() < 0.6 else f"{text} {wording}"),
+        f"instruction repeated: {wording}",
         (),
     )
 
@@ -842,10 +846,10 @@ def _clause_reordered(source: dict, gold: dict, rng: random.Random, _: dict | No
         for pattern, other in rules
         for match in re.finditer(pattern, get(gold, slot))
     ]
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, match, other = place
+    slot, match, other = chosen
     return _with(gold, slot, match, other), f"{match.group()} became {other}", ()
 
 
@@ -864,10 +868,10 @@ def _synonym(source: dict, gold: dict, rng: random.Random, _: dict | None) -> Ed
         for pattern, other in words.SYNONYMS
         for m in re.finditer(pattern, get(gold, s))
     ]
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, match, other = place
+    slot, match, other = chosen
     return _with(gold, slot, match, other), f"{match.group()} became {other}", ()
 
 
@@ -888,12 +892,12 @@ def _number_word(source: dict, gold: dict, rng: random.Random, _: dict | None) -
     found = [
         (slot, match) for slot in slots(gold) for match in re.finditer(pattern, get(gold, slot))
     ]
-    place = _pick(rng, found)
-    if place is None:
+    chosen = _pick(rng, found)
+    if chosen is None:
         return None
-    slot, match = place
-    said = f"{words.COUNTED[match[2]][int(match[1])]} {match[2]}"
-    return _with(gold, slot, match, said), f"{match.group()} became {said}", ()
+    slot, match = chosen
+    wording = f"{words.COUNTED[match[2]][int(match[1])]} {match[2]}"
+    return _with(gold, slot, match, wording), f"{match.group()} became {wording}", ()
 
 
 _SPECIAL = {"duplicated_from_neighbour": _duplicated}
@@ -909,7 +913,7 @@ def damage(
     kind: str, source: dict, gold: dict, rng: random.Random, neighbour: dict | None = None
 ) -> Damage | None:
     """The gold translation with one damage of a kind (or one harmless variant), or None when the
-    pair offers no place for it.
+    pair has no slot for it.
 
     `neighbour` is another row's gold, needed by `duplicated_from_neighbour` only. Equal state of
     `rng` gives an equal result; the result differs from `gold`, which is never changed. Raises
@@ -941,14 +945,14 @@ def gold_pairs() -> list[tuple[str, dict, dict]]:
 
 def benchmark(seed: int) -> Iterator[tuple[str, str, dict, Damage]]:
     """(row id, kind, English values, damage) for every pair and every kind, harmless ones included,
-    that finds a place in it.
+    that finds a slot in it.
 
     Each case has its own random state, so that adding a pair or a kind changes no other case. A
     row's neighbour is the next row of its shape.
     """
     pairs = gold_pairs()
-    for place, (row_id, source, gold) in enumerate(pairs):
-        following = pairs[place + 1 :] + pairs[:place]
+    for chosen, (row_id, source, gold) in enumerate(pairs):
+        following = pairs[chosen + 1 :] + pairs[:chosen]
         neighbour = next((other for _, _, other in following if set(other) == set(gold)), None)
         for kind in _MAKERS:
             made = damage(kind, source, gold, random.Random(f"{seed}:{row_id}:{kind}"), neighbour)

@@ -119,7 +119,7 @@ def option_marks(pair: TextPair) -> Iterator[Finding]:
             continue
         others = [options[j].name for j, found in enumerate(theirs) if j != i and marks & found]
         if others:
-            yield "human", f"{part.name} seems to stand in the place of {others[0]}"
+            yield "human", f"{part.name} seems to be in the position of {others[0]}"
 
 
 def abbreviations(pair: TextPair) -> Iterator[Finding]:
