@@ -927,7 +927,7 @@ def damage(
 
 
 def gold_pairs() -> list[tuple[str, dict, dict]]:
-    """(row id, English values, Arabic gold values) of the kit's sample rows and of `EXTRA_PAIRS`."""
+    """(row id, English values, Arabic gold values) of the sample rows and of `EXTRA_PAIRS`."""
     records = [
         record
         for path in sources.find_files(SAMPLE)
