@@ -40,7 +40,7 @@ def one_seed(tmp_path_factory):
         )
         found = {
             arm: (lines, facts)
-            for arm, lines, facts in ablations.one_seed(
+            for arm, lines, facts in ablations.train_arms(
                 values, None, tmp_path_factory.mktemp("study")
             )
         }
@@ -49,12 +49,14 @@ def one_seed(tmp_path_factory):
 
 def test_every_arm_takes_as_many_steps_and_answers_the_same_questions(one_seed):
     _, found = one_seed
-    assert list(found) == [ablations.BASE, *ablations.ARMS]
-    assert {facts["steps"] for arm, (_, facts) in found.items() if arm != ablations.BASE} == {2}
+    assert list(found) == [ablations.UNTUNED, *ablations.ARMS]
+    assert {facts["steps"] for arm, (_, facts) in found.items() if arm != ablations.UNTUNED} == {2}
     places = [
         [(part, lang, n) for _, _, part, lang, _, n, _ in lines] for lines, _ in found.values()
     ]
-    assert all(part == places[0] for part in places) and len(places[0]) == 2 * len(ablations.PARTS)
+    assert all(part == places[0] for part in places) and len(places[0]) == 2 * len(
+        ablations.WORLD_PARTS
+    )
     for lines, _ in found.values():
         assert all(hits == right.count("1") and n == len(right) for *_, hits, n, right in lines)
 
@@ -62,16 +64,18 @@ def test_every_arm_takes_as_many_steps_and_answers_the_same_questions(one_seed):
 def test_the_arms_train_what_they_say(one_seed):
     _, found = one_seed
     learning = {
-        arm: facts["learning"] for arm, (_, facts) in found.items() if arm != ablations.BASE
+        arm: facts["trainable_parameters"]
+        for arm, (_, facts) in found.items()
+        if arm != ablations.UNTUNED
     }
     assert learning["attention only"] < learning["attention and experts"] < learning["reference"]
     assert learning["rank 4"] == learning["reference"] // 2 == learning["English only"] // 2
-    rows = {arm: facts["rows"] for arm, (_, facts) in found.items() if arm != ablations.BASE}
+    rows = {arm: facts["rows"] for arm, (_, facts) in found.items() if arm != ablations.UNTUNED}
     assert (
         rows["English only"] + rows["Arabic only"] == rows["reference"]
         and rows["English, then Arabic"] == rows["Arabic only"]
     )
-    hashes = [facts["adapter"] for arm, (_, facts) in found.items() if arm != ablations.BASE]
+    hashes = [facts["adapter"] for arm, (_, facts) in found.items() if arm != ablations.UNTUNED]
     assert len(set(hashes)) == len(hashes)
 
 

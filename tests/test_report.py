@@ -396,8 +396,8 @@ def test_every_command_of_the_readme_is_a_target_with_legal_parameters():
             overrides |= {
                 name: given[name] for name in ("RUN", "RAW_DIR", "MODEL", "DATA") if name in given
             }
-            chosen = pipeline.selected(given.get("NB", ""))
-            pipeline.resolved(chosen, given.get("MODE", "smoke"), overrides)
+            chosen = pipeline.select_notebooks(given.get("NB", ""))
+            pipeline.resolve_parameters(chosen, given.get("MODE", "smoke"), overrides)
             # A run of its own begins at the beginning, or names the data it starts from.
             first = chosen[0].name[:2]
             assert first in ("00", "01") or "RUN" not in given or "DATA" in given, words

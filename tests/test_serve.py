@@ -23,7 +23,7 @@ from bimedix_utils.chat import endpoint
 from bimedix_utils.chat.conversation import Ending
 from bimedix_utils.core.errors import KitError
 from bimedix_utils.runner import serve
-from bimedix_utils.runner.serve import Completion, Generator
+from bimedix_utils.runner.serve import CompletionRequest, PendingRequest, TextGenerator
 from bimedix_utils.teacher import engine
 from bimedix_utils.teacher.settings import Teacher
 from bimedix_utils.teacher.store import Store
@@ -84,8 +84,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def generator(folder) -> Generator:
-    return Generator.load(str(folder), 1)
+def generator(folder) -> TextGenerator:
+    return TextGenerator.load(str(folder), 1)
 
 
 def free_port() -> int:
@@ -215,7 +215,7 @@ def test_an_answer_has_the_shape_of_a_chat_completion(port):
 @pytest.mark.parametrize("text", PROMPTS)
 def test_usage_adds_up(text, port, generator):
     usage = call(port, body(text, max_tokens=7))[1]["usage"]
-    assert usage["prompt_tokens"] == len(generator.encode(Completion(**body(text))))
+    assert usage["prompt_tokens"] == len(generator.encode(CompletionRequest(**body(text))))
     assert 1 <= usage["completion_tokens"] <= 7
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
@@ -271,10 +271,12 @@ def test_prompts_asked_together_are_answered_as_if_alone(port):
     assert together == alone * 4
 
 
-def asked(generator: Generator, *requests: dict) -> list[tuple[str, str, int]]:
+def asked(generator: TextGenerator, *requests: dict) -> list[tuple[str, str, int]]:
     """What the generator makes of these request bodies in one batch."""
-    wanted = [Completion(**request) for request in requests]
-    return generator.generate([generator.encode(request) for request in wanted], wanted)
+    wanted = [CompletionRequest(**request) for request in requests]
+    return generator.generate(
+        [PendingRequest(generator.encode(request), request, None) for request in wanted]
+    )
 
 
 def test_one_batch_gives_what_single_prompts_give(generator):
@@ -294,13 +296,13 @@ def test_a_long_prompt_does_not_cut_its_neighbours_answer(generator):
     plenty.
     """
     words = "fever " * 2000
-    length = len(generator.encode(Completion(**body(words))))
-    per_word = (length - len(generator.encode(Completion(**body("fever " * 1000))))) / 1000
+    length = len(generator.encode(CompletionRequest(**body(words))))
+    per_word = (length - len(generator.encode(CompletionRequest(**body("fever " * 1000))))) / 1000
     long = body("fever " * int(2000 + (ROOM - 6 - length) / per_word), max_tokens=20)
     short = body("Fever.", max_tokens=20)
     items = [
-        serve.Waiting(generator.encode(wanted), wanted, None)
-        for wanted in (Completion(**short), Completion(**long))
+        PendingRequest(generator.encode(wanted), wanted, None)
+        for wanted in (CompletionRequest(**short), CompletionRequest(**long))
     ]
     assert asked(generator, short)[0][1:] == ("length", 20) and asked(generator, long)[0][2] < 20
     assert generator.fits(items[:1]) and not generator.fits(items)
@@ -318,7 +320,7 @@ def stopping(generator, monkeypatch) -> int:
     """
     import torch
 
-    prompt = torch.tensor([generator.encode(Completion(**body("Fever.")))])
+    prompt = torch.tensor([generator.encode(CompletionRequest(**body("Fever.")))])
     out = generator.model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
@@ -507,8 +509,8 @@ def test_null_stands_for_the_default(port):
     wanted = body("Fever.", top_p=None, stream=None, n=None, stop=None)
     assert call(port, wanted)[1]["choices"][0]["message"]["content"] == said(port, "Fever.")
     assert (
-        Completion(**{**wanted, "max_tokens": None, "temperature": None}).max_tokens
-        == Completion(messages=wanted["messages"]).max_tokens
+        CompletionRequest(**{**wanted, "max_tokens": None, "temperature": None}).max_tokens
+        == CompletionRequest(messages=wanted["messages"]).max_tokens
     )
 
 
@@ -519,7 +521,7 @@ def test_turns_the_models_template_refuses_are_refused_with_its_words(generator,
     with pytest.raises(
         ValueError, match="the chat template refuses these messages: no system role here"
     ):
-        generator.encode(Completion(**body("Hi")))
+        generator.encode(CompletionRequest(**body("Hi")))
 
 
 def test_another_path_is_404(port):
@@ -595,8 +597,8 @@ class Fake:
     def fits(self, items):
         return all(item.prompt[-1].content != "long" for item in items)
 
-    def generate(self, prompts, requests):
-        texts = [prompt[-1].content for prompt in prompts]
+    def generate(self, batch):
+        texts = [item.prompt[-1].content for item in batch]
         print("batch", *texts, flush=True)
         while "hold" in texts and not os.path.exists(os.path.join(sys.argv[2], "release")):
             time.sleep(0.01)
@@ -604,7 +606,7 @@ class Fake:
             raise RuntimeError("boom")
         return [(text, "stop", 1) for text in texts]
 
-serve.Generator.load = classmethod(lambda cls, folder, threads: Fake())
+serve.TextGenerator.load = classmethod(lambda cls, folder, threads: Fake())
 sys.exit(serve.main())
 """
 
@@ -694,7 +696,7 @@ def main(monkeypatch, *arguments: str) -> int:
 
 
 def test_without_weights_it_says_how_to_get_them(monkeypatch, capsys):
-    monkeypatch.setattr(weights, "present", lambda: None)
+    monkeypatch.setattr(weights, "fetched_model", lambda: None)
     assert main(monkeypatch) == 1
     assert "make weights" in capsys.readouterr().err
 
@@ -727,7 +729,7 @@ def test_a_model_without_a_chat_template_is_refused(folder, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     with pytest.raises(KitError, match="no chat template"):
-        Generator.load(str(tmp_path), 1)
+        TextGenerator.load(str(tmp_path), 1)
 
 
 def test_a_port_in_use_is_an_error_and_no_traceback(folder, port):

@@ -20,9 +20,9 @@ MANIFEST = json.loads((STUDIES / "ablations.json").read_text(encoding="utf-8"))
 
 
 def test_every_arm_and_seed_with_the_parameters_of_todays_preset():
-    assert set(MANIFEST["arms"]) == {ablations.BASE, *ablations.ARMS}
+    assert set(MANIFEST["arms"]) == {ablations.UNTUNED, *ablations.ARMS}
     assert all(
-        list(seeds) == [str(seed) for seed in ablations.SEEDS]
+        list(seeds) == [str(seed) for seed in ablations.ABLATION_SEEDS]
         for seeds in MANIFEST["arms"].values()
     )
     assert MANIFEST["parameters"] == parameters.preset_values(
@@ -36,17 +36,17 @@ def test_each_arm_answers_each_part_in_each_language_with_each_seed():
     assert {place[0] for place in TABLE} == set(MANIFEST["arms"])
     for arm in MANIFEST["arms"]:
         assert {place[1:] for place in TABLE if place[0] == arm} == {
-            (p, lang) for p in ablations.PARTS for lang in ("en", "ar")
+            (p, lang) for p in ablations.WORLD_PARTS for lang in ("en", "ar")
         }
     for (_, part, lang), seeds in TABLE.items():
         assert [len(right) for right in seeds.values()] == [
-            len(r) for r in TABLE[ablations.BASE, part, lang].values()
+            len(r) for r in TABLE[ablations.UNTUNED, part, lang].values()
         ]
 
 
 def test_every_arm_takes_equal_steps():
-    tuned = [seeds for arm, seeds in MANIFEST["arms"].items() if arm != ablations.BASE]
-    for seed in MANIFEST["arms"][ablations.BASE]:
+    tuned = [seeds for arm, seeds in MANIFEST["arms"].items() if arm != ablations.UNTUNED]
+    for seed in MANIFEST["arms"][ablations.UNTUNED]:
         assert len({seeds[seed]["steps"] for seeds in tuned}) == 1, (
             "another order of rows may give a seed one step more, for all its arms"
         )
@@ -59,7 +59,7 @@ def test_held_out_phrasings_are_answered_far_above_the_base_in_both_languages():
     for lang in ("en", "ar"):
         for seed in MANIFEST["arms"]["reference"]:
             base, tuned = (
-                TABLE[arm, "paraphrase", lang][seed] for arm in (ablations.BASE, "reference")
+                TABLE[arm, "paraphrase", lang][seed] for arm in (ablations.UNTUNED, "reference")
             )
             assert len(tuned) >= 300
             assert (

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ParameterError
+from .provenance import NOTEBOOKS
 
 MODES = ("smoke", "laptop", "gpu", "paper")
 PRECISIONS = ("nf4", "float32", "bfloat16")  # of a model's weights; one vocabulary everywhere
@@ -134,6 +135,11 @@ def parameters_from_namespace(notebook: Path, namespace: dict[str, Any]) -> dict
     return {name: parameter.check(namespace[name]) for name, parameter in legal.items()}
 
 
+def notebook_paths(notebooks: Path = NOTEBOOKS) -> list[Path]:
+    """The notebooks in order."""
+    return sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+
+
 def preset_values(notebooks: Path, mode: str, notebook: Path) -> dict[str, Any]:
     """The preset's value for every parameter the notebook declares: its own section first, then the
     section `all`.
@@ -147,7 +153,7 @@ def preset_values(notebooks: Path, mode: str, notebook: Path) -> dict[str, Any]:
         raise ParameterError(f"MODE = {mode!r}; wanted one of {' | '.join(MODES)}")
     path = notebooks / "presets" / f"{mode}.yaml"
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    stems = {item.stem for item in notebooks.glob("[0-9][0-9]_*.ipynb")}
+    stems = {item.stem for item in notebook_paths(notebooks)}
     strangers = set(preset) - stems - {"all"}
     if strangers:
         raise ParameterError(

@@ -1,11 +1,11 @@
-"""A small OpenAI-compatible server on one local causal model: a real teacher for a laptop, and for
-tests of real clients.
+"""A small OpenAI-compatible server on one local causal model (`make serve`): a real teacher for a
+laptop, and for tests of real clients.
 
 python -m bimedix_utils.runner.serve --model data/raw/weights/wheel --port 8000
 
 `/v1/chat/completions` (whole or streamed) and `/v1/models`, on the loopback device only. Requests
-that wait together are generated together, a streamed one alone. For anything bigger use vLLM;
-`transformers serve` answers streaming clients only.
+that wait at the same time are generated as one batch, a streamed one alone. For anything bigger use
+vLLM; `transformers serve` answers streaming clients only.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..chat.local import stream_tokens
+from ..chat.local import GREEDY, stream_tokens
 from ..core.errors import KitError
 from ..core.records import explain
 from ..training import weights
@@ -30,20 +30,19 @@ from ..training import weights
 MAX_BATCH = 8  # prompts generated together
 
 
-class Message(BaseModel):
-    """One turn."""
-
+class _ChatTurn(BaseModel):
     role: str = Field(pattern="^(system|user|assistant)$")
     content: str
 
 
-class Completion(BaseModel):
-    """What a request may say; other keys of the API are ignored. Stop words and several answers at
-    once are refused.
+class CompletionRequest(BaseModel):
+    """The body of a request; other keys of the API are ignored.
+
+    Stop words and several answers to one request are refused.
     """
 
     model_config = ConfigDict(extra="ignore")
-    messages: list[Message] = Field(min_length=1)
+    messages: list[_ChatTurn] = Field(min_length=1)
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -56,154 +55,131 @@ class Completion(BaseModel):
     @classmethod
     def _without_nulls(cls, values: Any) -> Any:
         """The API allows null for everything that has a default."""
-        return (
-            {key: value for key, value in values.items() if value is not None}
-            if isinstance(values, dict)
-            else values
-        )
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None}
 
-    def refusal(self) -> str:
-        """What is asked for and not done here, in words, or ""."""
+    @model_validator(mode="after")
+    def _supported(self) -> "CompletionRequest":
         if self.n != 1:
-            return f"n = {self.n}: this server gives one answer to a request"
-        return "this server knows no stop words" if self.stop else ""
+            raise ValueError(f"n = {self.n}: this server gives one answer to a request")
+        if self.stop:
+            raise ValueError("this server knows no stop words")
+        return self
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The arguments of `generate` that a batch must share."""
+        if self.temperature > 0:
+            return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
+        return GREEDY
 
 
 @dataclass(eq=False)  # two equal requests are two
-class Waiting:
-    """A request in the queue. `answered` ends with (text, finish reason, completion tokens); a
-    streamed one also goes to `put`.
+class PendingRequest:
+    """A request in the queue. `answer` ends with (text, finish reason, completion tokens).
+
+    A streamed one also gets its text piece by piece through `put`.
     """
 
     prompt: list[int]
-    request: Completion
-    answered: asyncio.Future
+    request: CompletionRequest
+    answer: asyncio.Future
     put: Callable[[str], None] | None = None
-    stop: threading.Event = field(
-        default_factory=threading.Event
-    )  # set when a streaming client went away
+    stop: threading.Event = field(default_factory=threading.Event)  # the streaming client left
 
 
 @dataclass
-class Generator:
-    """A model with its tokenizer; `generate` is called on one thread only."""
+class TextGenerator:
+    """A model with its tokenizer; `generate` and `stream` are called on one thread only."""
 
     model: Any
     tokenizer: Any
 
     @classmethod
-    def load(cls, folder: str, threads: int) -> "Generator":
-        """A causal model from a folder or hub id, in float32, on the processor. Raises `KitError`
-        when it cannot chat.
+    def load(cls, name: str, threads: int) -> "TextGenerator":
+        """A causal model from a folder or hub id, in float32, on the CPU.
+
+        Raises `KitError` when it has no chat template.
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         torch.set_num_threads(threads)
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
         if not tokenizer.chat_template:
-            raise KitError(f"{folder} has no chat template: it cannot take part in a chat")
+            raise KitError(f"{name} has no chat template: it cannot take part in a chat")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        return cls(
-            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer
-        )
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        return cls(model.eval(), tokenizer)
 
-    def encode(self, request: Completion) -> list[int]:
-        """The prompt's token ids. Raises ValueError when the template refuses the turns or no room
-        is left for an answer.
-        """
+    @property
+    def context(self) -> int:
+        """Tokens that the model reads at most."""
+        return self.model.config.max_position_embeddings
+
+    def encode(self, request: CompletionRequest) -> list[int]:
+        """The prompt's token ids. Raises `ValueError` for turns or a length that do not fit."""
+        turns = [turn.model_dump() for turn in request.messages]
         try:
-            ids = self.tokenizer.apply_chat_template(
-                [m.model_dump() for m in request.messages], add_generation_prompt=True
-            )
+            ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True)
         except Exception as error:  # templates raise their own kinds of error
             raise ValueError(f"the chat template refuses these messages: {error}") from None
-        if len(ids) >= (room := self.model.config.max_position_embeddings):
+        if len(ids) >= self.context:
             raise ValueError(
-                f"the prompt has {len(ids)} tokens, the model reads at most {room - 1}"
+                f"the prompt has {len(ids)} tokens, the model reads at most {self.context - 1}"
             )
         return ids
 
-    def fits(self, items: list[Waiting]) -> bool:
-        """True when the longest prompt leaves room for the longest answer: padding must not cut
-        what fits alone.
-        """
-        longest = max(len(item.prompt) for item in items)
-        return (
-            longest + max(item.request.max_tokens for item in items)
-            <= self.model.config.max_position_embeddings
-        )
+    def fits(self, batch: list[PendingRequest]) -> bool:
+        """True when padding cuts nothing that fits alone."""
+        longest = max(len(item.prompt) for item in batch)
+        return longest + max(item.request.max_tokens for item in batch) <= self.context
 
-    def generate(
-        self, prompts: list[list[int]], requests: list[Completion]
-    ) -> list[tuple[str, str, int]]:
-        """(text, finish reason, completion tokens) for each prompt; all share temperature and
-        top-p.
-        """
+    def generate(self, batch: list[PendingRequest]) -> list[tuple[str, str, int]]:
+        """(text, finish reason, completion tokens) of each; all share their sampling settings."""
         import torch
 
-        room = self.model.config.max_position_embeddings - max(map(len, prompts))
-        limit = min(max(request.max_tokens for request in requests), room)
-        batch = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+        prompts = [item.prompt for item in batch]
+        limits = [item.request.max_tokens for item in batch]
+        room = self.context - max(map(len, prompts))
+        inputs = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
         with torch.inference_mode():
             out = self.model.generate(
-                **batch,
-                max_new_tokens=limit,
+                **inputs,
+                max_new_tokens=min(max(limits), room),
                 pad_token_id=self.tokenizer.pad_token_id,
-                **self._sampling(requests[0]),
+                **batch[0].request.sampling,
             )
-        rows = out[:, batch["input_ids"].shape[1] :].tolist()
-        return [
-            self._result(row[: request.max_tokens])
-            for request, row in zip(requests, rows, strict=True)
-        ]
+        rows = out[:, inputs["input_ids"].shape[1] :].tolist()
+        return [self._result(row[:limit]) for row, limit in zip(rows, limits, strict=True)]
 
-    def stream(self, item: Waiting) -> tuple[str, str, int]:
-        """The same for one prompt, its words handed to `item.put` as they are made; ends early once
-        `item.stop` is set.
-        """
-        limit = min(
-            item.request.max_tokens, self.model.config.max_position_embeddings - len(item.prompt)
-        )
-        made: list[int] = []
-        for words in stream_tokens(
-            self.model,
-            self.tokenizer,
-            item.prompt,
-            item.stop,
-            made,
-            max_new_tokens=limit,
-            **self._sampling(item.request),
+    def stream(self, item: PendingRequest) -> tuple[str, str, int]:
+        """The same for one prompt, its text passed to `item.put`; `item.stop` ends it."""
+        settings = item.request.sampling | {
+            "max_new_tokens": min(item.request.max_tokens, self.context - len(item.prompt))
+        }
+        new_ids: list[int] = []
+        for piece in stream_tokens(
+            self.model, self.tokenizer, item.prompt, item.stop, new_ids, **settings
         ):
-            if words:
-                item.put(words)
-        return self._result(made)
+            if piece:
+                item.put(piece)
+        return self._result(new_ids)
 
-    @staticmethod
-    def _sampling(request: Completion) -> dict[str, Any]:
-        if request.temperature > 0:
-            return {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p}
-        return {"do_sample": False, "temperature": None, "top_p": None}
-
-    def _result(self, made: list[int]) -> tuple[str, str, int]:
+    def _result(self, new_ids: list[int]) -> tuple[str, str, int]:
         ends = self.model.generation_config.eos_token_id
         ends = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
-        stop = next((place for place, token in enumerate(made) if token in ends), None)
-        text = self.tokenizer.decode(made[:stop], skip_special_tokens=True)
-        return (
-            text.strip(),
-            "length" if stop is None else "stop",
-            len(made) if stop is None else stop + 1,
-        )
+        end = next((i for i, token in enumerate(new_ids) if token in ends), None)
+        text = self.tokenizer.decode(new_ids[:end], skip_special_tokens=True).strip()
+        return (text, "length", len(new_ids)) if end is None else (text, "stop", end + 1)
 
 
-class Server:
-    """The application: requests wait in a queue, one task generates for as many as share their
-    settings.
-    """
+class CompletionServer:
+    """The application: requests wait in a queue, one task generates batch after batch."""
 
-    def __init__(self, generator: Generator, model_name: str):
+    def __init__(self, generator: TextGenerator, model_name: str):
         self.generator, self.model_name = generator, model_name
         self.queue: asyncio.Queue = asyncio.Queue()
 
@@ -211,154 +187,135 @@ class Server:
         """The aiohttp application."""
         from aiohttp import web
 
+        async def worker(_: Any) -> Any:
+            task = asyncio.create_task(self._work())
+            yield
+            task.cancel()
+
         app = web.Application(client_max_size=8_000_000)
         app.router.add_post("/v1/chat/completions", self.complete)
         app.router.add_get("/v1/models", self.models)
-        app.cleanup_ctx.append(self._working)
+        app.cleanup_ctx.append(worker)
         return app
-
-    async def _working(self, app: Any):
-        task = asyncio.create_task(self._work())
-        yield
-        task.cancel()
 
     async def models(self, request: Any) -> Any:
         """The one model, as the API lists models."""
         from aiohttp import web
 
-        return web.json_response(
-            {
-                "object": "list",
-                "data": [{"id": self.model_name, "object": "model", "owned_by": "local"}],
-            }
-        )
+        model = {"id": self.model_name, "object": "model", "owned_by": "local"}
+        return web.json_response({"object": "list", "data": [model]})
 
     async def complete(self, request: Any) -> Any:
         """One chat completion; 400 with the reason for a request that cannot be answered."""
         from aiohttp import web
 
         try:
-            wanted = Completion(**await request.json())
-            if refusal := wanted.refusal():
-                raise ValueError(refusal)
+            wanted = CompletionRequest(**await request.json())
             prompt = self.generator.encode(wanted)
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            RecursionError,
-        ) as error:  # an unknown charset; brackets without end
+        # LookupError: an unknown charset; RecursionError: brackets without end.
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             reason = explain(error) if isinstance(error, ValidationError) else str(error)
-            return web.json_response(
-                {"error": {"message": reason, "type": "invalid_request_error"}}, status=400
-            )
-        item = Waiting(prompt, wanted, asyncio.get_running_loop().create_future())
+            body = {"error": {"message": reason, "type": "invalid_request_error"}}
+            return web.json_response(body, status=400)
+        item = PendingRequest(prompt, wanted, asyncio.get_running_loop().create_future())
         if wanted.stream:
             return await self._stream(request, item)
         await self.queue.put(item)
-        text, finish, counted = await item.answered
-        usage = _usage(prompt, counted)
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": finish,
+        text, finish, tokens = await item.answer
+        message = {"role": "assistant", "content": text}
+        body = self._head("chat.completion") | {
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+            "usage": _usage(prompt, tokens),
         }
-        return web.json_response(
-            {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion", "created": int(time.time()), "model": self.model_name,
-             "choices": [choice], "usage": usage}
-        )  # fmt: skip
+        return web.json_response(body)
 
-    async def _stream(self, request: Any, item: Waiting) -> Any:
-        """The answer as server-sent events, a chunk for each piece; a client that goes away stops
-        the model.
-        """
-        from aiohttp import web
-
-        loop, words = asyncio.get_running_loop(), asyncio.Queue()
-        item.put = lambda piece: loop.call_soon_threadsafe(words.put_nowait, piece)
-        item.answered.add_done_callback(lambda _: words.put_nowait(None))
-        head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
+    def _head(self, kind: str) -> dict[str, Any]:
+        identity = f"chatcmpl-{uuid.uuid4().hex}"
+        return {
+            "id": identity,
+            "object": kind,
             "created": int(time.time()),
             "model": self.model_name,
         }
-        reply = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-        )
 
-        async def send(delta: dict, finish: str | None = None) -> None:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            await reply.write(f"data: {json.dumps({**head, 'choices': [choice]})}\n\n".encode())
+    async def _stream(self, request: Any, item: PendingRequest) -> Any:
+        """The answer as server-sent events; a client that leaves stops the model."""
+        from aiohttp import web
+
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue()
+        item.put = lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)
+        item.answer.add_done_callback(lambda _: pieces.put_nowait(None))
+        head = self._head("chat.completion.chunk")
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        reply = web.StreamResponse(headers=headers)
+
+        async def send(value: dict | str) -> None:
+            data = value if isinstance(value, str) else json.dumps(value)
+            await reply.write(f"data: {data}\n\n".encode())
+
+        async def send_delta(delta: dict, finish: str | None = None) -> None:
+            await send({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
         try:
             await reply.prepare(request)
             await self.queue.put(item)
-            await send({"role": "assistant", "content": ""})
+            await send_delta({"role": "assistant", "content": ""})
             begun = False
-            while (piece := await words.get()) is not None:
+            while (piece := await pieces.get()) is not None:
                 piece = piece if begun else piece.lstrip()  # a whole answer is stripped as well
                 if piece:
                     begun = True
-                    await send({"content": piece})
-            if error := item.answered.exception():
-                await reply.write(
-                    "data:"
-                    f" {json.dumps({'error': {'message': type(error).__name__, 'type': 'server_error'}})}\n\n".encode()
-                )
+                    await send_delta({"content": piece})
+            if error := item.answer.exception():
+                await send({"error": {"message": type(error).__name__, "type": "server_error"}})
                 return reply
-            _, finish, counted = item.answered.result()
-            await send({}, finish)
+            _, finish, tokens = item.answer.result()
+            await send_delta({}, finish)
             if item.request.stream_options.get("include_usage"):
-                await reply.write(
-                    "data:"
-                    f" {json.dumps({**head, 'choices': [], 'usage': _usage(item.prompt, counted)})}\n\n".encode()
-                )
-            await reply.write(b"data: [DONE]\n\n")
+                await send({**head, "choices": [], "usage": _usage(item.prompt, tokens)})
+            await send("[DONE]")
             return reply
         finally:
             item.stop.set()
-            item.answered.cancel()
+            item.answer.cancel()
 
     async def _work(self) -> None:
-        waiting: list[Waiting] = []
+        waiting: list[PendingRequest] = []
         while True:
             if not waiting:
                 waiting.append(await self.queue.get())
             while not self.queue.empty():
                 waiting.append(self.queue.get_nowait())
-            waiting = [
-                item for item in waiting if not item.answered.done()
-            ]  # done: the client went away
+            # An answer that is done already: the client left.
+            waiting = [item for item in waiting if not item.answer.done()]
             if not waiting:
                 continue
-            settings = waiting[0].request.temperature, waiting[0].request.top_p
-            batch: list[Waiting] = waiting[:1]
-            for item in waiting[1:]:
-                alike = (item.request.temperature, item.request.top_p) == settings and not (
-                    item.put or batch[0].put
-                )
-                if alike and len(batch) < MAX_BATCH and self.generator.fits([*batch, item]):
-                    batch.append(item)
+            batch = self._next_batch(waiting)
             waiting = [item for item in waiting if item not in batch]
             try:
                 if batch[0].put:
                     results = [await asyncio.to_thread(self.generator.stream, batch[0])]
                 else:
-                    prompts, requests = (
-                        [item.prompt for item in batch],
-                        [item.request for item in batch],
-                    )
-                    results = await asyncio.to_thread(self.generator.generate, prompts, requests)
+                    results = await asyncio.to_thread(self.generator.generate, batch)
             except Exception as error:
                 results = [error] * len(batch)
             for item, result in zip(batch, results, strict=True):
-                if not item.answered.done():
-                    (
-                        item.answered.set_exception(result)
-                        if isinstance(result, Exception)
-                        else item.answered.set_result(result)
-                    )
+                if item.answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    item.answer.set_exception(result)
+                else:
+                    item.answer.set_result(result)
+
+    def _next_batch(self, waiting: list[PendingRequest]) -> list[PendingRequest]:
+        """The oldest request and those that can be generated with it."""
+        batch = waiting[:1]
+        for item in waiting[1:]:
+            streamed = item.put or batch[0].put
+            alike = item.request.sampling == batch[0].request.sampling and not streamed
+            if alike and len(batch) < MAX_BATCH and self.generator.fits([*batch, item]):
+                batch.append(item)
+        return batch
 
 
 def _usage(prompt: list[int], completion_tokens: int) -> dict[str, int]:
@@ -369,43 +326,10 @@ def _usage(prompt: list[int], completion_tokens: int) -> dict[str, int]:
     }
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="bimedix_utils.runner.serve",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument(
-        "--model", default="", help="folder or hub id; empty takes what `make weights` fetched"
-    )
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    try:
-        folder = Path(given.model) if given.model else weights.fetched_model()
-        if folder is None:
-            raise KitError("no model to serve: run `make weights`, or name one with MODEL=folder")
-        if not folder.is_dir() and (folder.is_absolute() or given.model.count("/") != 1):
-            raise KitError(
-                f"{given.model} is neither a folder nor a hub id; `make weights` fetches a small"
-                " model"
-            )
-        named = weights.model_name(folder) if folder.is_dir() else given.model
-        generator = Generator.load(given.model or str(folder), given.threads)
-        asyncio.run(_serve(Server(generator, named), given.port))
-    except KeyboardInterrupt:
-        return 0
-    except (KitError, OSError, ValueError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-async def _serve(server: Server, port: int) -> None:
+async def _serve(server: CompletionServer, port: int) -> None:
     from aiohttp import web
 
-    # A handler whose client went away is cancelled, so that nobody generates what nobody waits for.
+    # The handler of a client that left is cancelled: nothing is generated for nobody.
     runner = web.AppRunner(server.application(), handler_cancellation=True, access_log=None)
     await runner.setup()
     try:
@@ -418,6 +342,34 @@ async def _serve(server: Server, port: int) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser("bimedix_utils.runner.serve", description=__doc__)
+    parser.formatter_class = argparse.RawTextHelpFormatter
+    parser.add_argument("--model", default="", help="folder or hub id; empty: of `make weights`")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    try:
+        folder = Path(given.model) if given.model else weights.fetched_model()
+        if folder is None:
+            raise KitError("no model to serve: run `make weights`, or name one with MODEL=folder")
+        if not folder.is_dir() and (folder.is_absolute() or given.model.count("/") != 1):
+            raise KitError(
+                f"{given.model} is neither a folder nor a hub id; `make weights` fetches a small"
+                " model"
+            )
+        name = weights.model_name(folder) if folder.is_dir() else given.model
+        generator = TextGenerator.load(given.model or str(folder), given.threads)
+        asyncio.run(_serve(CompletionServer(generator, name), given.port))
+    except KeyboardInterrupt:
+        return 0
+    except (KitError, OSError, ValueError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
