@@ -1097,7 +1097,7 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_quoting_it(
 ):
     monkeypatch.setenv("TEACHER_API_KEY", value)
     with pytest.raises(
-        TeacherError, match="TEACHER_API_KEY holds characters that cannot stand in a header"
+        TeacherError, match="TEACHER_API_KEY holds characters that a header cannot hold"
     ) as caught:
         send(teacher, "one")
     shown = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())

@@ -1,6 +1,6 @@
 """What a chat must keep, rule by rule. The rules look at words, not at meaning.
 
-Their words and patterns stand in `chat_rules.yaml`. No source we could read states the paper's
+Their words and patterns are in `chat_rules.yaml`. No source we could read states the paper's
 filters; these are this kit's own.
 """
 

@@ -3,7 +3,7 @@
 A folder holds `requests/NNNN-<stage>.jsonl`, written here, and `results/*.jsonl`, put there by
 whoever ran them. Results may come in any order, partial, repeated, cut in the last line, or of
 other stages. A request is written again only after a result says that it failed; the failures that
-were known when a file was written stand in `failures/NNNN-<stage>.json`.
+were known when a file was written are in `failures/NNNN-<stage>.json`.
 """
 
 import json
@@ -75,7 +75,7 @@ def _import_results(
 
     Returns how often each id failed, and the ids with a good result.
     """
-    failures: dict[str, set[str]] = defaultdict(set)  # one that stands in two files counts once
+    failures: dict[str, set[str]] = defaultdict(set)  # a failure in two files counts once
     good: set[str] = set()
     batch: list[tuple[Request, Answer]] = []
     for path in sorted(results.glob("*.jsonl")):

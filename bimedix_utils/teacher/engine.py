@@ -117,13 +117,13 @@ def fill_store(teacher: Teacher, requests: Iterable[Request]) -> Outcome:
     """Make the store hold an answer to every request; equal requests are asked once.
 
     Of each request only the id is kept in memory (`batch` keeps those to be written). `requests`
-    is read two or three times: a list, or an object whose iterator starts anew. Raises
+    is read two or three times: a list, or an object that can be iterated again. Raises
     `TeacherError` before anything is sent when the teacher may not or cannot be asked or has no
     store on disk, and at once when an answer cannot be stored.
     """
     if isinstance(requests, Iterator):
         raise TypeError(
-            "the requests are read twice: give a list, or an object whose iterator starts anew"
+            "the requests are read twice: give a list, or an object that can be iterated again"
         )
     if teacher.backend == "replay":
         raise TeacherError("replay has recordings and fills no store: use `ask`")
@@ -175,8 +175,8 @@ def _fill(store: Store, teacher: Teacher, requests: Iterable[Request]) -> Outcom
 def _take(requests: Iterable[Request], ids: set[bytes], teacher: Teacher) -> Iterator[Request]:
     """The first request of each of these ids.
 
-    For `http` some drawn from all over come first. Rows that an endpoint refuses often stand
-    together; at the beginning they would look like an endpoint that refuses everything.
+    For `http` some drawn from all over come first. Rows that an endpoint refuses are often
+    neighbours; at the beginning they would look like an endpoint that refuses everything.
     """
     few = http.HttpEndpoint(teacher.url, teacher.concurrency).failures_tolerated
     if teacher.backend == "http" and len(ids) > few:

@@ -37,7 +37,7 @@ UNREADABLE_ATTEMPTS = 2
 BUDGET_SPENT = "the budget is spent"
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 MAX_BODY_BYTES = 8_000_000  # a longer body is not an answer
-SHORTEST_KEY = 8  # characters: a shorter key is a placeholder and may stand in an answer
+SHORTEST_KEY = 8  # characters: a shorter key is a placeholder and may occur in an answer
 _RETRIED = (408, 409, 425)  # and every 5xx
 _CHARGED = (408, 502, 504)  # a timeout: the answer may exist all the same, and be charged
 _ROW_REFUSED = ("HTTP 400", "HTTP 413", "HTTP 422")  # about this row, not about the endpoint
@@ -282,8 +282,8 @@ class _Sender:
                 # An endpoint that always says "429, come back in 0 seconds" is not obeyed.
                 wait = max(after, wait) if status == 429 else after
             waited += wait
-            gone = tries >= ATTEMPTS or unreadable >= UNREADABLE_ATTEMPTS
-            if gone or waited > self.endpoint.patience:
+            exhausted = tries >= ATTEMPTS or unreadable >= UNREADABLE_ATTEMPTS
+            if exhausted or waited > self.endpoint.patience:
                 return answer
             if answer.charged and not self.reserve(request):
                 return replace(answer, error=f"{answer.error}; the budget allows no other try")
@@ -298,7 +298,7 @@ def _headers() -> dict[str, str]:
     """What every request carries. Raises `TeacherError` for a key that cannot be sent."""
     if not api_key().isprintable():
         raise TeacherError(
-            "the variable TEACHER_API_KEY holds characters that cannot stand in a header"
+            "the variable TEACHER_API_KEY holds characters that a header cannot hold"
         )
     json_only = {"Content-Type": "application/json"}
     return {**json_only, "Authorization": f"Bearer {api_key()}"} if api_key() else json_only

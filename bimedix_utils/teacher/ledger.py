@@ -99,7 +99,7 @@ class Meter:
     price: TokenPrice | None
     limit: float
     run: Spending = field(default_factory=Spending)
-    refused: float = 0.0  # worst case of the dearest request that found no room
+    refused: float = 0.0  # worst case of the most expensive request refused
 
     def worst(self, request: Request) -> float:
         """The most a request can cost."""
@@ -129,8 +129,8 @@ class Meter:
 
     def uncounted(self, request: Request, answer: Answer) -> float:
         """Worst case of all that may be charged for this answer and was not counted."""
-        silent = answer.charged if answer.text is None else self.cost(request, answer) is None
-        return self.worst(request) * (answer.lost + silent) if answer.lost or silent else 0.0
+        uncounted = answer.charged if answer.text is None else self.cost(request, answer) is None
+        return self.worst(request) * (answer.lost + uncounted) if answer.lost or uncounted else 0.0
 
     def settle(self, request: Request, answer: Answer, reserved: bool = True) -> float | None:
         """Book an answer or failure in place of its reservations; returns its `cost`."""

@@ -41,7 +41,7 @@ class Pace:
     """When the next request may go (time.monotonic); all calls of a run share one."""
 
     next_slot: float = 0.0  # the earliest moment that the limits per minute allow
-    resume_at: float = 0.0  # nobody sends before this moment: the endpoint said 429
+    resume_at: float = 0.0  # after HTTP 429: no request goes before this moment
 
     async def wait_for_slot(self, request: Request, limits: HttpEndpoint) -> None:
         """Wait until the limits per minute and a pause after HTTP 429 allow the next request."""

@@ -97,7 +97,7 @@ def send_with_ray(
     arguments = (rate_per_worker(endpoint, workers), endpoint.url.split())
     source = iter(requests)
     while part := list(itertools.islice(source, _ROWS_AT_ONCE)):
-        # Rows that the endpoint refuses often stand together: no batch may be made of them alone.
+        # Rows that the endpoint refuses are often neighbours: no batch may hold only such rows.
         random.Random().shuffle(part)
         rows = [{"index": i, "request": pickle.dumps(r)} for i, r in enumerate(part)]
         answered = ray.data.from_items(rows).map_batches(

@@ -64,7 +64,7 @@ class Teacher(BaseModel):
     # of all calls together; for `batch`: of all requests whose results are not imported yet
     max_cost_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     prices: Path | None = None
-    send: bool = True  # False reads the store and asks nobody
+    send: bool = True  # False reads the store and sends nothing
     ledger: Ledger = Field(default_factory=Ledger, repr=False)
     spending: Spending = Field(default_factory=Spending, repr=False)
     pace: Pace = Field(default_factory=Pace, repr=False)
@@ -82,7 +82,7 @@ class Teacher(BaseModel):
     def from_run(cls, run: Run, recordings: str = "data/recordings", **settings: Any) -> "Teacher":
         """The teacher of a notebook's run; what it reads becomes an input of the run.
 
-        With `SEND = "nothing"` nobody is asked.
+        With `SEND = "nothing"` no request is sent.
         """
         values = run.params
         if values["TEACHER"] == "replay":

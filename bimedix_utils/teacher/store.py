@@ -78,7 +78,7 @@ def read_body(request_id: str, body: str, seconds: float = 0.0) -> Answer:
         raise ValueError("the answer is empty")
     for part in (text, finish, body):
         part.encode("utf-8")  # half a surrogate pair is valid JSON and cannot be stored
-    # an answer is kept even when nobody counted its tokens
+    # an answer without token counts is kept
     counted = counted if isinstance(counted, dict) else {}
     names = ("prompt_tokens", "completion_tokens")
     usage = {k: n for k in names if type(n := counted.get(k)) is int and 0 <= n < 2**31}
@@ -94,7 +94,7 @@ class Store:
     """
 
     def __init__(self, path: Path | None, fill: bool = False):
-        # The lock stands beside the file itself: a link to it must not be a second store.
+        # The lock is beside the file itself: a link to it must not be a second store.
         self.path = path and path.resolve()
         self._lock = ExitStack()
         self._db: sqlite3.Connection | None = None
