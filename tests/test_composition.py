@@ -92,10 +92,17 @@ def test_planned_present_and_missing_stand_side_by_side():
 @pytest.mark.parametrize(
     ("source", "kind", "part"),
     [
-        ("pubmedqa", "mcqa", "PubMedQA"), ("medmcqa", "mcqa", "MedMCQA"), ("chat", "chat", "Multi-turn conversation"),
-        ("icliniq", "qa", "Single-turn QA"), ("open_qa", "qa", "Single-turn QA"), ("bimed_v", "chat", "Multi-turn conversation"),
-        ("dialogue", "chat", None), ("mmlu_anatomy", "mcqa", None), ("medquad", "qa", None), ("knowledge_x", "qa", None),
+        ("pubmedqa", "mcqa", "PubMedQA"),
+        ("medmcqa", "mcqa", "MedMCQA"),
+        ("chat", "chat", "Multi-turn conversation"),
+        ("icliniq", "qa", "Single-turn QA"),
+        ("open_qa", "qa", "Single-turn QA"),
+        ("bimed_v", "chat", "Multi-turn conversation"),
+        ("dialogue", "chat", None),
+        ("mmlu_anatomy", "mcqa", None),
+        ("medquad", "qa", None),
+        ("knowledge_x", "qa", None),
     ],
-)  # fmt: skip
+)
 def test_a_row_counts_for_the_papers_part_it_belongs_to(source: str, kind: str, part: str | None):
     assert paper_component(source, kind) == part

@@ -197,14 +197,14 @@ def test_phrasings_have_their_slots(name, world):
     """A statement names both, a question only the subject: an object in a question would give the
     answer away.
     """
-    for kind, wanted in (
+    for kind, expected in (
         ("statement", {"subject", "object"}),
         ("question", {"subject"}),
         ("mcq", {"subject"}),
     ):
         for lang in knowledge.KNOWLEDGE_LANGUAGES:
             for phrasing in world[name].phrasings[kind][lang]:
-                assert Counter(re.findall(r"\{(.*?)\}", phrasing)) == Counter(wanted), (
+                assert Counter(re.findall(r"\{(.*?)\}", phrasing)) == Counter(expected), (
                     kind,
                     lang,
                     phrasing,
@@ -324,14 +324,14 @@ def test_generated_rows_are_valid(training, held_out, world):
     assert {row.split for some in held_out.values() for row in some} == {"test"}
 
 
-def test_twins_have_the_same_options_and_key(held_out, world):
+def test_translations_have_the_same_options_and_key(held_out, world):
     arabic = {r.name: {f.object["en"]: f.object["ar"] for f in r.facts} for r in world.values()}
     for part in ("paraphrase", "stated", "transfer"):
-        twins = {row.id[:-3]: row for row in held_out[("ar", part)]}
+        translations = {row.id[:-3]: row for row in held_out[("ar", part)]}
         for row in held_out[("en", part)]:
-            twin = twins[row.id[:-3]]
-            assert twin.answer_index == row.answer_index
-            assert twin.options == tuple(arabic[row.topic][option] for option in row.options)
+            translation = translations[row.id[:-3]]
+            assert translation.answer_index == row.answer_index
+            assert translation.options == tuple(arabic[row.topic][option] for option in row.options)
 
 
 def test_keys_are_spread_evenly(training):
@@ -393,9 +393,7 @@ def test_the_training_mix_keeps_the_same_promises(world, training, groups):
     """
     names = NAMES[:4]
     mix = knowledge.knowledge_mix([world[name] for name in names])
-    legal = {
-        place: {row.id for row in rows if row.topic in names} for place, rows in training.items()
-    }
+    legal = {key: {row.id for row in rows if row.topic in names} for key, rows in training.items()}
     assert {row.id for row in mix} <= set.union(*legal.values()) and len(
         {row.id for row in mix}
     ) == len(mix)
@@ -458,8 +456,16 @@ def test_layout_lines_hold_no_fact(world):
 # The same English term in several files should be the same Arabic term: known exceptions, each for
 # the grammar of its templates.
 EXCEPTIONS = {
-    "calcitonin", "constipation", "diarrhea", "epinephrine", "glucagon", "insomnia", "insulin", "spasticity", "thiamine",
-}  # fmt: skip
+    "calcitonin",
+    "constipation",
+    "diarrhea",
+    "epinephrine",
+    "glucagon",
+    "insomnia",
+    "insulin",
+    "spasticity",
+    "thiamine",
+}
 
 
 def test_no_new_term_has_two_arabic_forms(world):

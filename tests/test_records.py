@@ -276,7 +276,7 @@ def test_json_lines_numbers_count_blank_lines(tmp_path: Path):
 
 
 def test_json_lines_do_not_break_at_unicode_line_separators(tmp_path: Path):
-    """`str.splitlines` would cut a JSON string at U+2028 or U+0085 and call a whole line truncated."""
+    """`str.splitlines` would cut a JSON string at U+2028 or U+0085 and call the line truncated."""
     (tmp_path / "rows.jsonl").write_text('{"a": "x\u2028y\u0085z"}\n', encoding="utf-8")
     assert list(files.iter_json_lines(tmp_path / "rows.jsonl")) == [(1, {"a": "x\u2028y\u0085z"})]
 

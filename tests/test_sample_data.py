@@ -1,5 +1,5 @@
-"""The rows written for this kit: every file parses, the Arabic twin says the same as the English
-row, nothing is repeated.
+"""The rows written for this kit: every file parses, the Arabic translation says the same as
+the English row, nothing is repeated.
 """
 
 import csv
@@ -77,7 +77,7 @@ def turns_of(row: dict) -> list[tuple[str, str]]:
 
 
 def fields_of(stem: str, row: Any) -> dict[str, str]:
-    """{place: text} of everything in a row that is translated; equal places in both languages."""
+    """{field: text} of everything in a row that is translated; equal fields in both languages."""
     if stem.startswith("mmlu"):
         return dict(zip(("question", "A", "B", "C", "D"), row, strict=False))
     if stem.startswith("medmcqa"):
@@ -119,25 +119,25 @@ def untranslated_of(stem: str, row: Any) -> Any:
 
 
 def texts(stem: str, lang: str) -> Iterator[tuple[str, str]]:
-    """(place, text) of every translated text of a file."""
+    """(field, text) of every translated text of a file."""
     for row_id, row in rows_of(stem, lang).items():
-        for place, value in fields_of(stem, row).items():
-            yield f"{row_id} {place}", value
+        for field, value in fields_of(stem, row).items():
+            yield f"{row_id} {field}", value
 
 
 # --- files
 
 
 def test_the_folder_holds_these_files_and_no_others():
-    wanted = {path_of(stem, lang) for stem, lang in FILES}
+    expected = {path_of(stem, lang) for stem, lang in FILES}
     apart = {
         SAMPLE / "open_ended" / f"{name}.jsonl"
         for name in ("claims", "requests", "labelled_answers", "labelled_stances")
     }
-    assert {path for path in SAMPLE.rglob("*") if path.is_file()} == wanted | apart | {
+    assert {path for path in SAMPLE.rglob("*") if path.is_file()} == expected | apart | {
         SAMPLE / "README.md"
     }
-    assert {file.path for file in sources.find_files(SAMPLE)} == wanted, (
+    assert {file.path for file in sources.find_files(SAMPLE)} == expected, (
         "each file's name is known to the readers"
     )
 
@@ -176,11 +176,11 @@ def test_ids_begin_with_kit_and_are_numbered_over_both_splits(stem: str):
     assert sorted(int(i[-3:]) for i in every) == list(range(1, len(every) + 1))
 
 
-# --- twins
+# --- translations
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_twins_have_the_same_ids_in_the_same_order(stem: str):
+def test_translations_have_the_same_ids_in_the_same_order(stem: str):
     assert list(rows_of(stem, "en")) == list(rows_of(stem, "ar"))
     english, arabic = (sources.read_file(path_of(stem, lang), kit=True) for lang in ("en", "ar"))
     assert [r.parent_id for r in arabic] == [r.id for r in english]
@@ -188,7 +188,7 @@ def test_twins_have_the_same_ids_in_the_same_order(stem: str):
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_twins_have_equal_keys_layout_and_number_of_parts(stem: str):
+def test_translations_have_equal_keys_layout_and_number_of_parts(stem: str):
     english, arabic = rows_of(stem, "en"), rows_of(stem, "ar")
     for row_id in english:
         assert untranslated_of(stem, arabic[row_id]) == untranslated_of(stem, english[row_id]), (
@@ -201,12 +201,12 @@ def test_twins_have_equal_keys_layout_and_number_of_parts(stem: str):
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_twins_hold_the_same_numbers_field_by_field(stem: str):
+def test_translations_hold_the_same_numbers_field_by_field(stem: str):
     english, arabic = dict(texts(stem, "en")), dict(texts(stem, "ar"))
     differing = {
-        place: (dict(checks.numbers_of(english[place])), dict(checks.numbers_of(arabic[place])))
-        for place in english
-        if checks.numbers_of(english[place]) != checks.numbers_of(arabic[place])
+        field: (dict(checks.numbers_of(english[field])), dict(checks.numbers_of(arabic[field])))
+        for field in english
+        if checks.numbers_of(english[field]) != checks.numbers_of(arabic[field])
     }
     assert differing == {}
 
@@ -219,14 +219,14 @@ def test_the_numbers_test_has_something_to_compare():
 
 @pytest.mark.parametrize(("stem", "lang"), FILES)
 def test_each_text_is_in_its_own_language(stem: str, lang: str):
-    """Single letters, numbers and names such as DNA are the same in both; longer texts must not be."""
+    """Single letters, numbers and names such as DNA are the same in both; longer texts not."""
     english = dict(texts(stem, "en"))
-    for place, value in texts(stem, lang):
-        assert value.strip() == value != "", place
+    for field, value in texts(stem, lang):
+        assert value.strip() == value != "", field
         if lang == "en":
-            assert text.arabic_share(value) == 0, place
-        elif re.search(r"[a-z]{4}", english[place]):
-            assert text.arabic_share(value) >= 0.5, (place, value)
+            assert text.arabic_share(value) == 0, field
+        elif re.search(r"[a-z]{4}", english[field]):
+            assert text.arabic_share(value) >= 0.5, (field, value)
 
 
 @pytest.mark.parametrize(("stem", "lang"), FILES)
@@ -235,8 +235,8 @@ def test_no_tatweel_presentation_forms_isolates_or_other_digits(stem: str, lang:
         r"[\u0640\ufb50-\ufdff\ufe70-\ufeff\u2066-\u2069\u200b-\u200f\u202a-\u202e\ufffd\u0660-\u0669\u06f0-\u06f9\u064c-\u0652\u0670]"
     )
     found = [
-        f"{place}: U+{ord(match.group()):04X}"
-        for place, value in texts(stem, lang)
+        f"{field}: U+{ord(match.group()):04X}"
+        for field, value in texts(stem, lang)
         if (match := bad.search(value))
     ]
     assert found == []
@@ -248,7 +248,7 @@ def test_arabic_uses_arabic_punctuation(stem: str):
     mark and stays.
     """
     found = [
-        place for place, value in texts(stem, "ar") if re.search(r"[\u0620-\u064A]\s*[,;?]", value)
+        field for field, value in texts(stem, "ar") if re.search(r"[\u0620-\u064A]\s*[,;?]", value)
     ]
     assert found == []
 
@@ -258,7 +258,7 @@ def test_arabic_uses_arabic_punctuation(stem: str):
 
 @pytest.mark.parametrize(
     ("stem", "lang"),
-    [place for place in FILES if place[0].startswith(("medmcqa", "medqa", "mmlu"))],
+    [field for field in FILES if field[0].startswith(("medmcqa", "medqa", "mmlu"))],
 )
 def test_options_of_one_question_differ_after_normalisation(stem: str, lang: str):
     for record in sources.read_file(path_of(stem, lang)):
@@ -397,7 +397,7 @@ def test_open_questions_share_one_instruction(lang: str, instruction: str):
 
 
 def asked(stem: str, lang: str) -> Iterator[tuple[str, str]]:
-    """(place, what is asked): the question of a row, of a dialogue the patient's first words."""
+    """(field, what is asked): the question of a row, of a dialogue the patient's first words."""
     name = {"open_qa": "input", "dialogues": "turn 0"}.get(stem.rsplit("_", 1)[0], "question")
     for row_id, row in rows_of(stem, lang).items():
         yield f"{stem} {row_id}", fields_of(stem, row)[name]
@@ -407,9 +407,9 @@ def asked(stem: str, lang: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("form", [text.nfc, text.match_key], ids=["as written", "normalised"])
 def test_no_row_repeats_the_question_of_another(lang: str, form: Any):
     """In one file or in two: a test question repeated in a training file would be leaked."""
-    places: dict[str, list[str]] = {}
+    fields: dict[str, list[str]] = {}
     for stem in STEMS:
-        for place, question in asked(stem, lang):
-            places.setdefault(form(question), []).append(place)
-    assert sum(map(len, places.values())) == sum(STEMS.values()) == 242
-    assert [where for where in places.values() if len(where) > 1] == []
+        for field, question in asked(stem, lang):
+            fields.setdefault(form(question), []).append(field)
+    assert sum(map(len, fields.values())) == sum(STEMS.values()) == 242
+    assert [where for where in fields.values() if len(where) > 1] == []

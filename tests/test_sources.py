@@ -147,7 +147,7 @@ def test_medmcqa_counting_is_told_by_a_single_0_or_4(write, cops: tuple[int, ...
     assert "".join(record.key() for record in records) == keys
 
 
-def test_medmcqa_counting_looks_at_the_whole_file_not_at_the_rows_wanted(write):
+def test_medmcqa_counting_looks_at_the_whole_file_not_at_the_rows_read(write):
     """With only the first rows read, a file without a 4 among them would count from the wrong end
     or not at all.
     """
@@ -257,10 +257,8 @@ def test_pubmedqa_other_decisions_are_refused(write, decision: Any):
     message = refused(
         write("pubmedqa_test.json", json.dumps({"123": {**PUBMEDQA, "final_decision": decision}}))
     )
-    assert (
-        message
-        == f"pubmedqa_test.json, entry 123: final_decision is {decision!r}; expected yes, no or maybe"
-    )
+    found = f"final_decision is {decision!r}; expected yes, no or maybe"
+    assert message == f"pubmedqa_test.json, entry 123: {found}"
 
 
 def test_pubmedqa_in_a_language_without_option_words_is_refused(write):
@@ -325,7 +323,9 @@ def test_mmlu_subject_is_the_source(write, subject: str):
         (["0", *MMLU[:5]], "seen 6 ending in ['Aortic']"),
     ],
 )
-def test_mmlu_other_shapes_are_refused_with_line_seen_and_wanted(write, row: list[str], seen: str):
+def test_mmlu_other_shapes_are_refused_with_line_seen_and_expected(
+    write, row: list[str], seen: str
+):
     message = refused(write("anatomy_test.csv", table(MMLU, row)))
     assert (
         message
@@ -396,7 +396,7 @@ def test_dialogue_row(write):
     )
 
 
-def said(dialogue: str) -> list[tuple[str, str]]:
+def turns_of(dialogue: str) -> list[tuple[str, str]]:
     return [(turn.role, turn.text) for turn in split_speakers(dialogue, ROLES, "here")]
 
 
@@ -421,7 +421,7 @@ def said(dialogue: str) -> list[tuple[str, str]]:
     ],
 )
 def test_speakers_become_turns(dialogue: str, turns: list[tuple[str, str]]):
-    assert said(dialogue) == turns
+    assert turns_of(dialogue) == turns
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ def test_words_on_the_line_after_the_speaker_are_the_speakers(
     dialogue: str, turns: list[tuple[str, str]]
 ):
     """The patient's answer was put into the doctor's mouth."""
-    assert said(dialogue) == turns
+    assert turns_of(dialogue) == turns
 
 
 def test_a_monologue_is_kept_and_rejected_with_the_reason(write):
@@ -483,15 +483,15 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_missing_column_names_file_line_wanted_missing_and_seen(write, name: str):
+def test_a_missing_column_names_file_line_expected_missing_and_seen(write, name: str):
     row, column = ROWS[name]
     short = {key: value for key, value in row.items() if key != column}
     message = refused(write(name, "\n" + jsonl(short)))
     assert message.startswith(f"{name}, line 2: columns expected ")
-    told = re.fullmatch(r".*columns expected (.*); missing (.*); seen (.*)", message)
-    assert column in told[1].split(", ")
-    assert told[2] == column
-    assert told[3] == ", ".join(short)
+    expected = re.fullmatch(r".*columns expected (.*); missing (.*); seen (.*)", message)
+    assert column in expected[1].split(", ")
+    assert expected[2] == column
+    assert expected[3] == ", ".join(short)
 
 
 def test_a_missing_field_of_pubmedqa_names_the_entry(write):
@@ -522,7 +522,7 @@ def test_an_empty_file_is_refused_by_name(write, name: str, content: str):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_doubled_id_is_refused_with_both_rows(write, name: str):
+def test_a_duplicate_id_is_refused_with_both_rows(write, name: str):
     row = {"id": "y", **ROWS[name][0]}
     other = (
         {**row, "ID": 8, "id": "x", "dialogue": "Doctor: A\nPatient: B"}
@@ -533,7 +533,7 @@ def test_a_doubled_id_is_refused_with_both_rows(write, name: str):
     assert message.startswith(f"{name}: duplicate id ") and message.endswith("(rows 1 and 3)")
 
 
-def test_a_doubled_id_in_pubmedqa_is_refused(write):
+def test_a_duplicate_id_in_pubmedqa_is_refused(write):
     """The first of two entries with one id vanished."""
     one, two = json.dumps(PUBMEDQA), json.dumps({**PUBMEDQA, "QUESTION": "Another?"})
     message = refused(write("pubmedqa_test.json", f'{{"1": {one}, "2": {one}, "1": {two}}}'))
@@ -649,7 +649,7 @@ def test_any_column_of_another_type_names_file_place_and_column(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("medmcqa_dev.first1000.jsonl", ("medmcqa", "en", "validation")),
         ("medmcqa_train.ar.jsonl", ("medmcqa", "ar", "train")),
@@ -696,11 +696,11 @@ def test_any_column_of_another_type_names_file_place_and_column(
     ],
 )
 def test_source_language_and_split_are_told_by_the_name(
-    name: str, told: tuple[str, str, str] | None
+    name: str, expected: tuple[str, str, str] | None
 ):
     """A name without a split word is test, so that it can never be trained on by accident."""
     found = sources.recognise(Path("somewhere_train") / name)
-    assert (found and (found.entry.name, found.lang, found.split)) == told
+    assert (found and (found.entry.name, found.lang, found.split)) == expected
 
 
 def test_find_files_gives_the_known_ones_sorted(write, tmp_path: Path):
@@ -745,7 +745,7 @@ def test_rows_limits_and_keeps_the_owners_order(write):
     assert len(sources.read_file(path, rows=99)) == len(sources.read_file(path)) == 4
 
 
-def test_a_row_in_another_language_points_at_its_english_twin(write):
+def test_a_row_in_another_language_points_at_its_english_original(write):
     english = sources.read_file(write("anatomy_test.csv", table(MMLU)))
     arabic = sources.read_file(
         write("anatomy_test.ar.csv", table(["أي صمام؟", "أ", "ب", "ج", "د", "C"]))
@@ -785,7 +785,7 @@ def test_the_kits_own_rows_carry_its_licence_and_an_id_of_their_own(write, name:
     assert own.content_hash() == published.content_hash()
 
 
-def test_a_kit_id_is_not_marked_twice(write):
+def test_a_kit_id_is_marked_once(write):
     (record,) = sources.read_file(
         write("medmcqa_train.ar.jsonl", jsonl({**MEDMCQA, "id": "kit-medmcqa-001"})), kit=True
     )
@@ -817,9 +817,12 @@ def test_a_broken_parquet_file_is_refused(write):
 
 
 HUB_PUBMEDQA = {
-    "pubid": 123, "question": "Does it help?", "context": {"contexts": ["We asked.", "We saw."], "labels": [], "meshes": []},
-    "long_answer": "It may.", "final_decision": "maybe",
-}  # fmt: skip
+    "pubid": 123,
+    "question": "Does it help?",
+    "context": {"contexts": ["We asked.", "We saw."], "labels": [], "meshes": []},
+    "long_answer": "It may.",
+    "final_decision": "maybe",
+}
 
 
 def test_pubmedqa_hub_row_is_the_owners_row(write):
@@ -956,12 +959,22 @@ PUBLISHED_QA = {
     "medical_meadow_flashcards.json": ("medical_meadow", ALPACA, "CC, version not stated"),
     "HealthCareMagic-100k.json": ("healthcaremagic", ALPACA, "not found"),
     "icliniq_train.jsonl": (
-        "icliniq", {"input": "My knee hurts.", "answer_icliniq": "Rest it.", "answer_chatgpt": "no", "answer_chatdoctor": "no"},
+        "icliniq",
+        {
+            "input": "My knee hurts.",
+            "answer_icliniq": "Rest it.",
+            "answer_chatgpt": "no",
+            "answer_chatdoctor": "no",
+        },
         "not found",
     ),
     "umls_qa.jsonl": ("umls_qa", ALPACA, "UMLS Metathesaurus License"),
-    "medicationqa.jsonl": ("medicationqa", {"Question": "My knee hurts.", "Focus (Drug)": "x", "Answer": "Rest it."}, "not found"),
-}  # fmt: skip
+    "medicationqa.jsonl": (
+        "medicationqa",
+        {"Question": "My knee hurts.", "Focus (Drug)": "x", "Answer": "Rest it."},
+        "not found",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED_QA)
@@ -993,10 +1006,12 @@ def test_a_published_set_with_other_columns_is_refused_with_the_columns_seen(wri
 
 
 LIVEQA = """<?xml version="1.0" encoding="UTF-8"?><NLM-QUESTIONS>
-<NLM-QUESTION questionid="Q1"><SUBJECT>gout</SUBJECT><MESSAGE>What is   gout?</MESSAGE><SUB-QUESTIONS><SUB-QUESTION subqid="Q1-S1">
-<ANNOTATIONS><FOCUS>gout</FOCUS></ANNOTATIONS><ANSWERS><ANSWER answerid="Q1-S1-A1">A disease.</ANSWER><ANSWER answerid="Q1-S1-A2">Of
+<NLM-QUESTION questionid="Q1"><SUBJECT>gout</SUBJECT><MESSAGE>What is   gout?</MESSAGE>
+<SUB-QUESTIONS><SUB-QUESTION subqid="Q1-S1"><ANNOTATIONS><FOCUS>gout</FOCUS></ANNOTATIONS><ANSWERS>
+<ANSWER answerid="Q1-S1-A1">A disease.</ANSWER><ANSWER answerid="Q1-S1-A2">Of
 joints.</ANSWER></ANSWERS></SUB-QUESTION></SUB-QUESTIONS></NLM-QUESTION>
-<NLM-QUESTION qid="1.0"><SUBJECT>Lyme &amp; ticks</SUBJECT><MESSAGE></MESSAGE><SUB-QUESTIONS><SUB-QUESTION><ANSWERS><ANSWER>Tests.</ANSWER>
+<NLM-QUESTION qid="1.0"><SUBJECT>Lyme &amp; ticks</SUBJECT><MESSAGE></MESSAGE>
+<SUB-QUESTIONS><SUB-QUESTION><ANSWERS><ANSWER>Tests.</ANSWER>
 </ANSWERS></SUB-QUESTION></SUB-QUESTIONS></NLM-QUESTION></NLM-QUESTIONS>"""
 
 
@@ -1009,20 +1024,23 @@ def test_liveqa_has_a_row_for_each_answer(write):
     ]
 
 
-MEDQUAD = """<?xml version="1.0" encoding="UTF-8"?><Document id="0000001_1" source="CancerGov" url="u"><Focus>Gout</Focus><QAPairs>
-<QAPair pid="1"><Question qid="0000001_1-1" qtype="information">What is (are) Gout ?</Question><Answer>A
-disease.</Answer></QAPair><QAPair pid="2"><Question qid="0000001_1-2" qtype="treatment">How?</Question><Answer></Answer></QAPair>
-</QAPairs></Document>"""
+MEDQUAD = """<?xml version="1.0" encoding="UTF-8"?>
+<Document id="0000001_1" source="CancerGov" url="u"><Focus>Gout</Focus><QAPairs>
+<QAPair pid="1"><Question qid="0000001_1-1" qtype="information">What is (are) Gout ?</Question>
+<Answer>A
+disease.</Answer></QAPair>
+<QAPair pid="2"><Question qid="0000001_1-2" qtype="treatment">How?</Question>
+<Answer></Answer></QAPair></QAPairs></Document>"""
 
 
 def test_medquad_keeps_pairs_whose_answer_the_owner_removed(write):
-    told, removed = sources.read_file(write("1_CancerGov_QA/0000001_1.xml", MEDQUAD))
-    assert (told.id, told.question, told.answer) == (
+    expected, removed = sources.read_file(write("1_CancerGov_QA/0000001_1.xml", MEDQUAD))
+    assert (expected.id, expected.question, expected.answer) == (
         "medquad:CancerGov-0000001_1-1",
         "What is (are) Gout ?",
         "A disease.",
     )
-    assert (told.licence, told.split, told.topic) == ("CC-BY-4.0", "train", "Gout")
+    assert (expected.licence, expected.split, expected.topic) == ("CC-BY-4.0", "train", "Gout")
     assert (removed.status, removed.note) == ("rejected", "no answer in the owner's file")
 
 
@@ -1210,19 +1228,24 @@ def test_bimedix_rows_that_cannot_be_mapped_are_refused_with_the_columns_seen(
     )
 
 
-def llava(*said: str, **more: Any) -> dict:
+def llava(*texts: str, **more: Any) -> dict:
     return {
         "id": "x",
         "conversations": [
-            {"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(said)
+            {"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)
         ],
         **more,
     }
 
 
 def test_bimed_v_text_rows_and_rows_with_an_image(write):
-    rows = [llava("What is gout?", "A disease."), llava("ما هو النقرس؟", "مرض."), llava("Hi.", "Where?", "My knee.", "Rest."),
-            llava("<image>\nWhat is shown?", "A lung.", image="1.jpg"), llava("alone")]  # fmt: skip
+    rows = [
+        llava("What is gout?", "A disease."),
+        llava("ما هو النقرس؟", "مرض."),
+        llava("Hi.", "Where?", "My knee.", "Rest."),
+        llava("<image>\nWhat is shown?", "A lung.", image="1.jpg"),
+        llava("alone"),
+    ]
     qa, arabic, chat, image, alone = sources.read_file(
         write("BiMed-V_stage2.json", json.dumps(rows, ensure_ascii=False))
     )
@@ -1246,7 +1269,7 @@ def test_bimed_v_text_rows_and_rows_with_an_image(write):
         "has an image",
         "What is shown?",
     )
-    assert (alone.status, alone.note) == ("rejected", "no exchange")
+    assert (alone.status, alone.note) == ("rejected", "only one speaker")
 
 
 def test_bimed_v_of_another_layout_is_refused(write):
@@ -1397,8 +1420,14 @@ def test_an_id_that_stands_in_two_files_is_found(write):
 
 
 def test_examples_are_the_first_pairs_of_each_kind(write, tmp_path: Path):
-    rows = [r for name, content in (("anatomy_test.ar.csv", table(MMLU, MMLU)), ("anatomy_test.csv", table(MMLU, MMLU)))
-            for r in sources.read_file(write(name, content))]  # fmt: skip
+    rows = [
+        r
+        for name, content in (
+            ("anatomy_test.ar.csv", table(MMLU, MMLU)),
+            ("anatomy_test.csv", table(MMLU, MMLU)),
+        )
+        for r in sources.read_file(write(name, content))
+    ]
     write_jsonl(tmp_path / "records.jsonl", rows)
     assert sources.example_pairs(tmp_path / "records.jsonl") == {"mcqa": (rows[2], rows[0])}
 
@@ -1511,13 +1540,13 @@ def test_real_dialogues_alternate_and_monologues_are_rejected(published: dict):
 
 
 def test_real_rows_keep_split_and_licence(published: dict):
-    told = {
+    expected = {
         (r.source.split("_")[0], r.lang, r.split, r.licence)
         for records in published.values()
         for r in records
         if r.lang == "en"
     }
-    assert told == {
+    assert expected == {
         ("medmcqa", "en", "validation", "MIT"),
         ("medqa", "en", "test", "MIT"),
         ("pubmedqa", "en", "test", "MIT"),

@@ -18,7 +18,6 @@ from .catalogue import (
     KIT_LICENCE,
     catalogue_overview,
     load_catalogue,
-    may_publish,
     may_publish_record,
     read_revisions,
 )

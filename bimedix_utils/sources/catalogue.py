@@ -3,7 +3,7 @@ the paper did with it.
 
 `data/catalogue/catalogue.yaml` is the one place where a licence, a size or a hub name of a
 published set is written down. What no source states is written `not found`; nothing is guessed. The
-code acts on it: `may_publish` decides what may leave the machine.
+code acts on it: `may_publish_record` decides what may leave the machine.
 """
 
 import json
@@ -26,7 +26,6 @@ KIT_LICENCE = "CC-BY-4.0"
 # in this order.
 COMPONENTS = ("PubMedQA", "MedMCQA", "MedQA", "Single-turn QA", "Multi-turn conversation")
 Redistribution = Literal["allowed", "forbidden", "not found"]
-Rows = int | Literal["not found"]
 
 
 class CataloguePart(StrictModel):
@@ -36,8 +35,8 @@ class CataloguePart(StrictModel):
 
     split: str  # the hub's own name of the split, or the owner's word where there is no hub copy
     role: Literal["train", "validation", "test", "none"]
-    rows: Rows
-    file: str  # what `hub.download` writes and `sources.recognise` knows
+    rows: int | Literal["not found"]
+    file: str  # what `hub.download_part` writes and `sources.recognise` knows
     evidence: str = Field(min_length=5)
 
 
@@ -72,7 +71,7 @@ class CatalogueEntry(StrictModel):
     evidence: str = Field(min_length=5)
 
     @model_validator(mode="after")
-    def _honest(self) -> "CatalogueEntry":
+    def _consistent_entry(self) -> "CatalogueEntry":
         if self.component is not None and self.component not in COMPONENTS:
             raise ValueError(f"component {self.component!r} is not one of {', '.join(COMPONENTS)}")
         if self.licence == NOT_FOUND and self.redistribution == "allowed":
@@ -83,23 +82,22 @@ class CatalogueEntry(StrictModel):
 
 
 class Catalogue(StrictModel):
-    """All entries, and what each licence says about passing rows on."""
+    """All entries, and what each licence says about redistribution."""
 
     licences: dict[str, Redistribution]
     entries: dict[str, CatalogueEntry]
 
     @model_validator(mode="after")
-    def _one_truth(self) -> "Catalogue":
+    def _consistent_licences(self) -> "Catalogue":
         files = [part.file for entry in self.entries.values() for part in entry.parts]
-        doubled = sorted({name for name in files if files.count(name) > 1})
-        if doubled:
-            raise ValueError(f"two parts write the file {', '.join(doubled)}")
+        if duplicates := sorted({name for name in files if files.count(name) > 1}):
+            raise ValueError(f"two parts write the file {', '.join(duplicates)}")
         for name, entry in self.entries.items():
-            verdict = self.licences.get(entry.licence, NOT_FOUND)
-            if entry.redistribution != verdict:
+            allowed = self.licences.get(entry.licence, NOT_FOUND)
+            if entry.redistribution != allowed:
+                given, licence = entry.redistribution, entry.licence
                 raise ValueError(
-                    f"{name}: redistribution is {entry.redistribution!r}, its licence"
-                    f" {entry.licence!r} says {verdict!r}"
+                    f"{name}: redistribution is {given!r}, its licence {licence!r} says {allowed!r}"
                 )
         return self
 
@@ -133,32 +131,16 @@ def source_licence(source: str, lang: str = "en") -> str:
     return found.pop() if len(found) == 1 else NOT_FOUND
 
 
-def may_publish(licence_or_source: str, lang: str = "en") -> bool:
-    """True only when passing these rows on is known to be allowed: by a licence's name, or by a
-    source's entries for this language.
-
-    Whatever is forbidden, unknown to the catalogue or `not found` may not be published. `lang`
-    counts for a source only: a stranger's translation has a licence of its own.
-    """
-    entries = entries_of_source(licence_or_source)
-    if entries:
-        return all(
-            lang in entry.languages and entry.redistribution == "allowed" for entry in entries
-        )
-    return load_catalogue().licences.get(licence_or_source) == "allowed"
-
-
 def may_publish_record(record: Record) -> bool:
-    """Whether one row may be passed on: its own licence allows it, and no entry of its source
-    forbids it.
+    """Whether one row may be redistributed: its own licence is known to allow it, and no entry of
+    its source forbids it. What is forbidden, unknown or `not found` may not be published.
 
     The kit's own rows carry the kit's licence and an id of their own; what was made from a row (a
     chat, a translation) carries that row's licence.
     """
     own = record.licence == KIT_LICENCE and ":kit-" in record.id
-    if not own and any(
-        entry.redistribution == "forbidden" for entry in entries_of_source(record.source)
-    ):
+    entries = [] if own else entries_of_source(record.source)
+    if any(entry.redistribution == "forbidden" for entry in entries):
         return False
     return load_catalogue().licences.get(record.licence) == "allowed"
 
@@ -167,33 +149,29 @@ def read_revisions(files: Path) -> dict[str, str]:
     """{source: revision of the hub it came from} of the sources that were fetched from there, from
     notebook 01's `files.json`.
     """
-    return {
-        row["source"]: row["revision"]
-        for row in json.loads(read_utf8(files))
-        if row["revision"] != NOT_FOUND
-    }
+    rows = json.loads(read_utf8(files))
+    return {row["source"]: row["revision"] for row in rows if row["revision"] != NOT_FOUND}
 
 
 def catalogue_overview(present: Mapping[str, int]) -> list[tuple[Any, ...]]:
-    """(source and splits, hub id or owner, licence, passing on, role, rows stated, rows present): a
-    row for each role of an entry.
+    """(source and splits, hub id or owner, licence, redistribution, role, rows stated, rows
+    present): a row for each role of an entry.
 
     `present`: {"<source> <language> <role>": rows}, as `sources.Census.parts` counts them. Splits
     with one role are one row, because rows do not tell them apart.
     """
-    rows = []
+    table = []
     for name, entry in load_catalogue().entries.items():
         where = entry.hub if entry.hub != NOT_FOUND else entry.owner
         for role in dict.fromkeys(part.role for part in entry.parts):
             parts = [part for part in entry.parts if part.role == role]
-            stated = [part.rows for part in parts]
-            total = NOT_FOUND if NOT_FOUND in stated else sum(stated)
+            rows = [part.rows for part in parts]
+            stated = NOT_FOUND if NOT_FOUND in rows else sum(rows)
             here = sum(present.get(f"{entry.source} {lang} {role}", 0) for lang in entry.languages)
-            splits = ", ".join(part.split for part in parts)
-            rows.append(
-                (f"{name}: {splits}", where, entry.licence, entry.redistribution, role, total, here)
-            )
-    return rows
+            title = f"{name}: {', '.join(part.split for part in parts)}"
+            licence = entry.licence, entry.redistribution
+            table.append((title, where, *licence, role, stated, here))
+    return table
 
 
 def choose_entries(names: Iterable[str], role: str = "") -> list[str]:
@@ -201,14 +179,7 @@ def choose_entries(names: Iterable[str], role: str = "") -> list[str]:
     Raises `InputError`.
     """
     entries = load_catalogue().entries
-    unknown = [name for name in names if name not in entries]
-    if unknown:
-        raise InputError(
-            f"no source {', '.join(unknown)} in the catalogue; known: {', '.join(entries)}"
-        )
-    wanted = list(names) or list(entries)
-    return [
-        name
-        for name in wanted
-        if not role or any(part.role == role for part in entries[name].parts)
-    ]
+    if unknown := ", ".join(name for name in names if name not in entries):
+        raise InputError(f"no source {unknown} in the catalogue; known: {', '.join(entries)}")
+    meant = list(names) or list(entries)
+    return [n for n in meant if role in ("", *(part.role for part in entries[n].parts))]

@@ -56,8 +56,12 @@ def record(where: str, **values: object) -> Record:
         raise InputError(f"{where}: {explain(error)}") from None
 
 
-def pair(where: str, question: str, answer: str, **values: object) -> Record:
-    """A question and its answer. One without the other is a rejected row: rows never vanish."""
+def pair(where: str, question: str, answer: str, strict: bool = False, **values: object) -> Record:
+    """A question and its answer. One without the other is a rejected row, because rows never
+    vanish; an `InputError` when `strict`.
+    """
+    if strict:
+        return record(where, kind="qa", question=question, answer=answer, **values)
     if not question or not answer:
         lacking = "answer" if question else "question"
         values |= {"status": "rejected", "note": f"no {lacking} in the owner's file"}

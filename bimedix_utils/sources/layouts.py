@@ -90,9 +90,29 @@ class SourceEntry(StrictModel):
         """The one column of a field, or "" when the entry does not name it."""
         return next(iter(self.names(field)), "")
 
-    def owner_id(self, row: dict) -> Any:
-        """The owner's id of a row: the column named for it, else a column `id` where present."""
-        return row.get(self.column("id") or "id")
+    def row_id(self, row: dict, names: fields.ContentNames, content: Any) -> str:
+        """The owner's id: of the column named for it, else of a column `id`; without one, a hash of
+        the content, which survives any re-ordering of the file.
+        """
+        own = row.get(self.column("id") or "id")
+        return f"{self.name}:{names(content) if own in (None, '') else own}"
+
+    def origin(self, lang: str, split: str) -> dict[str, str]:
+        """The fields of a record that say where it is from."""
+        return fields.origin(self.name, lang, split, self.licence)
+
+
+def _exchange_note(roles: list[str]) -> str:
+    """Why turns cannot teach an exchange, or "". Published files hold a few monologues, and
+    dialogues in which a doctor opens and nothing answers the patient: they are kept and shown.
+    """
+    if len(roles) < 2:
+        return "only one speaker"
+    return "" if "patient doctor" in " ".join(roles) else "no answer to the patient"
+
+
+def _rejected(note: str) -> dict[str, str]:
+    return {"status": "rejected", "note": note} if note else {}
 
 
 def _optional(row: dict, source: SourceEntry, field: str, where: str) -> str:
@@ -127,7 +147,7 @@ def _wrong_letter(row: dict, source: SourceEntry, letters: list[str], where: str
 
 def _number(value: Any, source: SourceEntry, count: int, where: str, in_csv: bool) -> int:
     """A key that counts options, as it is in the file."""
-    wanted = {
+    expected = {
         "from_0": f"0-{count - 1}",
         "from_1": f"1-{count}",
         "number": f"1-{count} (raw file) or 0-{count - 1} (hub copy)",
@@ -136,7 +156,7 @@ def _number(value: Any, source: SourceEntry, count: int, where: str, in_csv: boo
         value = int(value)  # a CSV file holds nothing but texts
     lowest, highest = int(source.key == "from_1"), count - (source.key == "from_0")
     if type(value) is not int or not lowest <= value <= highest:
-        raise InputError(f"{where}: {source.column('key')} is {value!r}; expected {wanted}")
+        raise InputError(f"{where}: {source.column('key')} is {value!r}; expected {expected}")
     return value
 
 
@@ -157,14 +177,11 @@ def read_multiple_choice(
         seen, most = set(), 0
         for where, row in iter_rows(path):
             fields.need(row, columns, where)
-            options = source.names("options")
-            if source.options != "columns":
-                options = _option_texts(row, source, where)
-            most = max(most, len(options))
-            seen.add(_number(row[key], source, len(options), where, in_csv))
+            count = len(_option_texts(row, source, where))
+            most = max(most, count)
+            seen.add(_number(row[key], source, count, where, in_csv))
         first = fields.first_key(path, key, seen, most)
-    names = fields.ContentNames()
-    origin = fields.origin(source.name, lang, split, source.licence)
+    names, origin = fields.ContentNames(), source.origin(lang, split)
     for where, row in iter_rows(path):
         fields.need(row, columns, where)
         options = _option_texts(row, source, where)
@@ -183,8 +200,7 @@ def read_multiple_choice(
         question = fields.text(row, source.column("question"), where)
         yield fields.record(
             where,
-            # The question's hash is an id that survives any re-ordering of the file.
-            id=f"{source.name}:{source.owner_id(row) or names(question)}",
+            id=source.row_id(row, names, question),
             kind="mcqa",
             question=question,
             options=options,
@@ -207,8 +223,7 @@ def read_question_answer(
     that is there. Alpaca's instruction, input and output are such columns.
     """
     asked_in, answered_in = source.names("question"), source.names("answer")
-    names = fields.ContentNames()
-    origin = fields.origin(source.name, lang, split, source.licence)
+    names, origin = fields.ContentNames(), source.origin(lang, split)
     for where, row in iter_rows(path):
         if source.strict:
             fields.need(row, (*asked_in, *answered_in), where)
@@ -223,14 +238,9 @@ def read_question_answer(
         )
         question = next(filter(None, texts), "")
         answer = fields.text(row, answered, where, optional=not source.strict)
-        own = source.owner_id(row) or names(question if source.strict else [question, answer])
-        values = {"id": f"{source.name}:{own}", "topic": _optional(row, source, "topic", where)}
-        if source.strict:
-            yield fields.record(
-                where, kind="qa", question=question, answer=answer, **values, **origin
-            )
-        else:
-            yield fields.pair(where, question, answer, **values, **origin)
+        own = source.row_id(row, names, question if source.strict else [question, answer])
+        values = {"id": own, "topic": _optional(row, source, "topic", where), **origin}
+        yield fields.pair(where, question, answer, source.strict, **values)
 
 
 # --- dialogues
@@ -252,43 +262,38 @@ def read_chat(path: Path, source: SourceEntry, lang: str, split: str) -> Iterato
         ]
         turns = [(who, nfc(said.replace("<image>", " "))) for who, said in turns]
         turns = [(who, said) for who, said in turns if said and who != "ignored"]
-        spoken = " ".join(said for _, said in turns)
-        image = row.get(source.column("image")) if source.column("image") else None
-        note = "has an image" if image else "" if len(turns) > 1 else "no exchange"
         if source.mixed_languages:
-            lang = "ar" if is_arabic(spoken) else "en"
-        # Ids of such files are often those of images and repeat: unless a column is named for it,
-        # the content names the row.
-        own = row[source.column("id")] if source.column("id") else names([image, turns])
+            lang = "ar" if is_arabic(" ".join(said for _, said in turns)) else "en"
+        image = row.get(source.column("image")) if source.column("image") else None
+        note = "has an image" if image else _exchange_note([who for who, _ in turns])
+        # A column `id` of such files is often that of an image and repeats: it counts only when it
+        # is named.
+        named = row if source.column("id") else {}
         values = {
-            "id": f"{source.name}:{own}",
+            "id": source.row_id(named, names, [image, turns]),
             "topic": _optional(row, source, "topic", where),
-            **({"status": "rejected", "note": note} if note else {}),
-            **fields.origin(source.name, lang, split, source.licence),
+            **_rejected(note),
+            **source.origin(lang, split),
         }
         if len(turns) > 2:
-            spoken_turns = [Turn(role=who, text=said) for who, said in turns]
-            yield fields.record(where, kind="chat", turns=spoken_turns, **values)
+            listed_turns = [Turn(role=who, text=said) for who, said in turns]
+            yield fields.record(where, kind="chat", turns=listed_turns, **values)
         else:
             question, answer = (*(said for _, said in turns), fields.MISSING, fields.MISSING)[:2]
             yield fields.record(where, kind="qa", question=question, answer=answer, **values)
 
 
 def _checked_turns(row: dict, source: SourceEntry, where: str) -> list[dict]:
-    listed, wanted = source.column("turns"), (source.column("role"), source.column("text"))
-    turns = row[listed]
-    if not isinstance(turns, list) or not all(
-        isinstance(turn, dict) and set(wanted) <= set(turn) for turn in turns
-    ):
+    listed, role, text = (source.column(field) for field in ("turns", "role", "text"))
+    turns = row[listed] if isinstance(row[listed], list) else [None]
+    if not all(isinstance(turn, dict) and {role, text} <= set(turn) for turn in turns):
         raise InputError(
-            f"{where}: {listed}: a list of {' and '.join(wanted)} expected; columns seen:"
+            f"{where}: {listed}: a list of {role} and {text} expected; columns seen:"
             f" {', '.join(row)}"
         )
-    if unknown := {str(turn[wanted[0]]) for turn in turns} - set(source.roles):
-        raise InputError(
-            f"{where}: {wanted[0]} is {', '.join(sorted(unknown))}; expected"
-            f" {', '.join(source.roles)}"
-        )
+    if unknown := {str(turn[role]) for turn in turns} - set(source.roles):
+        found, expected = ", ".join(sorted(unknown)), ", ".join(source.roles)
+        raise InputError(f"{where}: {role} is {found}; expected {expected}")
     return turns
 
 
@@ -325,23 +330,18 @@ def split_speakers(dialogue: str, roles: dict[str, str], where: str) -> list[Tur
 @layout("speakers", "id text", "topic")
 def read_speakers(path: Path, source: SourceEntry, lang: str, split: str) -> Iterator[Record]:
     """A dialogue as one text, a line a turn, each with its speaker before a colon."""
-    origin = fields.origin(source.name, lang, split, source.licence)
+    origin = source.origin(lang, split)
     own, column = source.column("id"), source.column("text")
     for where, row in iter_rows(path):
         fields.need(row, (own, column), where)
         fields.text(row, column, where)  # refuses another type; the text must keep its lines
         turns = split_speakers(row[column], source.roles, where)
-        # Published files hold a few monologues: kept and shown, but they cannot teach an exchange.
-        # Where a doctor opens and a patient replies, nothing answers the patient.
-        answered = "patient doctor" in " ".join(turn.role for turn in turns)
-        note = "" if answered else "no answer to the patient"
-        note = "only one speaker" if len(turns) < 2 else note
         yield fields.record(
             where,
             id=f"{source.name}:{row[own]}",
             kind="chat",
             turns=turns,
             topic=_optional(row, source, "topic", where),
-            **({"status": "rejected", "note": note} if note else {}),
+            **_rejected(_exchange_note([turn.role for turn in turns])),
             **origin,
         )

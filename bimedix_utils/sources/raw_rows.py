@@ -54,7 +54,8 @@ def _csv(path: Path) -> Iterator[tuple[str, dict]]:
     except UnicodeDecodeError:
         raise not_utf8(path) from None
     except csv.Error as error:
-        raise InputError(f"{path.name}, line {reader.line_num}: not valid CSV ({error})") from None
+        line = reader.reader.line_num  # DictReader's own counts whole rows only
+        raise InputError(f"{path.name}, line {line}: not valid CSV ({error})") from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict]]:

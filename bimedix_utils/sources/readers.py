@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..core.errors import InputError
 from ..core.records import LABELS, IdSet, Record, hash64
-from .benchmarks import Benchmark, load_benchmarks
+from .benchmarks import OWN_BENCHMARKS, Benchmark, load_benchmarks
 from .catalogue import KIT_LICENCE
 from .data_files import CATALOGUE_FOLDER, StrictModel, read_yaml
 from .layouts import LAYOUTS, SourceEntry
@@ -59,6 +59,9 @@ def known_sources(folder: Path | None = None) -> dict[str, SourceEntry]:
         own |= _entries(path)
     if taken := own.keys() & kit.keys():
         raise InputError(f"{OWN_SOURCES}: the kit has a source {', '.join(sorted(taken))}: rename")
+    for name in benchmarks:
+        if not any(name == known or name.startswith(f"{known}_") for known in own | kit):
+            raise InputError(f"{OWN_BENCHMARKS}: {name}: no source reads it; add `read`")
     subjects = "|".join(
         name.removeprefix("mmlu_") for name in benchmarks if name.startswith("mmlu_")
     )

@@ -100,9 +100,16 @@ class HubStub:
             ]
             return self.send(request, 200, json.dumps(listing).encode(), {}, body)
         info = {
-            "id": name, "sha": commit, "private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": [],
+            "id": name,
+            "sha": commit,
+            "private": False,
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
             "siblings": [{"rfilename": own} for own in files],
-        }  # fmt: skip
+        }
         return self.send(request, 200, json.dumps(info).encode(), {}, body)
 
     @staticmethod
