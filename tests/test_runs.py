@@ -285,6 +285,11 @@ def test_account_counts_each_status_sorted(project: Path):
     assert manifest(run.folder)["counts"] == {"rows": {"rows": 3, "held": 1, "ok": 2}}
 
 
+def test_account_takes_a_mapping_for_its_keys(project: Path):
+    """A dict of records was counted by its values."""
+    assert start().account("rows", {"a": object()}, {"a": "ok"}) == {"ok": 1}
+
+
 @pytest.mark.parametrize(
     ("expected", "statuses", "message"),
     [

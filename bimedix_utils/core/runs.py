@@ -105,7 +105,7 @@ class Run:
 
         Raises `AccountingError` naming the first ids that vanished, appeared or are duplicates.
         """
-        times = Counter(ids)
+        times = Counter(iter(ids))  # a mapping counts by its keys
         wrong = {
             "are duplicates": {row_id for row_id, count in times.items() if count > 1},
             "vanished": set(times) - set(statuses),
