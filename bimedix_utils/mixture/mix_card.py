@@ -1,7 +1,7 @@
 """The data-set card of a mix, from the mix's manifest and nothing else; see `mix_card.md.j2`."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ..core.cards import (
@@ -61,11 +61,9 @@ def _used(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 
 def _portable(file: Any) -> str:
-    """A file as the card may show it: of a path of some machine the last part only."""
-    text = str(file or NOT_FOUND)
-    if PurePosixPath(text).is_absolute():
-        return PurePosixPath(text).name
-    return PureWindowsPath(text).name if PureWindowsPath(text).drive else text
+    """A file as the card may show it: of an absolute path the last part only."""
+    path = PureWindowsPath(str(file or NOT_FOUND))  # this class splits at both kinds of slash
+    return path.name if path.anchor else str(file or NOT_FOUND)
 
 
 def _settings(manifest: Manifest) -> list[dict[str, Any]]:

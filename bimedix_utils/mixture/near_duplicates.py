@@ -81,6 +81,8 @@ def _candidate_pairs(
         if number % 4 == 3 or number == bands - 1:
             # The same pair often shares several bands: keep the list short.
             codes, found = np.unique(np.concatenate([codes, *found])), []
+    # The share of equal signature values estimates the similarity; its standard error is that of a
+    # binomial share.
     least = similarity - DEVIATIONS * (similarity * (1 - similarity) / PERMUTATIONS) ** 0.5
     kept = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(codes), BATCH_PAIRS):

@@ -209,8 +209,9 @@ def parse_row(line: bytes, path: Path, offset: int) -> Record:
         raise InputError(f"{where}: not a record: {explain(error)}") from None
 
 
-# Columns of the feature table, besides `id` and `signature`.
+# Columns of the feature table, besides the signature.
 _COLUMNS = {
+    "id": pa.string(),
     "offset": pa.int64(),
     "length": pa.int32(),
     "rank": pa.uint64(),
@@ -228,8 +229,8 @@ _COLUMNS = {
 def _feature_table(
     raw: bytes, offset: int, source: Input, tests: KnownTests, seed: int
 ) -> pa.Table:
-    ids: list[str] = []
-    columns: dict[str, list[int]] = {name: [] for name in _COLUMNS}
+    """The features of the rows in `raw`, the bytes of an input from `offset` on."""
+    rows: list[tuple] = []
     groups: dict[tuple[str | bool, ...], int] = {}
     excluded: Counter[str] = Counter()
     allowed: dict[tuple[str, str, bool], bool] = {}
@@ -251,6 +252,7 @@ def _feature_table(
             allowed[known] = catalogue.may_publish_record(record)
         group = (record.lang, task_of(record), record.source, record.licence, allowed[known])
         values = (
+            record.id,
             begin,
             len(line),
             seeded_rank(record.id, seed),
@@ -263,16 +265,16 @@ def _feature_table(
             match.test if match else -1,
             RULES.index(match.rule) if match else -1,
         )
-        ids.append(record.id)
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
+        rows.append(values)
+        # In groups: the shingles of a whole chunk would take gigabytes.
         unsigned.append(own)
         if len(unsigned) == SIGNED_AT_ONCE:
             signed.append(signatures(unsigned))
             unsigned.clear()
     matrix = np.concatenate([*signed, signatures(unsigned)])
-    arrays = {"id": pa.array(ids, pa.string())}
-    arrays |= {name: pa.array(columns[name], kind) for name, kind in _COLUMNS.items()}
+    columns = zip(*rows, strict=True) if rows else [[]] * len(_COLUMNS)
+    pairs = zip(_COLUMNS.items(), columns, strict=True)
+    arrays = {name: pa.array(column, kind) for (name, kind), column in pairs}
     flat = pa.array(matrix.reshape(-1))
     arrays["signature"] = pa.FixedSizeListArray.from_arrays(flat, PERMUTATIONS)
     facts = {"groups": json.dumps(list(groups)), "excluded": json.dumps(excluded)}

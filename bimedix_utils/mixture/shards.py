@@ -31,6 +31,7 @@ _AT_ONCE = 5_000  # rows in memory
 
 def in_validation(rows: Candidates, share: float) -> np.ndarray:
     """True for the validation split: a seeded share of families, so translations stay together."""
+    # `family` is a hash that is uniform in 0..2**64; the limit stays inside that range.
     return rows.column("family") < np.uint64(min(share, 1.0) * float(2**64 - 2**12))
 
 
@@ -111,6 +112,7 @@ def _write_shard(job: tuple[Path, str, list[Location], str]) -> dict[str, Any]:
                 records = _read_records(locations[start : start + _AT_ONCE])
                 hashes += map(record_hash, records)
                 writer.write_table(records_table(records))
+        # Inside: then the file keeps its old content or does not appear.
         if _rows_hash(hashes) != expected:
             raise InputError(
                 f"{file.name}: an input was changed after it was read. Run again from the first"
