@@ -337,6 +337,11 @@ def test_tally_stops_when_rows_do_not_add_up(
     run.finish()
 
 
+def test_account_takes_the_keys_of_a_mapping(project: Path):
+    """Counter took a mapping's values for counts: rows by id ended in a TypeError."""
+    assert start().account("rows", {"a": object()}, {"a": "ok"}) == {"ok": 1}
+
+
 def test_account_of_no_rows_is_empty(project: Path):
     assert start().account("rows", iter(()), {}) == {}
 

@@ -10,7 +10,7 @@ from ..core.language import is_refusal
 from ..core.records import explain
 from .store import Answer
 
-Model = TypeVar("Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 _HELD = ("no recording", "not sent", "waiting for")  # no failure: the request was not asked yet
 # Strings are matched whole and put back unchanged, so only commas outside them are found. A string
 # without an end matches too, or every quote in it would be tried as a beginning.
@@ -38,7 +38,7 @@ def loose_json(text: str) -> dict:
     return value
 
 
-def parse_answer(answer: Answer, schema: type[Model]) -> tuple[str, Model | None, str]:
+def parse_answer(answer: Answer, schema: type[_Model]) -> tuple[str, _Model | None, str]:
     """(status, value, note) of one answer.
 
     The status is `ok` with a validated value, or held, failed, truncated, refused, parse_failed.
