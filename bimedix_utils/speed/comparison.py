@@ -199,6 +199,7 @@ def measure_models(
         return decode_seconds(models[name], tokens, batch, context, seed) / tokens
 
     for batch in settings.batches:
+        # Models and bare matrices take part in the same rounds: other work slows both alike.
         rows = _powers(batch)
         turns: dict[Any, Callable[[], float]] = {n: partial(decode, n, batch) for n in models}
         turns |= {n: partial(sweeps.rows, n) for n in rows} | {"rate": sweeps.rate}

@@ -86,6 +86,7 @@ def count_routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
         found.update(Counter(chosen).values())
         steps[0] += 1
 
+    # The router's logits say which experts a token needs, before anything is sent to them.
     hooks = [gate.register_forward_hook(count) for gate in gates]
     try:
         run()
@@ -103,7 +104,7 @@ def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[An
     round.
     """
     names = list(runs)
-    for name in names:
+    for name in names:  # warm-up: the first call of each allocates memory
         runs[name]()
     found: dict[Any, list[float]] = {name: [] for name in names}
     for turn in range(rounds):

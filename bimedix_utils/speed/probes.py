@@ -38,7 +38,7 @@ class Machine:
         if rows <= known[0]:
             return self.bandwidth[known[0]]
         for low, high in zip(known, known[1:], strict=False):
-            if rows <= high:
+            if rows <= high:  # bandwidth changes by factors, as rows do
                 part = math.log(rows / low) / math.log(high / low)
                 return self.bandwidth[low] ** (1 - part) * self.bandwidth[high] ** part
         return self.bandwidth[known[-1]]

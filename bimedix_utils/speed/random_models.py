@@ -127,6 +127,7 @@ def four_bit_path() -> str:
 def count_model(model: Any) -> tuple[int, int]:
     """(all parameters, parameters that one token uses) of a real model, counted."""
     experts = others = 0
+    # A 4-bit parameter holds codes; its logical size stands in the quantisation state.
     for name, value in model.named_parameters():
         state = getattr(value, "quant_state", None)
         count = math.prod(state.shape) if state else value.numel()

@@ -66,12 +66,14 @@ def step_parts(
         seconds = max(read / machine.bytes_per_second(rows), done / machine.flops)
         return StepPart(part, read, done, rows, seconds)
 
+    # Experts with different numbers of rows reach different bandwidths: one piece for each number.
     pieces = [
         matmuls("experts", shape.layers * count * shape.expert, small, rows)
         for rows, count in loads.items()
     ]
     mean_rows = sum(rows * count for rows, count in loads.items()) / sum(loads.values())
     total = {n: sum(getattr(piece, n) for piece in pieces) for n in ("bytes", "flops", "seconds")}
+    # Each row reads keys and values of its own, so no row shares them: the bandwidth of one row.
     read = shape.layers * batch * context * 2 * shape.keys * wide
     done = 4.0 * shape.layers * batch * context * shape.hidden
     seconds = max(read / machine.bytes_per_second(1), done / machine.flops)

@@ -37,6 +37,7 @@ def worker_command(folder: Path, processes: int) -> list[str]:
 
 def worker_environment(threads: int) -> dict[str, str]:
     """The processes' variables: fixed threads, deterministic matmuls, nothing of another run."""
+    # A notebook may itself run under a launcher, whose variables would reach the new processes.
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)

@@ -158,6 +158,7 @@ def _write_outcome(
     """Copy the adapter out of its verified checkpoint, and write the outcome last."""
     last = folder / CHECKPOINTS / f"checkpoint-{outcome.best_step or outcome.steps}"
     checkpoints.verify_checkpoint(last)
+    # Not saved from the model: sharded, no process holds it completely.
     with atomic_directory(folder / ADAPTER, renew=True) as made:
         for name in ("adapter_model.safetensors", "adapter_config.json"):
             shutil.copy2(last / name, made / name)

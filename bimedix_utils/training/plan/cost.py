@@ -87,6 +87,7 @@ def flops_per_token(shape: Shape, setup: TrainingSetup, row: float) -> dict[str,
     attention = 2 * 2 * shape.layers * shape.queries * row / 2
     head = 2 * shape.vocabulary * shape.hidden
     layers = 2 * (active + adapter) + attention
+    # A frozen matrix: 2 forward, 2 for the gradient of its input. An adapter: 2 more for its own.
     return {
         "forward": layers + head,
         "backward": 2 * active + 4 * adapter + 2 * attention + head,

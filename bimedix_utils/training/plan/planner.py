@@ -143,6 +143,7 @@ def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
     def fits(**changes: Any) -> bool:
         return peak_memory(shape, setup.changed(**changes)).total <= device.bytes
 
+    # Ranks and lengths are halved: each half needs less, so the first that fits is the largest.
     def first_rank(**changes: Any) -> int | None:
         halves = [setup.rank >> power for power in range(1, 12) if setup.rank >> power]
         return next((rank for rank in halves if fits(rank=rank, **changes)), None)

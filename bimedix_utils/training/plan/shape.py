@@ -55,6 +55,7 @@ class Shape:
                 f"hidden {self.hidden} must divide by {self.heads} heads, and these by {kv_heads}"
                 " key heads"
             )
+        # Filled in here, so that equal shapes compare equal however they were given.
         object.__setattr__(self, "kv_heads", kv_heads)
         object.__setattr__(self, "head_size", self.head_size or self.hidden // self.heads)
 
