@@ -76,7 +76,7 @@ def test_passes_that_do_not_divide_are_refused_with_the_numbers_that_would(base,
     with pytest.raises(
         KitError,
         match=(
-            r"2 forward passes a step, which 3 processes cannot share equally: set MICRO_TOKENS ="
+            r"2 micro-batches a step, which 3 processes cannot split equally: set MICRO_TOKENS ="
             r" 66 .* TOKEN_BUDGET = 300"
         ),
     ):

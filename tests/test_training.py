@@ -324,7 +324,7 @@ def test_the_type_of_the_products_is_bfloat16_where_asked_and_where_it_pays(monk
     assert [loop.uses_bfloat16(word, gpu=False) for word in loop.COMPUTE] == [native, False, True]
     assert all(loop.uses_bfloat16(word, gpu=True) for word in loop.COMPUTE)
     with pytest.raises(
-        KitError, match=re.escape("COMPUTE = 'half'; wanted auto | float32 | bfloat16")
+        KitError, match=re.escape("COMPUTE = 'half'; must be auto | float32 | bfloat16")
     ):
         loop.uses_bfloat16("half", gpu=False)
 
@@ -634,16 +634,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(base, tmp_pat
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_the_watch_tells_divergence_from_noise():
+def test_the_monitor_tells_divergence_from_noise():
     calm = divergence.DivergenceMonitor()
     for step in range(200):
-        calm.see({"step": step, "loss": 2.0 / (1 + step / 20) + (step % 3) * 0.2})
+        calm.check({"step": step, "loss": 2.0 / (1 + step / 20) + (step % 3) * 0.2})
     wild = divergence.DivergenceMonitor()
     with pytest.raises(training.TrainingError, match="diverges"):
         for step in range(200):
-            wild.see({"step": step, "loss": 1.0 + step / 50})
+            wild.check({"step": step, "loss": 1.0 + step / 50})
     with pytest.raises(training.TrainingError, match="eval_loss is inf"):
-        calm.see({"step": 9, "eval_loss": float("inf")})
+        calm.check({"step": 9, "eval_loss": float("inf")})
 
 
 def test_one_row_is_enough(base, tmp_path):

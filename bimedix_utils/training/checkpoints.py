@@ -1,4 +1,4 @@
-"""Checkpoints one can trust: sealed with the hash of every file when complete, checked before use."""
+"""Checkpoints with a checksum manifest: written last, verified before use."""
 
 import json
 import re
@@ -12,41 +12,34 @@ MANIFEST = "manifest.json"
 
 
 class CheckpointError(KitError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint that is incomplete or differs from what was written."""
 
 
 def write_manifest(checkpoint: Path) -> None:
-    """Write the seal, last: a checkpoint without one was not finished."""
-    write_json(
-        checkpoint / MANIFEST,
-        {
-            path.name: hash_path(path)
-            for path in sorted(checkpoint.iterdir())
-            if path.name != MANIFEST
-        },
-    )
+    """Write the hash of every file, last: a checkpoint without a manifest is incomplete."""
+    files = [path for path in sorted(checkpoint.iterdir()) if path.name != MANIFEST]
+    write_json(checkpoint / MANIFEST, {path.name: hash_path(path) for path in files})
 
 
 def verify_checkpoint(checkpoint: Path) -> None:
-    """Raises `CheckpointError` naming the checkpoint and the file that is missing, new or changed."""
+    """Raises `CheckpointError` naming the checkpoint and a file that is missing, new or changed."""
     try:
-        sealed = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        hashes = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise CheckpointError(
-            f"{checkpoint.name} was not finished: it has no readable {MANIFEST}"
-        ) from None
-    for name in sorted(sealed.keys() | {path.name for path in checkpoint.iterdir()} - {MANIFEST}):
+        reason = f"{checkpoint.name} was not finished: it has no readable {MANIFEST}"
+        raise CheckpointError(reason) from None
+    for name in sorted(hashes.keys() | {path.name for path in checkpoint.iterdir()} - {MANIFEST}):
         path = checkpoint / name
-        if name not in sealed or not path.exists() or hash_path(path) != sealed[name]:
+        if name not in hashes or not path.exists() or hash_path(path) != hashes[name]:
             raise CheckpointError(f"{checkpoint.name} is damaged: {name} is not what was saved")
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """(the newest checkpoint that is whole, or None; why each newer one was refused)."""
+    """(the newest verified checkpoint, or None; why each newer one was refused)."""
     refused = []
-    for checkpoint in sorted(
-        folder.glob("checkpoint-*"), key=lambda path: -int(re.sub(r"\D", "", path.name) or 0)
-    ):
+    found = list(folder.glob("checkpoint-*"))
+    found.sort(key=lambda path: int(re.sub(r"\D", "", path.name) or 0), reverse=True)
+    for checkpoint in found:
         try:
             verify_checkpoint(checkpoint)
             return checkpoint, refused

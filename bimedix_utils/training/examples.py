@@ -1,9 +1,7 @@
-"""What the model reads and what it must learn: records through the chat template, labels on the
-answers only.
-"""
+"""From records to training examples: the chat template, tokens, and labels on the answers only."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,11 +17,10 @@ IGNORE_INDEX = -100  # the label that cross-entropy skips
 
 @dataclass(frozen=True)
 class Example:
-    """One tokenised conversation: `labels` equals `input_ids` where the model must learn, else
-    -100. `cut` counts lost tokens.
+    """One tokenised conversation: `labels` equals `input_ids` on answers and is -100 elsewhere.
+    `cut` counts lost tokens.
 
-    Four bytes a token, twice: the paper's 632 million tokens take 5 GB, as lists they would take
-    ten times as much.
+    Four bytes a number: the paper's 632 million tokens take 5 GB, as lists ten times as much.
     """
 
     id: str
@@ -35,53 +32,46 @@ class Example:
 
 def encode_record(record: Record, tokenizer: "PreTrainedTokenizerFast", max_tokens: int) -> Example:
     """Tokenise one record through the chat template; labels only on the assistant's words and the
-    end token behind them.
+    end token behind them. A longer row is cut at the end; `cut` counts its lost tokens.
 
-    Longer rows are cut at the end and the loss counted. Works with any fast tokenizer: the text is
-    tokenised once, and a token is an answer token when it starts at or behind the place where the
-    answer begins.
+    Works with any fast tokenizer: the text is tokenised once, and character offsets tell which
+    tokens belong to an answer.
     """
     conversation = to_messages(record)
     text, spans = "", []
-    for index, message in enumerate(conversation):
-        whole = tokenizer.apply_chat_template(conversation[: index + 1], tokenize=False)
-        if not whole.startswith(text):
+    for i, message in enumerate(conversation):
+        so_far = tokenizer.apply_chat_template(conversation[: i + 1], tokenize=False)
+        if not so_far.startswith(text):
             raise KitError(
                 f"{record.id}: the chat template rewrites earlier turns; answers cannot be told"
                 " from questions"
             )
         if message["role"] == "assistant":
-            # Where a template opens the answer with a header (ChatML), the header is given, not
-            # learned.
-            asked = tokenizer.apply_chat_template(
-                conversation[:index], tokenize=False, add_generation_prompt=True
+            # A template may open the answer with a header (ChatML): the prompt already holds it.
+            prompt = tokenizer.apply_chat_template(
+                conversation[:i], tokenize=False, add_generation_prompt=True
             )
-            spans.append((len(asked if whole.startswith(asked) else text), len(whole)))
-        text = whole
+            spans.append((len(prompt if so_far.startswith(prompt) else text), len(so_far)))
+        text = so_far
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    # An answer's first token may begin with the space before it, and byte-level offsets leave that
-    # space out: both are inside.
+    # An answer's first token may begin with the space before it, which byte-level offsets leave
+    # out: in both cases the token ends inside the answer.
     labels = [
         token if any(begin <= start and end > start for begin, end in spans) else IGNORE_INDEX
         for token, (start, _) in zip(coded.input_ids, coded.offset_mapping, strict=True)
     ]
-    ids = coded.input_ids
-    return Example(
-        record.id,
-        record.lang,
-        array("i", ids[:max_tokens]),
-        array("i", labels[:max_tokens]),
-        max(0, len(ids) - max_tokens),
-    )
+    ids, cut = coded.input_ids, max(0, len(coded.input_ids) - max_tokens)
+    kept = array("i", ids[:max_tokens]), array("i", labels[:max_tokens])
+    return Example(record.id, record.lang, *kept, cut)
 
 
 def filter_long_rows(
     examples: Sequence[Example], long_rows: str
 ) -> tuple[list[Example], dict[str, tuple[str, str]]]:
-    """(rows to train on, {id: (status, why)} of the others). `long_rows`: `cut` trains on what is
-    left of a long row, `skip` does not.
+    """(rows to train on, {id: (status, why)} of the others). `long_rows`: `cut` trains on the rest
+    of a long row, `skip` leaves the row out.
 
-    A row cut before its answer teaches nothing and is left out under either rule.
+    Both leave out a row that was cut before its answer: it has no label.
     """
     good, out = [], {}
     for example in examples:
@@ -94,26 +84,31 @@ def filter_long_rows(
     return good, out
 
 
+def encode_rows(
+    records: Iterable[Record], tokenizer: "PreTrainedTokenizerFast", max_tokens: int, long_rows: str
+) -> tuple[list[Example], dict[str, tuple[str, str]]]:
+    """`encode_record` for each record, then `filter_long_rows`."""
+    examples = [encode_record(record, tokenizer, max_tokens) for record in records]
+    return filter_long_rows(examples, long_rows)
+
+
 def decode_rows(
     examples: Sequence[Example], tokenizer: "PreTrainedTokenizerFast"
 ) -> list[tuple[str, str]]:
-    """(whole row, what of it is learned) of each example, decoded from the tokens themselves."""
-    return [
-        (
-            tokenizer.decode([*e.input_ids]),
-            tokenizer.decode([label for label in e.labels if label != IGNORE_INDEX]),
-        )
-        for e in examples
-    ]
+    """(the row, its labelled part) of each example, decoded from the tokens."""
+    rows = []
+    for e in examples:
+        labelled = [label for label in e.labels if label != IGNORE_INDEX]
+        rows.append((tokenizer.decode([*e.input_ids]), tokenizer.decode(labelled)))
+    return rows
 
 
 def token_table(examples: Sequence[Example]) -> list[tuple[str, int, int, int, int]]:
-    """For each language (language, rows, tokens, tokens that are learned, rows cut), sorted."""
-    table = {}
+    """For each language (language, rows, tokens, tokens with a label, rows cut), sorted."""
+    table: dict[str, list[int]] = {}
     for e in examples:
+        labelled = sum(label != IGNORE_INDEX for label in e.labels)
+        values = 1, len(e.input_ids), labelled, int(e.cut > 0)
         row = table.setdefault(e.lang, [0, 0, 0, 0])
-        for place, value in enumerate(
-            (1, len(e.input_ids), sum(label != IGNORE_INDEX for label in e.labels), int(e.cut > 0))
-        ):
-            row[place] += value
+        table[e.lang] = [a + b for a, b in zip(row, values, strict=True)]
     return [(lang, *row) for lang, row in sorted(table.items())]

@@ -1,4 +1,4 @@
-"""One training run, from the first step or from the last good checkpoint."""
+"""One training run, from the first step or from the last good checkpoint; the loss of answers."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,18 +9,17 @@ from typing import Any
 
 from ..core.errors import KitError
 from . import checkpoints
-from .batches import plan_steps
-from .divergence import DivergenceMonitor
-from .examples import Example
+from .batches import micro_batches, plan_steps, to_tensors
+from .examples import IGNORE_INDEX, Example
 from .recipe import Recipe
 
 _SCHEDULE = {
     "lr_scheduler_type": "cosine",
+    # The usual 0.999 would still weigh the first of a few hundred steps at the end.
     "adam_beta2": 0.99,
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
 }
-# 0.99: the usual 0.999 would remember the first of a few hundred steps to the end.
 PARALLEL = ("ddp", "fsdp")
 COMPUTE = ("auto", "float32", "bfloat16")
 OPTIMISERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
@@ -28,13 +27,13 @@ OPTIMISERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bi
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a run did. `log` holds an entry for each step (`loss`, `grad_norm`, `learning_rate`) and
-    for each held-out `eval_loss`.
+    """The result of a run. `log` holds an entry for each step (`loss`, `grad_norm`,
+    `learning_rate`) and for each held-out `eval_loss`.
     """
 
     log: list[dict[str, Any]]
     steps: int
-    resumed_at: int  # the step of the checkpoint it went on from; 0: from the beginning
+    resumed_at: int  # step of the checkpoint the run continued from; 0: from the beginning
     refused: list[str]  # checkpoints that were damaged or unfinished, with the reason
     best_step: int | None  # the checkpoint it ends with, when it keeps the best
 
@@ -50,61 +49,58 @@ def train(
     parallel: str = "ddp",
 ) -> TrainingOutcome:
     """Train the adapters of `model`. Checkpoints, `metrics.jsonl` and TensorBoard files go to
-    `folder`; a run killed there goes on.
+    `folder`; the next call continues a run that was killed there.
 
-    The steps are the same ones an unbroken run takes, and so is the adapter, to the last bit, on
-    the same machine and number of threads. `every` gets the log after each entry. Started by
-    torchrun, every process calls this with the same arguments; `parallel` says how they work
-    together: `ddp` (each holds the whole model) or `fsdp` (each holds a part). Raises `KitError`
-    without rows or when the passes of a step do not divide among the processes, and `TrainingError`
-    when the loss is no number or grows far above where it began.
+    A resumed run takes the same steps as an unbroken one and ends with the same adapter, bit by
+    bit, on the same machine and number of threads. `every` gets the log after each entry. Started
+    by torchrun, every process calls this with the same arguments; with `parallel` = `ddp` each
+    holds the whole model, with `fsdp` a shard. Raises `KitError` without rows or when the
+    micro-batches of a step cannot be split equally among the processes, and `TrainingError` when
+    the loss is NaN, infinite or far above its first values.
     """
     import torch
     from transformers import PrinterCallback
 
     from . import fast_lora, sharded
-    from .trainer import Metrics, StepTrainer
+    from .trainer import MetricsLog, StepTrainer
 
     steps = plan_steps([len(e.input_ids) for e in examples], recipe)
     arguments = _arguments(recipe, len(steps), bool(held), folder, parallel)
     recipe.per_process(arguments.world_size)
-    pad = (
-        tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    )  # never seen: it only fills rows up
+    # Any id will do: the loss never sees padding.
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     trainer = StepTrainer(examples, held, steps, recipe, pad, model=model, args=arguments)
     if parallel == "fsdp" and not trainer.is_fsdp_enabled:
-        # accelerate falls back to whole models on processors, and says nothing.
+        # accelerate silently falls back to whole models on CPUs.
         raise KitError(
             "PARALLEL = fsdp shards a model over GPUs, and there are none here: take PARALLEL = ddp"
         )
     trainer.remove_callback(PrinterCallback)  # it would print every log entry into the notebook
-    trainer.add_callback(Metrics(folder / "metrics.jsonl", DivergenceMonitor(), every))
-    last, refused = _agreed(
-        checkpoints.latest_checkpoint(folder) if arguments.process_index == 0 else None
-    )
+    trainer.add_callback(MetricsLog(folder / "metrics.jsonl", every))
+    found = checkpoints.latest_checkpoint(folder) if arguments.process_index == 0 else None
+    last, refused = _from_rank_0(found)
     caching, model.config.use_cache = model.config.use_cache, False
-    with ExitStack() as ways:
-        # Undone also where the training fails: a notebook goes on with this model.
-        ways.callback(setattr, model.config, "use_cache", caching)
-        ways.callback(
-            trainer.accelerator.unwrap_model, model, keep_fp32_wrapper=False
-        )  # else it would go on computing under autocast
+    with ExitStack() as stack:
+        # Undone also when the training fails: a notebook continues with this model.
+        stack.callback(setattr, model.config, "use_cache", caching)
+        # Otherwise the model would keep computing under autocast.
+        stack.callback(trainer.accelerator.unwrap_model, model, keep_fp32_wrapper=False)
         if not torch.cuda.is_available():
-            ways.enter_context(fast_lora.fold_lora(model))
+            stack.enter_context(fast_lora.fold_lora(model))
         if parallel == "fsdp":
-            ways.enter_context(sharded.run_every_expert(model))
+            stack.enter_context(sharded.run_every_expert(model))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     state = trainer.state
     return TrainingOutcome(
-        [entry for entry in state.log_history if "train_runtime" not in entry],
-        state.global_step,
-        int(last.name.removeprefix("checkpoint-")) if last else 0,
-        refused,
-        state.best_global_step if recipe.keep_best and held else None,
+        log=[entry for entry in state.log_history if "train_runtime" not in entry],
+        steps=state.global_step,
+        resumed_at=int(last.name.removeprefix("checkpoint-")) if last else 0,
+        refused=refused,
+        best_step=state.best_global_step if recipe.keep_best and held else None,
     )
 
 
-def _agreed(found: Any) -> Any:
+def _from_rank_0(found: Any) -> Any:
     """What rank 0 found, in every process: on a shared disk two machines may see a checkpoint at
     different moments.
     """
@@ -118,16 +114,15 @@ def _agreed(found: Any) -> Any:
 
 
 def uses_bfloat16(compute: str, gpu: bool) -> bool:
-    """Whether products are computed in bfloat16: on a GPU always, as its base; on a processor as
-    `compute` says.
+    """Whether matmuls are computed in bfloat16: on a GPU always, as its base; on a CPU as `compute`
+    says, with `auto` where bfloat16 is the faster one.
 
-    `auto` takes it where the processor multiplies it faster than float32. Raises `KitError` for an
-    unknown word.
+    Raises `KitError` for an unknown word.
     """
     import torch
 
     if compute not in COMPUTE:
-        raise KitError(f"COMPUTE = {compute!r}; wanted {' | '.join(COMPUTE)}")
+        raise KitError(f"COMPUTE = {compute!r}; must be {' | '.join(COMPUTE)}")
     # Without these instructions bfloat16 is converted in software, and slower.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return gpu or compute == "bfloat16" or compute == "auto" and native
@@ -143,15 +138,16 @@ def _arguments(
 
     gpu = torch.cuda.is_available()
     if parallel not in PARALLEL:
-        raise KitError(f"PARALLEL = {parallel!r}; wanted {' or '.join(PARALLEL)}")
+        raise KitError(f"PARALLEL = {parallel!r}; must be {' or '.join(PARALLEL)}")
     if parallel == "fsdp" and int(os.environ.get("WORLD_SIZE", "1")) < 2:
         raise KitError(
             "PARALLEL = fsdp shards a model over processes, and there is one: set GPUS to 2 or"
             " more, or PARALLEL = ddp"
         )
+    fsdp = parallel == "fsdp"
     low = uses_bfloat16(recipe.compute, gpu)
-    # TrainingArguments writes this variable for bfloat16 and leaves it: the next run of the process
-    # would compute in it unasked.
+    # TrainingArguments sets this variable for bfloat16 and leaves it set: the next run of the
+    # process would use bfloat16 too.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if low else "no"
     return TrainingArguments(
         output_dir=str(folder),
@@ -166,8 +162,7 @@ def _arguments(
         save_total_limit=3,  # the best, the last, and one more while the last is being written
         load_best_model_at_end=recipe.keep_best and evaluate,
         logging_steps=1,
-        # by default the Trainer replaces a loss that is no number, and says nothing
-        logging_nan_inf_filter=False,
+        logging_nan_inf_filter=False,  # the default silently replaces a loss that is NaN
         optim=OPTIMISERS[recipe.optimiser],
         bf16=low,
         gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -176,14 +171,43 @@ def _arguments(
         data_seed=recipe.seed,
         disable_tqdm=True,
         remove_unused_columns=False,
-        # an expert without tokens has no gradient: plain data parallelism would wait for it for
-        # ever
+        # An expert without tokens has no gradient, and plain data parallelism would wait for it.
         ddp_find_unused_parameters=True,
         ddp_broadcast_buffers=False,  # constants: the same everywhere from the start
         **(
             sharded.fsdp_arguments(recipe, gpu)
-            if parallel == "fsdp"
+            if fsdp
             else {"gradient_checkpointing": recipe.checkpointing}
         ),
         **_SCHEDULE,
     )
+
+
+def answer_loss(
+    model: Any, examples: Sequence[Example], tokens: int = 4096, pad_id: int = 0
+) -> float:
+    """Mean cross-entropy (natural log) of the answers' tokens over all examples, in micro-batches
+    of at most `tokens`; NaN without examples.
+
+    The router's balancing loss is not included; the model is left unchanged.
+    """
+    import torch
+
+    from . import fast_lora
+
+    head, mode = model.get_output_embeddings(), model.training
+    lengths, total, count = [len(e.input_ids) for e in examples], 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for rows in micro_batches(lengths, range(len(lengths)), tokens, packing=False):
+            batch = to_tensors(examples, rows, pad_id, packing=False)
+            ids, labels = batch["input_ids"].to(model.device), batch["labels"].to(model.device)
+            # Padding is on the right, where no real token looks.
+            mask = torch.ones_like(ids)
+            settings = {"use_cache": False, "output_router_logits": False}
+            with fast_lora.answer_loss_head(head, labels):
+                out = model(input_ids=ids, attention_mask=mask, **settings)
+            total += float(out.logits)
+            count += int((labels[:, 1:] != IGNORE_INDEX).sum())
+    model.train(mode)
+    return total / count if count else float("nan")

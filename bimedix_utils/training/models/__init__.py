@@ -17,7 +17,15 @@ from .audit import (
     group_of,
     trainable_share,
 )
-from .loader import for_inference, load_base, load_plain, load_scored, release_memory, setup_torch
+from .loader import (
+    for_inference,
+    load_base,
+    load_plain,
+    load_scored,
+    prompt_logits,
+    release_memory,
+    setup_torch,
+)
 from .merge import merge_adapter
 from .tiny import TinySpec, build_tokenizer, tiny_base
 from .upcycle import upcycle_model

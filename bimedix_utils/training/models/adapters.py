@@ -76,7 +76,7 @@ def add_adapters(
 
 
 def base_name(name: str) -> str:
-    """The name of a base in a published file: a hub id as it is, a local folder without its path."""
+    """A base's name in a published file: a hub id as it is, a local folder without its path."""
     return Path(name).resolve().name if Path(name).is_dir() or os.path.isabs(name) else name
 
 

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,17 @@ def _ready(model: Any, adapter: Path | None) -> Any:
 
         model = PeftModel.from_pretrained(model, adapter)
     return for_inference(model)
+
+
+def prompt_logits(model: Any, prompts: Iterable[Sequence[int]]) -> list["torch.Tensor"]:
+    """Logits of each tokenised prompt by itself, (positions, vocabulary) each, in float32 on the
+    CPU.
+    """
+    import torch
+
+    with torch.inference_mode():
+        ids = [torch.tensor([[*tokens]], device=model.device) for tokens in prompts]
+        return [model(input_ids=one, use_cache=False).logits[0].float().cpu() for one in ids]
 
 
 def for_inference(model: Any) -> Any:

@@ -14,7 +14,7 @@ from ...core.errors import AuditError, InputError, KitError
 from ...core.files import atomic_directory, write_json
 from ...core.provenance import hash_path, shown_path
 from .adapters import base_name
-from .loader import for_inference, load_base, release_memory
+from .loader import for_inference, load_base, prompt_logits, release_memory
 
 if TYPE_CHECKING:
     import torch
@@ -61,17 +61,17 @@ def merge_adapter(
         )
     tuned, tokenizer = _tuned(base, adapter)
     encoded = tokenizer(list(prompts)).input_ids if prompts else []
-    ids = [torch.tensor([tokens]) for tokens in encoded if tokens]
+    ids = [tokens for tokens in encoded if tokens]
     if not ids:
         raise KitError("no prompts: the merged model can be checked on prompts only")
-    reference = _logits(tuned, ids)
+    reference = prompt_logits(tuned, ids)
     if not all(logits.isfinite().all() for logits in reference):
         raise AuditError(
             f"4-bit base + {shown_path(adapter)} gives logits that are NaN or infinite: the"
             " training failed before the merge"
         )
     dense = _merged(tuned, adapter)
-    difference = _difference(_logits(dense, ids), reference)
+    difference = _difference(prompt_logits(dense, ids), reference)
     _check_difference(difference, "the merged model differs from 4-bit base + adapter")
     with atomic_directory(target, renew=True) as partial:
         stored = getattr(torch, dtype)
@@ -81,7 +81,7 @@ def merge_adapter(
         del tuned, dense
         release_memory()  # room for the model as others will load it
         saved = AutoModelForCausalLM.from_pretrained(partial, dtype=stored).eval()
-        as_saved = _difference(_logits(saved, ids), reference)
+        as_saved = _difference(prompt_logits(saved, ids), reference)
         if dtype == "float32":
             _check_difference(as_saved, "the merged model as saved differs")
         origin = _origin_of(Path(base))
@@ -94,7 +94,7 @@ def merge_adapter(
             "parameters": parameters,
             "bytes": sum(file.stat().st_size for file in partial.glob("*.safetensors")),
             "prompts": len(ids),
-            "positions": sum(tokens.shape[1] for tokens in ids),
+            "positions": sum(map(len, ids)),
             "difference": difference,
             "difference_as_saved": as_saved,
         }
@@ -147,17 +147,6 @@ def _merged(tuned: "PeftModel", adapter: Path) -> Any:
 
     dense = tuned.unload().dequantize()
     return PeftModel.from_pretrained(dense, adapter).merge_and_unload(safe_merge=True).eval()
-
-
-def _logits(model: Any, ids: Sequence["torch.Tensor"]) -> list["torch.Tensor"]:
-    """Logits of each prompt by itself, (positions, vocabulary) each, in float32 on the CPU."""
-    import torch
-
-    with torch.inference_mode():
-        return [
-            model(input_ids=tokens.to(model.device), use_cache=False).logits[0].float().cpu()
-            for tokens in ids
-        ]
 
 
 def _difference(found: Sequence["torch.Tensor"], reference: Sequence["torch.Tensor"]) -> float:

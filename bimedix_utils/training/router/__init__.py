@@ -15,7 +15,14 @@ A router reads tokens, and the two languages share few of them: other experts fo
 English may only mean other tokens. Compare within one task, and pair translations where possible.
 """
 
-from .counts import RoutingChange, RoutingCounts, count_routing, count_routing_change, find_tags
+from .counts import (
+    RoutingChange,
+    RoutingCounts,
+    count_routing,
+    count_routing_change,
+    draw_rows,
+    find_tags,
+)
 from .distances import (
     DistanceEstimate,
     GroupDistance,

@@ -3,12 +3,13 @@ row.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.errors import InputError, KitError
+from ...core.text import digest
 from ..batches import micro_batches, to_tensors
 from ..examples import Example
 
@@ -53,6 +54,15 @@ class RoutingChange:
     before: RoutingCounts
     after: RoutingCounts
     same: "numpy.ndarray"
+
+
+def draw_rows(
+    examples: Iterable[Example], langs: Sequence[str], per_language: int, seed: int
+) -> list[Example]:
+    """At most `per_language` rows of each language, drawn by hash: `seed` and id alone decide."""
+    order = sorted(examples, key=lambda e: digest([seed, e.id]))
+    drawn = [[e for e in order if e.lang == lang][:per_language] for lang in langs]
+    return [e for rows in drawn for e in rows]
 
 
 def count_routing(
@@ -126,7 +136,7 @@ def _count(
     tokens: TokenKind,
     states: Sequence[Callable[[], AbstractContextManager]],
 ) -> tuple[list[RoutingCounts], "numpy.ndarray"]:
-    """(counts in each state of the model; (rows, layers) tokens of one top expert in all states)."""
+    """(counts in each state of the model, tokens of one top expert in all (rows, layers))."""
     import numpy
     import torch
 
