@@ -25,9 +25,9 @@ ALLOWED_MACHINE_DEPENDENT = {
 # Calls that take their parameters from `run.params`.
 READ_TOGETHER = {
     "Teacher.from_run(run": settings.TEACHER_PARAMETERS,
-    "training.Recipe.of(run.params)": recipe.PARAMETERS,
-    "models.TinySpec.of(run.params)": ("VOCABULARY", "PRETRAIN_STEPS"),
-    "plan.TrainingSetup.of(run.params)": ("GPU", "PARALLEL"),
+    "training.Recipe.of(run.params)": recipe.RECIPE_PARAMETERS,
+    "training.TinySpec.of(run.params)": ("VOCABULARY", "PRETRAIN_STEPS"),
+    "training.TrainingSetup.of(run.params)": ("GPU", "PARALLEL"),
 }
 
 

@@ -40,6 +40,6 @@ from .records import Record, iter_jsonl, iter_parquet, read_jsonl, write_jsonl, 
 from .runs import set_seed, start_run
 from .shingles import near_duplicates
 from .statistics import over_seeds, paired_bootstrap, wilson
-from .studies import read_study
+from .studies import read_manifest, read_study
 from .templates import checked_messages
 from .text import digest

@@ -38,7 +38,13 @@ def write_study(name: str, columns: list[str], rows: list[tuple], manifest: dict
 
 def read_study(folder: Path, name: str) -> list[dict[str, str]]:
     """The rows of a study. Raises `InputError` when its manifest describes another table."""
-    table, manifest = folder / f"{name}.csv", folder / f"{name}.json"
-    if hash_path(table) != json.loads(read_utf8(manifest))["sha256"]:
+    read_manifest(folder, name)
+    return list(csv.DictReader(read_utf8(folder / f"{name}.csv").splitlines()))
+
+
+def read_manifest(folder: Path, name: str) -> dict[str, Any]:
+    """What produced a study. Raises `InputError` when it describes another table."""
+    manifest = json.loads(read_utf8(folder / f"{name}.json"))
+    if hash_path(folder / f"{name}.csv") != manifest["sha256"]:
         raise InputError(f"{name}.csv is not the table that {name}.json describes: renew the study")
-    return list(csv.DictReader(read_utf8(table).splitlines()))
+    return manifest

@@ -21,6 +21,7 @@ from .examples import (
     encode_rows,
     filter_long_rows,
     token_table,
+    token_texts,
 )
 from .launch import LaunchedOutcome, TrainingJob, launch_training, read_outcome, run_job, write_job
 from .loop import TrainingOutcome, answer_loss, train
@@ -66,6 +67,7 @@ from .plan import (
     peak_memory,
     plan_device,
     plan_training,
+    preset_table,
     read_gpus,
     remedies,
 )

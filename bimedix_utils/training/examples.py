@@ -103,6 +103,12 @@ def decode_rows(
     return rows
 
 
+def token_texts(text: str, tokenizer: "PreTrainedTokenizerFast") -> list[str]:
+    """The text of each token, without special tokens."""
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    return [tokenizer.decode([token]) for token in ids]
+
+
 def token_table(examples: Sequence[Example]) -> list[tuple[str, int, int, int, int]]:
     """For each language (language, rows, tokens, tokens with a label, rows cut), sorted."""
     table: dict[str, list[int]] = {}

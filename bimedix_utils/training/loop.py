@@ -37,6 +37,17 @@ class TrainingOutcome:
     refused: list[str]  # checkpoints that were damaged or unfinished, with the reason
     best_step: int | None  # the checkpoint it ends with, when it keeps the best
 
+    @property
+    def losses(self) -> list[dict[str, Any]]:
+        """Step, training loss and held-out loss of each log entry."""
+        names = ("step", "loss", "eval_loss")
+        return [{name: entry[name] for name in names if name in entry} for entry in self.log]
+
+    @property
+    def held_out(self) -> list[float]:
+        """The held-out losses in order."""
+        return [entry["eval_loss"] for entry in self.log if "eval_loss" in entry]
+
 
 def train(
     model: Any,

@@ -7,7 +7,7 @@ from typing import Any
 from ..core.errors import KitError
 
 # Parameter of notebook 06 -> field; in a notebook "yes" and "no" stand for True and False.
-PARAMETERS = {
+RECIPE_PARAMETERS = {
     "LEARNING_RATE": "learning_rate",
     "EPOCHS": "epochs",
     "MAX_STEPS": "max_steps",
@@ -75,5 +75,5 @@ class Recipe:
     def of(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe in a notebook's parameters."""
         words = {"yes": True, "no": False}
-        fields = {field: values[name] for name, field in PARAMETERS.items()}
+        fields = {field: values[name] for name, field in RECIPE_PARAMETERS.items()}
         return cls(**{k: words.get(v, v) if isinstance(v, str) else v for k, v in fields.items()})

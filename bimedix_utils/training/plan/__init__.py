@@ -7,6 +7,6 @@ python -m bimedix_utils.training.plan --mode paper       exit code 1 when its ow
 from .cost import EpochRows, epoch_rows
 from .memory import ForwardPass, PeakMemory, peak_memory
 from .planner import DevicePlan, TrainingPlan, plan_device, plan_training, remedies
-from .report import memory_figure
+from .report import memory_figure, preset_table
 from .setup import Gpu, TrainingSetup, find_gpu, read_gpus
 from .shape import ParameterCount, Shape, count_on_meta, find_config

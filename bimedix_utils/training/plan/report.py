@@ -38,6 +38,19 @@ def memory_table(peak: PeakMemory) -> display.Shown:
     return display.show_table(rows, ["part", "memory", "share"], peak.moment)
 
 
+def preset_table(plans: Mapping[str, TrainingPlan]) -> display.Shown:
+    """One row a plan: parameters, the trainable share with both denominators, its own device."""
+    columns = ["preset", "base", "trainable", "of base and adapters", "of the base"]
+    rows = []
+    for name, plan in plans.items():
+        count, own = plan.count, plan.own
+        memory = f"{own.peak.total / GB:.1f} of {own.device.memory_gb:.0f} GB"
+        shares = f"{count.share:.2%}", f"{count.trainable / count.base:.2%}"
+        verdict = "fits" if own.fits else own.why
+        rows.append((name, count.base, count.trainable, *shares, own.device.name, memory, verdict))
+    return display.show_table(rows, [*columns, "GPU", "memory of each", "verdict"])
+
+
 def device_table(plan: TrainingPlan) -> display.Shown:
     """The plan of every device."""
     columns = ["device", "memory", "needed", "fits", "most MICRO_TOKENS", "hours"]

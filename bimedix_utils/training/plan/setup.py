@@ -16,7 +16,7 @@ from ...core.errors import InputError, ParameterError
 from ...core.provenance import ROOT, shown_path
 from ...sources.catalogue import NOT_FOUND
 from ..models.adapters import LORA_PARTS, resolve_targets
-from ..recipe import PARAMETERS, Recipe
+from ..recipe import RECIPE_PARAMETERS, Recipe
 
 GPU_TABLE = ROOT / "data" / "gpus.csv"
 GB = 10**9  # data sheets do not say which gigabyte they mean; the smaller one is the safe reading
@@ -134,7 +134,7 @@ class TrainingSetup:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TrainingSetup":
         """The setup in notebook 06's parameters; `ParameterError` for a missing or illegal one."""
-        missing = [n for n in (*OWN_PARAMETERS.values(), *PARAMETERS) if n not in values]
+        missing = [n for n in (*OWN_PARAMETERS.values(), *RECIPE_PARAMETERS) if n not in values]
         if missing:
             raise ParameterError(
                 f"a plan needs {', '.join(missing)}: add them to section 06_finetune_qlora of the"
