@@ -69,10 +69,10 @@ def device_table(plan: TrainingPlan) -> display.Shown:
 
 
 def plan_text(plan: TrainingPlan) -> str:
-    """The plan as the command line prints it (plan.txt.j2)."""
+    """The plan as the command line prints it (templates/plan.txt.j2)."""
     from jinja2 import Environment, StrictUndefined
 
-    text = Path(__file__).with_name("plan.txt.j2").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "templates" / "plan.txt.j2").read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     tables = {"memory": memory_table(plan.own.peak), "devices": device_table(plan)}
     return environment.from_string(text).render(plan=plan, **tables).rstrip()
