@@ -100,3 +100,14 @@ def test_the_map_names_functions_that_the_rooms_have():
             assert hasattr(importlib.import_module(f"bimedix_utils.{room}"), name), f"{room}.{name}"
     for path in re.findall(r"`((?:tests|core|data)/[\w./]+\.\w+)`", text):
         assert any((base / path).exists() for base in (house.ROOT, house.PACKAGE)), path
+
+
+def test_an_installed_package_has_its_data_files():
+    """Prompts, languages, templates and style sheets are package data; one pattern each."""
+    import tomllib
+
+    project = tomllib.loads((house.ROOT / "pyproject.toml").read_text("utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["bimedix_utils"]
+    suffixes = {pattern.rsplit(".", 1)[1] for pattern in patterns}
+    data = [p for p in house.PACKAGE.rglob("*.*") if p.suffix not in (".py", ".pyc")]
+    assert {path.suffix[1:] for path in data if path.is_file()} <= suffixes
