@@ -6,6 +6,7 @@ import unicodedata
 import pytest
 
 from bimedix_utils.core import text
+from bimedix_utils.core.language import script_share
 
 pytestmark = pytest.mark.unit
 
@@ -85,18 +86,18 @@ def test_match_key_is_stable_when_applied_twice():
         ("ألم pH", 0.6),
     ],
 )
-def test_arabic_share_counts_letters_only(sample: str, share: float):
-    assert text.arabic_share(sample) == pytest.approx(share)
+def test_the_share_of_a_script_counts_letters_only(sample: str, share: float):
+    assert script_share(sample, "ar") == pytest.approx(share)
 
 
-def test_arabic_share_ignores_diacritics_and_marks():
-    assert text.arabic_share("جدًا؟ ab") == pytest.approx(3 / 5)
+def test_the_share_of_a_script_ignores_diacritics_and_marks():
+    assert script_share("جدًا؟ ab", "ar") == pytest.approx(3 / 5)
 
 
-def test_is_arabic_needs_half_of_the_letters():
-    assert text.is_arabic("ألم abc")
-    assert not text.is_arabic("ألم abcd")
-    assert not text.is_arabic("500")
+def test_right_to_left_needs_half_of_the_letters():
+    assert text.is_right_to_left("ألم abc")
+    assert not text.is_right_to_left("ألم abcd")
+    assert not text.is_right_to_left("500")
 
 
 @pytest.mark.parametrize(

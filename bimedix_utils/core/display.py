@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .language import language_codes, research_notice
+from .language import language_codes, language_of, research_notice
 from .records import LABELS
 from .templates import option_letters
-from .text import is_arabic, isolate
+from .text import is_right_to_left, isolate
 
 
 class Shown:
@@ -25,15 +25,15 @@ class Shown:
 
 
 def direction(text: str) -> str:
-    """The HTML attributes that tell a text's direction and, for Arabic, its language."""
-    if is_arabic(text):
-        return 'dir="rtl" lang="ar" style="text-align:right"'
+    """The HTML attributes of a text's direction and, right to left, of its language."""
+    if is_right_to_left(text):
+        return f'dir="rtl" lang="{language_of(text)}" style="text-align:right"'
     return 'dir="ltr" style="text-align:left"'
 
 
 def span(text: str, tag: str = "span") -> str:
     """Escaped text in a tag that tells its language and direction."""
-    shown = isolate(text) if is_arabic(text) else text
+    shown = isolate(text) if is_right_to_left(text) else text
     return f"<{tag} {direction(text)}>{html.escape(shown)}</{tag}>"
 
 

@@ -49,15 +49,10 @@ def match_key(text: str) -> str:
     return _NO_WORD.sub(" ", text.lower()).strip()
 
 
-def arabic_share(text: str) -> float:
-    """Arabic letters / (Arabic + Latin letters), between 0 and 1; 0.0 when the text has neither."""
+def is_right_to_left(text: str) -> bool:
+    """True when at least half of the Arabic and Latin letters are Arabic: how a text is shown."""
     arabic, latin = len(_ARABIC_LETTER.findall(text)), len(_LATIN_LETTER.findall(text))
-    return arabic / (arabic + latin) if arabic + latin else 0.0
-
-
-def is_arabic(text: str) -> bool:
-    """True when at least half of the letters are Arabic."""
-    return arabic_share(text) >= 0.5
+    return arabic > 0 and arabic >= latin
 
 
 def isolate(text: str) -> str:

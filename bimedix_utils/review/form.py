@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core import display
 from ..core.errors import InputError
-from ..core.text import is_arabic
+from ..core.text import is_right_to_left
 from ..translation.texts import named_texts
 from .decisions import (
     ReviewDecision,
@@ -206,7 +206,7 @@ class ReviewForm:
         area = ipywidgets.Textarea(
             texts.get(part, candidate), disabled=source is None, rows=height, layout=width
         )
-        rtl = is_arabic(candidate) or not candidate
+        rtl = is_right_to_left(candidate) or not candidate
         area.add_class("bimedix-rtl" if rtl else "bimedix-ltr")
         self.areas[part] = area
         shown = "<p>(not in the source)</p>" if source is None else display.span(source, "p")

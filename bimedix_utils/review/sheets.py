@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.text import is_arabic
+from ..core.text import is_right_to_left
 from ..translation.texts import named_texts
 from .decisions import REVIEW_VERDICTS, ReviewDecision, make_decision
 from .parts import row_findings, side_by_side
@@ -108,7 +108,7 @@ def write_sheet(path: Path, queued: Iterable[dict]) -> None:
     for number, line in enumerate(lines, start=2):
         # A correction is typed in the direction of the candidate, and from right to left when the
         # candidate lacks the part.
-        directions = {"corrected": is_arabic(line["candidate"]) or not line["candidate"]}
+        directions = {"corrected": is_right_to_left(line["candidate"]) or not line["candidate"]}
         first, previous = line["row_id"] != previous, line["row_id"]
         for index, (column, value) in enumerate(line.items(), start=1):
             cell, text = sheet.cell(number, index), _ILLEGAL.sub("", value)
@@ -116,7 +116,7 @@ def write_sheet(path: Path, queued: Iterable[dict]) -> None:
                 cell.value = text
                 cell.data_type = "s"  # after the value: "=1+1" is a text here, not a formula
             cell.number_format, cell.quotePrefix = "@", text[:1] in _FORMULA_SIGNS
-            cell.alignment = alignments[directions.get(column, is_arabic(text))]
+            cell.alignment = alignments[directions.get(column, is_right_to_left(text))]
             if column not in _FILLED_BY_REVIEWER or (column == "verdict" and not first):
                 cell.fill = grey
         if first:

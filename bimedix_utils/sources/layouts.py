@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ..core.errors import InputError
 from ..core.records import LABELS, Record, Turn
-from ..core.text import is_arabic, nfc
+from ..core.text import is_right_to_left, nfc
 from . import fields
 from .data_files import StrictModel
 from .raw_rows import iter_rows
@@ -263,7 +263,7 @@ def read_chat(path: Path, source: SourceEntry, lang: str, split: str) -> Iterato
         turns = [(who, nfc(said.replace("<image>", " "))) for who, said in turns]
         turns = [(who, said) for who, said in turns if said and who != "ignored"]
         if source.mixed_languages:
-            lang = "ar" if is_arabic(" ".join(said for _, said in turns)) else "en"
+            lang = "ar" if is_right_to_left(" ".join(said for _, said in turns)) else "en"
         image = row.get(source.column("image")) if source.column("image") else None
         note = "has an image" if image else _exchange_note([who for who, _ in turns])
         # A column `id` of such files is often that of an image and repeats: it counts only when it
