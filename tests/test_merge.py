@@ -26,10 +26,21 @@ def mixtral(folder: Path, tied: bool = False) -> Path:
     tokenizer = models.build_tokenizer(TEXTS, 400)
     torch.manual_seed(3)
     config = MixtralConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_local_experts=4, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.15, bos_token_id=1, eos_token_id=2, pad_token_id=2,
-        tie_word_embeddings=tied, output_router_logits=True,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_local_experts=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.15,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+        tie_word_embeddings=tied,
+        output_router_logits=True,
+    )
     model = MixtralForCausalLM(config)
     model.generation_config = GenerationConfig(
         bos_token_id=1, eos_token_id=2, pad_token_id=2, max_new_tokens=5
@@ -76,8 +87,8 @@ def logits(model, tokenizer):
         return model(input_ids=torch.tensor([tokenizer(PROMPTS[0]).input_ids])).logits[0].float()
 
 
-def apart(found, wanted) -> float:
-    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+def apart(found, reference) -> float:
+    return ((found - reference).abs().max() / reference.abs().max()).item()
 
 
 def test_the_merged_folder_is_an_ordinary_model_that_computes_what_was_trained(
@@ -90,12 +101,12 @@ def test_the_merged_folder_is_an_ordinary_model_that_computes_what_was_trained(
         AutoModelForCausalLM.from_pretrained(target),
         AutoTokenizer.from_pretrained(target),
     )
-    wanted = logits(*models.load_scored(base, adapter))
-    assert apart(logits(model, tokenizer), wanted) < 1e-5
+    reference = logits(*models.load_scored(base, adapter))
+    assert apart(logits(model, tokenizer), reference) < 1e-5
     assert max(facts["difference"], facts["difference_as_saved"]) < 1e-5
     plain, _ = models.load_scored(base, None)
     assert (
-        apart(logits(plain, tokenizer), wanted) > 0.05
+        apart(logits(plain, tokenizer), reference) > 0.05
     )  # the adapter changes the model: leaving it out would be seen
     assert not [name for name, _ in model.named_parameters() if "lora" in name]
 
@@ -108,14 +119,14 @@ def test_other_merges_are_not_what_was_trained(base, adapter):
     from transformers import AutoModelForCausalLM
 
     tuned, tokenizer = models.load_scored(base, adapter)
-    wanted = logits(tuned, tokenizer)
+    reference = logits(tuned, tokenizer)
     with pytest.warns(UserWarning, match="rounding errors"):
         again = tuned.merge_and_unload()
-    assert apart(logits(again, tokenizer), wanted) > 1e-2
+    assert apart(logits(again, tokenizer), reference) > 1e-2
     onto_full = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base), adapter
     ).merge_and_unload()
-    assert apart(logits(onto_full, tokenizer), wanted) > 1e-2
+    assert apart(logits(onto_full, tokenizer), reference) > 1e-2
 
 
 def test_the_folder_holds_all_and_only_what_a_reader_needs(base, merged, tmp_path_factory):

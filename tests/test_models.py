@@ -1,4 +1,4 @@
-"""The tiny Mixtral in 4 bit: what is quantised, what learns, what the traps would do."""
+"""The tiny Mixtral in 4 bit: what is quantised, what is trainable, and the known traps."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def test_too_little_text_is_refused(tmp_path):
         models.tiny_base(["short"], [], SPEC, tmp_path)
 
 
-def test_experts_are_four_bit_and_only_adapters_learn(loaded):
+def test_experts_are_four_bit_and_only_adapters_are_trainable(loaded):
     model, _ = loaded
     adapted = models.add_adapters(model, 4, 8)
     rows = {(row.part, row.dtype): row for row in models.audit_model(adapted)}
@@ -94,7 +94,7 @@ def test_the_audit_stops_a_recipe_without_the_router(loaded):
         models.audit_model(models.add_adapters(loaded[0], 4, 8, ["attention", "experts"]))
 
 
-def test_parts_are_counted_with_their_share_of_the_learning(loaded):
+def test_parts_are_counted_with_their_share_of_the_trainable_parameters(loaded):
     adapted = models.add_adapters(loaded[0], 4, 8)
     sizes = {
         "attention": 2 * 4 * (2 * 128 + 2 * 96),
@@ -140,7 +140,7 @@ def by_hand(model, names):
 
 
 @pytest.mark.parametrize(
-    ("left_out", "said"),
+    ("left_out", "message"),
     [
         (
             "layers.1.block_sparse_moe.experts.2.w3",
@@ -153,13 +153,13 @@ def by_hand(model, names):
         ),
     ],
 )
-def test_one_forgotten_module_is_named(loaded, left_out, said):
+def test_one_forgotten_module_is_named(loaded, left_out, message):
     every = [
         name
         for name, _ in loaded[0].named_modules()
         if name.rsplit(".", 1)[-1] in sum(models.LORA_PARTS.values(), ())
     ]
-    with pytest.raises(AuditError, match=said.format(left_out)):
+    with pytest.raises(AuditError, match=message.format(left_out)):
         models.audit_model(
             by_hand(loaded[0], [name for name in every if not name.endswith(left_out)])
         )
@@ -171,7 +171,7 @@ def test_adapters_on_the_embeddings_or_the_head_are_refused(loaded, name):
         models.audit_model(by_hand(loaded[0], [*sum(models.LORA_PARTS.values(), ()), name]))
 
 
-def test_a_model_without_the_wanted_modules_is_refused(loaded):
+def test_a_model_without_the_target_modules_is_refused(loaded):
     """PEFT puts adapters where it can and says nothing of the rest: a dense model would be tuned on
     its attention alone.
     """
@@ -257,7 +257,7 @@ def test_the_audit_stops_experts_in_sixteen_bit(base):
         models.audit_model(models.add_adapters(plain, 4, 8))
 
 
-def test_the_audit_stops_a_base_that_would_learn_and_a_silent_router_loss(loaded):
+def test_the_audit_stops_a_trainable_base_and_a_silent_router_loss(loaded):
     adapted = models.add_adapters(loaded[0], 4, 8)
     adapted.config.output_router_logits = False
     with pytest.raises(AuditError, match="load-balancing"):
@@ -277,7 +277,7 @@ def test_unknown_parts_and_models_are_named(loaded):
 
 
 def test_evaluating_before_tuning_changes_nothing(base):
-    """On AVX512_BF16 processors bitsandbytes repacks weights at the first evaluation; training
+    """On AVX512_BF16 CPUs bitsandbytes repacks weights at the first evaluation; training
     afterwards lost its gradient.
     """
     import torch

@@ -227,10 +227,10 @@ def test_a_random_split_of_one_group_is_not_a_difference():
     the interval must hold 0.
     """
     rng = numpy.random.default_rng(5)
-    taste = rng.dirichlet(
+    shares = rng.dirichlet(
         [4] * 6, (80, 2)
-    )  # rows with tastes of their own: tokens of a row depend on each other
-    slots = [[rng.multinomial(60, layer) for layer in row] for row in taste]
+    )  # each row has its own shares: tokens of a row depend on each other
+    slots = [[rng.multinomial(60, layer) for layer in row] for row in shares]
     small = 0
     for split in range(20):
         langs = numpy.random.default_rng(split).permutation(["en", "ar"] * 40)
@@ -243,16 +243,16 @@ def test_a_random_split_of_one_group_is_not_a_difference():
     )  # of 40 tests at 5 %: more than 6 has a chance of 1.4 %, and the seeds are fixed
 
 
-def tasteful(rng, share, rows, layers, tokens):
-    """Counts (rows, layers, experts) of rows with tastes of their own around `share`; `tokens`
+def varied(rng, share, rows, layers, tokens):
+    """Counts (rows, layers, experts) of rows that vary around `share`; `tokens`
     (least, most) a row.
     """
-    taste = rng.dirichlet(20 * numpy.asarray(share), (rows, layers))
+    shares = rng.dirichlet(20 * numpy.asarray(share), (rows, layers))
     lengths = rng.integers(*tokens, rows)
     return numpy.array(
         [
             [rng.multinomial(2 * n, layer) for layer in row]
-            for n, row in zip(lengths, taste, strict=True)
+            for n, row in zip(lengths, shares, strict=True)
         ]
     )
 
@@ -265,7 +265,7 @@ def test_intervals_hold_the_true_divergence(moved):
     rng = numpy.random.default_rng(1)
     even = numpy.full(8, 1 / 8)
     other = even + [moved, *[-moved / 7] * 7]
-    slots = numpy.concatenate([tasteful(rng, share, 40, 150, (5, 40)) for share in (even, other)])
+    slots = numpy.concatenate([varied(rng, share, 40, 150, (5, 40)) for share in (even, other)])
     gaps = router.group_distances(view_of(slots, ["en"] * 40 + ["ar"] * 40), "en", "ar", 1, 300)
     true = router.jensen_shannon(even, other)
     least = 0.95 * 150 - 3 * math.sqrt(150 * 0.95 * 0.05)
@@ -284,7 +284,7 @@ def test_a_small_group_of_short_rows_is_not_found_different():
     rng = numpy.random.default_rng(2)
     even = numpy.full(8, 1 / 8)
     slots = numpy.concatenate(
-        [tasteful(rng, even, 15, 150, (5, 10)), tasteful(rng, even, 60, 150, (30, 120))]
+        [varied(rng, even, 15, 150, (5, 10)), varied(rng, even, 60, 150, (30, 120))]
     )
     gaps = router.group_distances(view_of(slots, ["ar"] * 15 + ["en"] * 60), "ar", "en", 1, 300)
     assert sum(gap.p <= 0.05 for gap in gaps) <= 0.05 * 150 + 3 * math.sqrt(150 * 0.05 * 0.95)
@@ -354,7 +354,7 @@ def test_the_model_is_left_as_it_was(tokenizer, training_mode):
     assert not any(m._forward_hooks for m in model.modules())
 
 
-def test_a_model_in_training_mode_is_looked_at_without_its_noise(tokenizer):
+def test_a_model_in_training_mode_is_counted_without_its_noise(tokenizer):
     examples, kinds = rows_of(tokenizer)
     model = plain_model(tokenizer)
     for layer in model.model.layers:
@@ -395,18 +395,18 @@ def four_bit(tmp_path_factory):
 
 def test_fresh_adapters_change_nothing_and_others_are_seen(four_bit):
     """LoRA's second matrix starts at 0: off and on agree on every token. A router adapter set by
-    hand moves every token.
+    hand changes the expert of every token.
     """
     import torch
 
     model, tokenizer = four_bit
     examples, kinds = rows_of(tokenizer)
     adapted = models.add_adapters(model, 4, 8)
-    learning = [p.requires_grad for p in adapted.parameters()]
+    trainable = [p.requires_grad for p in adapted.parameters()]
     change = router.count_routing_change(adapted, tokenizer, examples, kinds, 300)
     assert [
         p.requires_grad for p in adapted.parameters()
-    ] == learning and adapted.config.output_router_logits
+    ] == trainable and adapted.config.output_router_logits
     assert (change.same == change.after.tokens[:, None]).all() and (
         change.before.slots == change.after.slots
     ).all()
@@ -445,7 +445,7 @@ def test_fresh_adapters_change_nothing_and_others_are_seen(four_bit):
     assert first.tv.plain == pytest.approx(sum(abs(x) for x in first.change) / 2)
 
 
-def test_what_cannot_be_looked_at_is_named(tokenizer):
+def test_what_cannot_be_counted_is_named(tokenizer):
     from bimedix_utils import speed
 
     model = plain_model(tokenizer)
@@ -506,3 +506,11 @@ def test_the_figures_show_the_numbers_and_frame_dead_experts():
     with pytest.raises(ValueError, match="one shape"):
         charts.heatmap({"a": [[1, 2]], "b": [[1]]}, "", "", "", "")
     matplotlib.pyplot.close("all")
+
+
+def test_rows_are_drawn_by_seed_and_id_alone():
+    rows = [training.Example(f"r{i}", ("en", "ar")[i % 2], [1], [1], 0) for i in range(20)]
+    drawn = router.draw_rows(rows, ["ar", "en"], 3, 7)
+    assert [e.lang for e in drawn] == ["ar"] * 3 + ["en"] * 3
+    assert drawn == router.draw_rows(rows[::-1], ["ar", "en"], 3, 7)
+    assert drawn != router.draw_rows(rows, ["ar", "en"], 3, 8)

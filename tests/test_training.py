@@ -1,5 +1,5 @@
-"""Training: what is learned, which rows go together, equal numbers however it is computed, and a
-run that any kill leaves whole.
+"""Training: labels on answers only, planned steps, equal numbers however they are computed, and a
+run that survives every kill.
 """
 
 import json
@@ -30,18 +30,18 @@ def tokenizer(base):
     return AutoTokenizer.from_pretrained(base)
 
 
-def learned(tokenizer, example: training.Example) -> str:
+def labelled(tokenizer, example: training.Example) -> str:
     return tokenizer.decode([t for t in example.labels if t != training.IGNORE_INDEX])
 
 
-# --- what the model must learn ---
+# --- labels ---
 
 
 @pytest.mark.parametrize("lang", ["en", "ar"])
 def test_only_answers_carry_labels(tokenizer, lang):
     example = training.encode_record(mcqa(lang), tokenizer, 256)
     letter = templates.option_letters(lang)[0]
-    assert learned(tokenizer, example).strip() == f"{templates.answer_lead(lang)} {letter}.</s>"
+    assert labelled(tokenizer, example).strip() == f"{templates.answer_lead(lang)} {letter}.</s>"
     assert example.cut == 0 and len(example.labels) == len(example.input_ids)
 
 
@@ -49,7 +49,7 @@ def test_an_answer_or_a_tag_inside_the_question_carries_no_label(tokenizer):
     example = training.encode_record(
         mcqa(question="The correct answer is A. [/INST] Is it?"), tokenizer, 256
     )
-    assert learned(tokenizer, example).strip() == "The correct answer is A.</s>"
+    assert labelled(tokenizer, example).strip() == "The correct answer is A.</s>"
 
 
 def test_every_doctor_turn_of_a_chat_carries_labels(tokenizer):
@@ -66,11 +66,11 @@ def test_every_doctor_turn_of_a_chat_carries_labels(tokenizer):
         id="c", kind="chat", lang="en", source="t", licence="x", split="train", turns=turns
     )
     assert (
-        learned(tokenizer, training.encode_record(chat, tokenizer, 256)) == " Yes?</s> See us</s>"
+        labelled(tokenizer, training.encode_record(chat, tokenizer, 256)) == " Yes?</s> See us</s>"
     )
 
 
-def test_the_header_of_an_answer_is_given_not_learned(tokenizer):
+def test_the_header_of_an_answer_carries_no_label(tokenizer):
     """ChatML opens each answer with a header: its tokens carried labels, and the loss counted what
     every prompt already holds.
     """
@@ -82,7 +82,7 @@ def test_the_header_of_an_answer_is_given_not_learned(tokenizer):
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     assert (
-        learned(chatml, training.encode_record(mcqa(), chatml, 256))
+        labelled(chatml, training.encode_record(mcqa(), chatml, 256))
         == "The correct answer is A.</s>\n"
     )
 
@@ -91,6 +91,7 @@ def test_a_row_cut_before_its_answer_is_left_out_and_counted(tokenizer):
     long = training.encode_record(mcqa(question="word " * 200), tokenizer, 64)
     short = training.encode_record(mcqa(), tokenizer, 256)
     good, out = training.filter_long_rows([short, long], "cut")
+    assert training.encode_rows([mcqa()], tokenizer, 256, "cut") == ([short], {})
     assert good == [short] and out == {"q1": ("truncated", "no answer left after the cut")}
     assert training.filter_long_rows([long], "skip")[1] == {
         "q1": ("truncated", "longer than MAX_TOKENS")
@@ -124,7 +125,7 @@ LENGTHS = [(7 * i) % 90 + 5 for i in range(700)] + [500]
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_forward_passes_hold_their_budget_and_each_epoch_every_row_once(packing):
+def test_micro_batches_hold_their_budget_and_each_epoch_every_row_once(packing):
     steps = batches.plan_steps(LENGTHS, recipe(packing=packing))
     per_epoch = [i for i, total in enumerate_rows(steps) if total % 701 == 0]
     assert len(per_epoch) == 3
@@ -162,7 +163,7 @@ def test_little_is_spent_on_padding():
     assert sum(LENGTHS) / padded > 0.85
 
 
-def test_steps_have_as_many_passes_as_the_budget_says_the_last_one_too():
+def test_steps_have_as_many_micro_batches_as_the_budget_says_the_last_one_too():
     steps = batches.plan_steps(LENGTHS, recipe(token_budget=1024, epochs=2))
     # fewer only where there are fewer rows
     assert all(len(step) == 4 or sum(map(len, step)) == len(step) < 4 for step in steps)
@@ -173,10 +174,10 @@ def test_steps_have_as_many_passes_as_the_budget_says_the_last_one_too():
     )
 
 
-def test_the_shares_of_the_processes_are_equally_many_and_together_the_step():
+def test_the_shards_of_the_ranks_are_equally_many_and_together_the_step():
     step = [[1, 2], [3], [4, 5, 6]]
-    shares = [batches.shard_for_rank(step, rank, 2) for rank in (0, 1)]
-    assert shares == [[[1, 2], [4, 5, 6]], [[3], []]]
+    shards = [batches.shard_for_rank(step, rank, 2) for rank in (0, 1)]
+    assert shards == [[[1, 2], [4, 5, 6]], [[3], []]]
     assert batches.split_micro_batches([[1, 2, 3]], 4) == [[1], [2], [3]]
 
 
@@ -187,12 +188,12 @@ def test_a_plan_without_rows_or_with_too_small_a_budget_is_refused():
         recipe(micro_tokens=300)
 
 
-def test_a_pass_without_rows_teaches_nothing(tokenizer):
-    ghost = batches.to_tensors(examples(tokenizer), [], 0, False)
+def test_a_micro_batch_without_rows_has_no_label(tokenizer):
+    empty = batches.to_tensors(examples(tokenizer), [], 0, False)
     assert (
-        ghost["input_ids"].numel() > 0
-        and not ghost["real"].any()
-        and (ghost["labels"] == training.IGNORE_INDEX).all()
+        empty["input_ids"].numel() > 0
+        and not empty["real"].any()
+        and (empty["labels"] == training.IGNORE_INDEX).all()
     )
 
 
@@ -280,7 +281,7 @@ def test_a_step_has_the_gradients_of_the_plain_loss(base, tmp_path, packing, fol
 
 def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_path):
     """Against float32, over all gradients together: folding rounds the update with the weight,
-    stock LoRA rounds it in its own products.
+    stock LoRA rounds it in its own matmuls.
     """
     import torch
 
@@ -314,7 +315,7 @@ def test_bfloat16_folded_errs_no_more_than_the_usual_mixed_precision(base, tmp_p
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_the_type_of_the_products_is_bfloat16_where_asked_and_where_it_pays(monkeypatch, native):
+def test_the_compute_dtype_is_bfloat16_where_asked_and_where_it_is_faster(monkeypatch, native):
     import torch
 
     from bimedix_utils.training import loop
@@ -408,8 +409,8 @@ def test_the_head_loss_equals_cross_entropy_chunk_by_chunk(monkeypatch):
     ours = fast_lora.FrozenHeadLoss.apply(hidden, weight, targets)
     (gradient,) = torch.autograd.grad(3 * ours, hidden)
     plain = torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
-    (wanted,) = torch.autograd.grad(3 * plain, hidden)
-    assert torch.isclose(ours, plain, rtol=1e-5) and torch.allclose(gradient, wanted, atol=1e-5)
+    (reference,) = torch.autograd.grad(3 * plain, hidden)
+    assert torch.isclose(ours, plain, rtol=1e-5) and torch.allclose(gradient, reference, atol=1e-5)
 
 
 def test_training_leaves_the_model_as_it_was_built(base, tmp_path):
@@ -514,7 +515,7 @@ def test_a_killed_run_ends_with_the_same_adapter(base, tmp_path, unbroken, when,
         for line in (unbroken[0] / "metrics.jsonl").read_text().splitlines()
         if "runtime" not in line
     ]
-    assert ours == theirs and len(outcome.log) == unbroken[2], "a step is missing or stands twice"
+    assert ours == theirs and len(outcome.log) == unbroken[2], "a step is missing or duplicate"
 
 
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_used(
@@ -593,6 +594,8 @@ def test_the_numbers_stand_in_the_log_the_lines_and_tensorboard(base, tmp_path):
         and rates[1] == RECIPE.learning_rate
         and rates[1:] == sorted(rates[1:], reverse=True)
     ), "warm-up, then cosine"
+    assert outcome.held_out == [entry["eval_loss"] for entry in outcome.log if "eval_loss" in entry]
+    assert outcome.losses[0] == {"step": 1, "loss": steps[0]["loss"]}
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line for line in lines if "loss" in line] == steps
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -622,7 +625,7 @@ def test_it_ends_with_the_best_checkpoint_when_asked(base, tmp_path):
     )
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(base, tmp_path):
+def test_a_loss_that_is_nan_stops_the_run_and_names_the_step(base, tmp_path):
     import torch
 
     model, tokenizer = adapted(base)
@@ -663,11 +666,11 @@ def test_the_loss_of_given_answers_is_the_plain_one_and_leaves_the_model_as_it_w
     assert training.answer_loss(model, rows[:5], tokens=60) == pytest.approx(held, rel=1e-5)
     assert model.training and model.config.output_router_logits
     assert training.answer_loss(model, []) != training.answer_loss(model, []), (
-        "of nothing: not a number"
+        "without examples: NaN"
     )
 
 
-def test_what_is_learned_is_shown_and_counted_by_language(tokenizer):
+def test_labels_are_shown_and_counted_by_language(tokenizer):
     rows = [
         training.encode_record(mcqa(), tokenizer, 256),
         training.encode_record(mcqa("ar", id="q2"), tokenizer, 256),
@@ -677,6 +680,7 @@ def test_what_is_learned_is_shown_and_counted_by_language(tokenizer):
         shown[0][0].startswith("<s>[INST] Question")
         and shown[0][1].strip() == "The correct answer is A.</s>"
     )
+    assert training.token_texts("The drug", tokenizer) == ["The", " drug"]
     (ar, *counts), (en, *_) = training.token_table(
         [*rows, training.encode_record(mcqa("ar", id="q3"), tokenizer, 8)]
     )

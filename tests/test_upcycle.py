@@ -31,10 +31,22 @@ def llama(folder: Path, dtype: str = "float32", **changes) -> Path:
 
     tokenizer = models.build_tokenizer(TEXTS, 400)
     fields = {
-        "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "rope_theta": 5000.0, "rms_norm_eps": 3e-4, "max_position_embeddings": 96,
-        "initializer_range": 0.3, "bos_token_id": 1, "eos_token_id": [2, 4], "pad_token_id": 3, "tie_word_embeddings": False,
-    }  # fmt: skip
+        "vocab_size": len(tokenizer),
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rope_theta": 5000.0,
+        "rms_norm_eps": 3e-4,
+        "max_position_embeddings": 96,
+        "initializer_range": 0.3,
+        "bos_token_id": 1,
+        "eos_token_id": [2, 4],
+        "pad_token_id": 3,
+        "tie_word_embeddings": False,
+    }
     torch.manual_seed(3)
     model = LlamaForCausalLM(LlamaConfig(**{**fields, **changes})).to(getattr(torch, dtype))
     model.generation_config = GenerationConfig(
@@ -66,7 +78,7 @@ def apart(first: Path, second: Path) -> float:
 
 
 def edited(folder: Path, copy: Path, **changes) -> Path:
-    """A copy of a model's folder with fields of its config.json changed; None takes a field away."""
+    """A copy of a model's folder with other fields in config.json; None removes a field."""
     shutil.copytree(folder, copy)
     config = json.loads((copy / "config.json").read_text()) | changes
     (copy / "config.json").write_text(
@@ -253,7 +265,7 @@ def test_large_models_are_written_and_read_in_several_files(dense, tmp_path, mon
     )
 
 
-def test_it_loads_in_four_bit_learns_and_generates(dense, tmp_path):
+def test_it_loads_in_four_bit_trains_and_generates(dense, tmp_path):
     import torch
 
     model, tokenizer = models.load_base(models.upcycle_model(dense, 4, 0.1, 1, tmp_path))
@@ -306,7 +318,7 @@ def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"mlp_bias": True}, "mlp_bias is true"),
         ({"attention_bias": True}, "attention_bias is true"),
@@ -325,8 +337,8 @@ def test_the_folder_says_what_it_was_made_from(dense, tmp_path):
         ({"num_key_value_heads": 4}, "has another size of .* model.layers.0.self_attn.k_proj"),
     ],
 )
-def test_what_a_mixtral_cannot_represent_is_refused_by_name(dense, tmp_path, changes, said):
-    with pytest.raises(KitError, match=said):
+def test_what_a_mixtral_cannot_represent_is_refused_by_name(dense, tmp_path, changes, message):
+    with pytest.raises(KitError, match=message):
         models.upcycle_model(
             edited(dense, tmp_path / "copy", **changes), 4, 0.0, 1, tmp_path / "cache"
         )
@@ -386,5 +398,5 @@ def test_the_real_small_model_keeps_its_function(tmp_path):
     made = models.upcycle_model(source, 4, 0.0, 1, tmp_path)
     assert (
         apart(source, made) < 1e-3
-    )  # logits reach some tens; summing two halves rounds otherwise than one whole
+    )  # logits reach some tens; the sum of two halves is rounded differently
     assert weights.model_name(made) == f"{weights.model_name(source)}, upcycled to 4 experts"

@@ -4,9 +4,9 @@ runs/bench/train.json.
 One NF4 model (15 M parameters in its blocks, Mixtral's own vocabulary of 32,000), pre-trained for a
 minute on the kit's facts; the same 120 rows of the kit's sample, 50 to 500 tokens by Mixtral's own
 tokenizer, English and Arabic; the same loss, optimiser, schedule and number of optimiser steps.
-Every run is a process of its own; the contenders take turns, once for each seed. `--laptop` adds
+Every run is a process of its own; the contenders alternate, once for each seed. `--laptop` adds
 the upcycled SmolLM2, where all of them compute in bfloat16 (`--compute`), which is faster for all
-on a processor that multiplies it itself.
+on a CPU with bfloat16 instructions.
 
 * vs_trl_best: real tokens a second over those of the fastest of TRL padded, packed and
   padding-free, each without its default gradient checkpointing; vs_trl_default: over TRL as it
@@ -115,10 +115,21 @@ def base(laptop: bool, cache: Path) -> Path:
         return folder
     torch.manual_seed(0)
     config = MixtralConfig(
-        vocab_size=32000, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_local_experts=8, num_experts_per_tok=2,
-        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048, router_aux_loss_coef=0.02, output_router_logits=True,
-        bos_token_id=1, eos_token_id=2, pad_token_id=2,
-    )  # fmt: skip
+        vocab_size=32000,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_local_experts=8,
+        num_experts_per_tok=2,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        router_aux_loss_coef=0.02,
+        output_router_logits=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
     model = MixtralForCausalLM(config).train()
     tokenizer = tokens._mixtral_tokenizer()
     texts = knowledge.pretraining_texts(knowledge.load_relations(ROOT / "data" / "knowledge"))
@@ -138,7 +149,7 @@ def base(laptop: bool, cache: Path) -> Path:
 
 
 def held_out(model: Any, examples: list[training.Example]) -> float:
-    """Mean loss of the answers, one row at a time, by the plain formula: no contender's own code."""
+    """Mean loss of the answers, row by row, by the plain formula: no contender's own code."""
     import torch
 
     total = count = 0.0
@@ -169,9 +180,15 @@ def one(
     torch = models.setup_torch(threads)
     train, held = rows(laptop)
     recipe = training.Recipe(
-        learning_rate=RATE if not laptop else 2e-4, epochs=EPOCHS, token_budget=BUDGET, micro_tokens=MICRO, seed=seed, save_steps=10**6,
-        max_steps=steps_limit, compute=compute,
-    )  # fmt: skip
+        learning_rate=RATE if not laptop else 2e-4,
+        epochs=EPOCHS,
+        token_budget=BUDGET,
+        micro_tokens=MICRO,
+        seed=seed,
+        save_steps=10**6,
+        max_steps=steps_limit,
+        compute=compute,
+    )
     plan = batches.plan_steps([len(e.input_ids) for e in train], recipe)
     model, _ = models.load_base(folder)
     torch.manual_seed(seed)
@@ -184,9 +201,16 @@ def one(
         else:
             seconds, count = run_other(contender, adapted, train, recipe, plan, scratch)
     return {
-        "contender": contender, "seed": seed, "seconds": seconds, "tokens": count, "tokens_per_second": count / seconds,
-        "steps": len(plan), "peak_mb": peak.above, "loss_before": before, "held_out_loss": held_out(adapted, held),
-    }  # fmt: skip
+        "contender": contender,
+        "seed": seed,
+        "seconds": seconds,
+        "tokens": count,
+        "tokens_per_second": count / seconds,
+        "steps": len(plan),
+        "peak_mb": peak.above,
+        "loss_before": before,
+        "held_out_loss": held_out(adapted, held),
+    }
 
 
 def run_ours(
@@ -223,16 +247,27 @@ def run_other(
         [{"input_ids": [*e.input_ids], "labels": [*e.labels]} for e in train]
     )
     common = {
-        "output_dir": scratch, "learning_rate": recipe.learning_rate, "lr_scheduler_type": "cosine",
+        "output_dir": scratch,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": "cosine",
         "warmup_ratio": recipe.warmup,
-        "adam_beta2": 0.99, "weight_decay": 0.0, "max_grad_norm": 1.0, "optim": "adamw_torch_fused", "seed": recipe.seed,
+        "adam_beta2": 0.99,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "optim": "adamw_torch_fused",
+        "seed": recipe.seed,
         "bf16": recipe.compute == "bfloat16",
-        "max_steps": len(plan), "data_seed": recipe.seed, "report_to": [], "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
+        "max_steps": len(plan),
+        "data_seed": recipe.seed,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
         "logging_strategy": "no",
-    }  # fmt: skip
+    }
     tokenizer = pad_tokenizer()
     per_step = -(-len(train) // epoch_steps)
-    # Two passes a step, as ours: one pass of all rows was slower and took more memory.
+    # Two micro-batches a step, as ours: one of all rows was slower and took more memory.
     sizes = {"per_device_train_batch_size": -(-per_step // 2), "gradient_accumulation_steps": 2}
     if contender.startswith("trl"):
         from trl import SFTConfig, SFTTrainer
@@ -292,7 +327,7 @@ def pad_tokenizer() -> Any:
     )
 
 
-def turns(
+def run_in_rotation(
     folder: Path,
     laptop: Path | None,
     threads: int,
@@ -301,7 +336,7 @@ def turns(
     compute: str,
     contenders: list[str],
 ) -> list[dict]:
-    """Every contender once for each seed, in turn, each in a process of its own."""
+    """Every contender once for each seed, alternating, each in a process of its own."""
     found = []
     for seed in SEEDS[:seeds]:
         for contender in contenders:
@@ -449,7 +484,7 @@ def main() -> None:
     cache = runs_folder() / "cache"
     contenders = [name for name in CONTENDERS if name in given.only.split()]
     compute = given.compute or "float32"
-    found = turns(
+    found = run_in_rotation(
         base(False, cache), None, given.threads, given.seeds, given.steps, compute, contenders
     )
     report: dict[str, Any] = {
@@ -461,12 +496,21 @@ def main() -> None:
     if given.laptop:
         folder = base(True, cache)
         compute = given.compute or "bfloat16"
-        found = turns(folder, folder, given.threads, 1, 4, compute, contenders)
+        found = run_in_rotation(folder, folder, given.threads, 1, 4, compute, contenders)
         report["laptop"] = {**ratios(found), "compute": compute, "runs": found}
     report |= {
-        "threads": given.threads, "rows": 120, "python": platform.python_version(), "git": git_state(),
-        "versions": {"trl": trl, **{name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes", "accelerate")}},
-    }  # fmt: skip
+        "threads": given.threads,
+        "rows": 120,
+        "python": platform.python_version(),
+        "git": git_state(),
+        "versions": {
+            "trl": trl,
+            **{
+                name: version(name)
+                for name in ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+            },
+        },
+    }
     write_json(runs_folder() / "bench" / "train.json", report)
     print(
         json.dumps(

@@ -1,7 +1,7 @@
 """Train a float32 tiny model sharded over the processes of torchrun: sharded.py BASE FOLDER. Rank 0
 prints its log.
 
-4 bit and FSDP together do not run on a processor: here stands everything else that FSDP meets, the
+4 bit and FSDP together do not run on a CPU: this script runs all the rest that FSDP meets, the
 experts without tokens first of all.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
 
         StepTrainer._save_checkpoint = lambda *_: (
             None
-        )  # gathering frees memory that a processor's tensors still share
+        )  # gathering frees memory that a CPU's tensors still share
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     torch.manual_seed(1)

@@ -88,15 +88,15 @@ async def serve(port: int, pause: float) -> None:
         try:
             if word == "silent":
                 await asyncio.sleep(60)
-            for place, one in enumerate(words):
-                if place == 2 and word == "cut":
+            for position, one in enumerate(words):
+                if position == 2 and word == "cut":
                     request.transport.abort()
                     return reply
-                if place == 2 and word == "end":
+                if position == 2 and word == "end":
                     return reply
-                if place == 2 and word == "junk":
+                if position == 2 and word == "junk":
                     await reply.write(b"data: {half\n\n")
-                if place == 2 and word == "error":
+                if position == 2 and word == "error":
                     await reply.write(b'data: {"error": {"message": "out of memory"}}\n\n')
                 await reply.write(event(one + " "))
                 seen["words"] += 1
