@@ -473,6 +473,8 @@ def test_a_plan_raises_what_the_command_line_prints():
         ONE.changed(model="tiny", gpu="L40S"), plan.EpochRows(10, 1000, "made up")
     )
     made.check()
+    shown = repr(plan.preset_table({"mine": made}))
+    assert f"{made.count.share:.2%}" in shown and "fits" in shown
     dwarf = plan.Gpu("dwarf", 0.001, 1, 1, 1, "")
     short = replace(made, devices=[replace(made.own, device=dwarf)])
     with pytest.raises(KitError, match="more than the 0.001 of dwarf.*nothing would do"):

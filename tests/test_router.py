@@ -89,16 +89,7 @@ def view_of(slots, langs, kinds=None):
     tokens = slots[:, 0].sum(1) // 2
     names = tuple(f"r{i}" for i in range(len(slots)))
     kinds = kinds or ("qa",) * len(slots)
-    return router.RoutingCounts(
-        names,
-        tuple(langs),
-        tuple(kinds),
-        slots,
-        0.5 * numpy.repeat(tokens[:, None], slots.shape[1], 1),
-        tokens,
-        tokens * 0,
-        2,
-    )
+    return router.RoutingCounts(names, tuple(langs), tuple(kinds), slots, tokens, tokens * 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +103,6 @@ def test_counts_equal_a_plain_loop_over_single_rows(tokenizer, tokens, keep):
     assert (view.slots == brute(model, examples, lambda token: (token in special) in keep)).all()
     assert (view.slots.sum(2) == 2 * view.tokens[:, None]).all()
     assert (view.tokens + view.left_out == [len(e.input_ids) for e in examples]).all()
-    assert (
-        (view.top1 / view.tokens[:, None] > 1 / EXPERTS) & (view.top1 <= view.tokens[:, None])
-    ).all()
 
 
 def test_padding_is_never_counted(tokenizer):
@@ -127,7 +115,6 @@ def test_padding_is_never_counted(tokenizer):
         router.count_routing(model, tokenizer, examples, kinds, budget) for budget in (1, 100_000)
     )
     assert (alone.slots == together.slots).all() and (alone.tokens == together.tokens).all()
-    assert numpy.allclose(alone.top1, together.top1, atol=1e-4)
 
 
 def test_tags_of_several_tokens_are_found():
@@ -152,20 +139,13 @@ def test_shares_sum_to_one_and_lie_in_their_intervals(tokenizer):
     loads = router.expert_loads(view, ["ar", "en", "ar mcqa", "all"], seed=1, draws=200)
     assert [(x.group, x.layer) for x in loads[:4]] == [("ar", 0), ("ar", 1), ("ar", 2), ("en", 0)]
     for one in loads:
-        assert math.isclose(sum(one.share), 1) and 0 <= one.evenness <= 1
+        assert math.isclose(sum(one.share), 1)
         assert all(a <= s <= b for a, s, b in zip(one.low, one.share, one.high, strict=True))
     by_group = {x.group: x for x in loads}
     assert (
         by_group["all"].tokens == by_group["ar"].tokens + by_group["en"].tokens
         and by_group["ar mcqa"].rows == 2
     )
-
-
-def test_entropy_of_equal_shares_is_log2_of_the_experts():
-    (one,) = router.expert_loads(view_of([[[10, 10, 10, 10]]] * 3, ["en"] * 3), ["en"], 1, 50)
-    assert (one.entropy, one.evenness, one.top1) == (2, 1, 0.5)
-    (single,) = router.expert_loads(view_of([[[20, 0, 0]]] * 3, ["en"] * 3), ["en"], 1, 50)
-    assert single.entropy == single.evenness == 0
 
 
 def force(model, tokenizer, arabic: set[int]):
@@ -498,11 +478,8 @@ def test_the_figures_show_the_numbers_and_frame_dead_experts():
     assert [text.get_text() for text in panels[0].texts][:3] == ["49.0", "0.0", "51.0"]
     assert [len(axis.patches) for axis in panels] == [1, 0]
     assert {axis.collections[0].get_clim() for axis in panels} == {(0.0, 51.0)}
-    change = router.RoutingChange(view, view, numpy.repeat(view.tokens[:, None], 2, 1))
-    (panel,) = router.plot_shifts(router.routing_shifts(change, "all", 1, 20), "Change")
+    (panel,) = charts.heatmap({"a": [[0.0, 0.0]]}, "", "", "", "points", signed=True)
     assert panel.collections[0].get_clim() == (-1.0, 1.0) and panel.texts[0].get_text() == "+0.0"
-    axis = router.plot_distances(router.group_distances(view, "ar", "en", 1, 100), "Gaps")
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["layer 0 *", "layer 1"]
     with pytest.raises(ValueError, match="one shape"):
         charts.heatmap({"a": [[1, 2]], "b": [[1]]}, "", "", "", "")
     matplotlib.pyplot.close("all")

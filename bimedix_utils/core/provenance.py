@@ -87,7 +87,7 @@ def restore_path(key: str, run: Path) -> Path:
 def trained_base(stage: Path) -> tuple[str, Path | str]:
     """(name, folder or hub id) of the base model that notebook 06's stage folder says it trained.
 
-    A hub id stays a text: only then is it loaded at its locked commit (see `models.load`).
+    A hub id stays a text: only then is it loaded at its locked commit (see `training.load_base`).
     """
     told = json.loads((stage / "base.json").read_text(encoding="utf-8"))
     folder = restore_path(told["folder"], stage.parent)

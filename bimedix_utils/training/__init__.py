@@ -87,9 +87,7 @@ from .router import (
     group_distances,
     group_rows,
     jensen_shannon,
-    plot_distances,
     plot_loads,
-    plot_shifts,
     routing_shifts,
     total_variation,
 )

@@ -29,8 +29,6 @@ from .distances import (
     RoutingShift,
     group_distances,
     jensen_shannon,
-    plot_distances,
-    plot_shifts,
     routing_shifts,
     total_variation,
 )

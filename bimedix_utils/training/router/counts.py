@@ -30,8 +30,7 @@ class RoutingCounts:
 
     `slots` (rows, layers, experts) int32: how often an expert was chosen; a token fills `per_token`
     slots in each layer. Memory is 4 x rows x layers x experts bytes: 5 MB for 5,000 rows of
-    Mixtral-8x7B; the paper's 1.3M rows would take 1.3 GB, and a sample is enough. `top1`
-    (rows, layers) float64: sum over tokens of the highest router probability. `tokens` and
+    Mixtral-8x7B; the paper's 1.3M rows would take 1.3 GB, and a sample is enough. `tokens` and
     `left_out` (rows,): tokens counted and not counted, without padding.
     """
 
@@ -39,7 +38,6 @@ class RoutingCounts:
     langs: tuple[str, ...]
     kinds: tuple[str, ...]
     slots: "numpy.ndarray"
-    top1: "numpy.ndarray"
     tokens: "numpy.ndarray"
     left_out: "numpy.ndarray"
     per_token: int
@@ -148,7 +146,6 @@ def _count(
     gates, per_token = [block.gate for block in blocks], core.config.num_experts_per_tok
     lengths = [len(e.input_ids) for e in examples]
     slots: list = [None] * len(states)
-    top1 = numpy.zeros((len(states), len(examples), len(gates)))
     same = numpy.zeros((len(examples), len(gates)), numpy.int32)
     n_counted = numpy.zeros(len(examples), numpy.int32)
     with _unchanged(model):
@@ -163,13 +160,12 @@ def _count(
             tops = []
             for i, state in enumerate(states):
                 with state():
-                    values, chosen, experts = _choices(core, gates, batch, per_token)
+                    chosen, experts = _choices(core, gates, batch, per_token)
                 if slots[i] is None:
                     slots[i] = numpy.zeros((len(examples), len(gates), experts), numpy.int32)
                 filled = torch.nn.functional.one_hot(chosen, experts).sum(-2)
                 by_row = (filled * counted[None, :, :, None]).sum(2)
                 slots[i][rows] = by_row.transpose(0, 1).numpy()
-                top1[i, rows] = (values[..., 0].double() * counted).sum(2).T.numpy()
                 tops.append(chosen[..., 0])
             agreed = torch.stack([top == tops[0] for top in tops]).all(0) & counted
             same[rows] = agreed.sum(2).T.numpy()
@@ -177,7 +173,7 @@ def _count(
     ids, langs = tuple(e.id for e in examples), tuple(e.lang for e in examples)
     tasks = tuple(kinds[e.id] for e in examples)
     return [
-        RoutingCounts(ids, langs, tasks, slots[i], top1[i], n_counted, left_out, per_token)
+        RoutingCounts(ids, langs, tasks, slots[i], n_counted, left_out, per_token)
         for i in range(len(states))
     ], same
 
@@ -217,9 +213,9 @@ def _unchanged(model: Any) -> Iterator[None]:
 
 def _choices(
     core: Any, gates: Sequence[Any], batch: dict[str, "torch.Tensor"], per_token: int
-) -> tuple["torch.Tensor", "torch.Tensor", int]:
-    """(probabilities, numbers) of each token's chosen experts, both (layers, rows, longest row,
-    `per_token`), and the number of experts.
+) -> tuple["torch.Tensor", int]:
+    """Each token's chosen experts, most probable first, (layers, rows, longest row, `per_token`),
+    and the number of experts.
 
     Hooks on the gates read the logits, adapters included: no setting of the model changes, and the
     output layer and the loss do not run. Softmax and top-k run on the model's own device: in
@@ -228,15 +224,14 @@ def _choices(
     """
     import torch
 
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    seen: list[torch.Tensor] = []
     experts = 0
 
     def read_logits(_module: Any, _input: Any, logits: torch.Tensor) -> None:
         nonlocal experts
         experts = logits.shape[-1]
         probabilities = torch.nn.functional.softmax(logits, dim=1, dtype=torch.float)
-        values, chosen = probabilities.topk(per_token, dim=-1)
-        seen.append((values.cpu(), chosen.cpu()))
+        seen.append(probabilities.topk(per_token, dim=-1).indices.cpu())
 
     hooks = [gate.register_forward_hook(read_logits) for gate in gates]
     ids, mask = batch["input_ids"].to(core.device), batch["real"].to(core.device)
@@ -247,6 +242,4 @@ def _choices(
     finally:
         for hook in hooks:
             hook.remove()
-    shape = len(gates), *ids.shape, per_token
-    values, chosen = (torch.stack(part).view(shape) for part in zip(*seen, strict=True))
-    return values, chosen, experts
+    return torch.stack(seen).view(len(gates), *ids.shape, per_token), experts

@@ -1,10 +1,9 @@
 """Two loads compared: two groups of rows, or the same rows without and with the adapters."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...core import charts
 from ...core.errors import InputError
 from ...core.statistics import holm
 from .counts import RoutingChange, RoutingCounts
@@ -12,7 +11,6 @@ from .loads import DRAW_CHUNK, bootstrap_sums, group_rows, to_shares
 
 if TYPE_CHECKING:
     import numpy
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -142,30 +140,6 @@ def jensen_shannon(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
 def total_variation(p: "numpy.ndarray", q: "numpy.ndarray") -> "numpy.ndarray":
     """Total variation along the last axis: the share of load to move until the two are equal."""
     return abs(p - q).sum(-1) / 2
-
-
-def plot_shifts(shifts: Sequence[RoutingShift], title: str) -> "list[Axes]":
-    """A heat map of what the adapters changed, in percentage points, one panel a group, red for
-    more and blue for less.
-    """
-    panels: dict[str, list] = {}
-    for shift in shifts:
-        panels.setdefault(shift.group, []).append([100 * change for change in shift.change])
-    return charts.heatmap(panels, title, "expert", "layer", "percentage points", signed=True)
-
-
-def plot_distances(distances: Sequence[GroupDistance], title: str) -> "Axes":
-    """The divergence of each layer with its interval; a star marks layers whose p after Holm is
-    below 0.05.
-    """
-    rows = []
-    for one in distances:
-        star = " *" if one.p_holm < 0.05 else ""
-        rows.append((f"layer {one.layer}{star}", one.jsd.value, one.jsd.low, one.jsd.high))
-    unit = "Jensen-Shannon divergence, bits (0 = same experts, 1 = none in common)"
-    axis = charts.interval_chart(rows, title, unit)
-    axis.set_xlim(left=0)  # a divergence is read against 0
-    return axis
 
 
 def _partners(

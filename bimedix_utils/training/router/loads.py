@@ -1,5 +1,5 @@
-"""The load of a group, layer by layer: each expert's share with its interval, entropy, and the
-experts hardly used.
+"""The load of a group, layer by layer: each expert's share with its interval, and the experts
+hardly used.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,6 @@ DRAW_CHUNK = 100  # draws at a time: weights of 100 x rows stay small beside the
 class ExpertLoad:
     """One layer's load in one group. `share` is each expert's part of the routed slots (sum 1) with
     95 % intervals over rows.
-
-    `top1` is the mean of the highest router probability over all experts, before the chosen ones
-    are scaled to 1. `entropy` is that of the load in bits; `evenness` divides it by log2(experts):
-    1 when all experts get the same.
     """
 
     group: str
@@ -34,9 +30,6 @@ class ExpertLoad:
     share: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    top1: float
-    entropy: float
-    evenness: float
 
 
 def group_rows(counts: RoutingCounts, group: str) -> "numpy.ndarray":
@@ -65,7 +58,6 @@ def expert_loads(
     rows drawn with replacement.
     """
     import numpy
-    from scipy.stats import entropy
 
     loads = []
     for group in groups:
@@ -73,12 +65,9 @@ def expert_loads(
         slots, tokens = counts.slots[rows].astype(float), int(counts.tokens[rows].sum())
         drawn = to_shares(bootstrap_sums(slots, numpy.random.default_rng(seed), draws))
         low, high = (q.tolist() for q in numpy.percentile(drawn, [2.5, 97.5], axis=0))
-        top1 = (counts.top1[rows].sum(0) / tokens).tolist()
         for layer, share in enumerate(to_shares(slots.sum(0)).tolist()):
-            bits = float(entropy(share, base=2))
-            values = tuple(share), tuple(low[layer]), tuple(high[layer]), top1[layer], bits
-            evenness = bits / float(numpy.log2(len(share)))
-            loads.append(ExpertLoad(group, layer, len(rows), tokens, *values, evenness))
+            values = tuple(share), tuple(low[layer]), tuple(high[layer])
+            loads.append(ExpertLoad(group, layer, len(rows), tokens, *values))
     return loads
 
 
