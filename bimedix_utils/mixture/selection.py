@@ -187,12 +187,12 @@ def _spread_to_translations(found: Selection, family: np.ndarray, record: np.nda
 
     Also where the test set itself has but one language.
     """
-    dirty = np.flatnonzero(found.status == CONTAMINATED)
-    dirty = dirty[np.lexsort((record[dirty], found.rank[dirty]))]
-    names, first = np.unique(family[dirty], return_index=True)
-    kin = np.flatnonzero(np.isin(family, names) & (found.status == OK))
-    found.status[kin] = CONTAMINATED
-    found.other[kin] = dirty[first[np.searchsorted(names, family[kin])]]
+    matched = np.flatnonzero(found.status == CONTAMINATED)
+    matched = matched[np.lexsort((record[matched], found.rank[matched]))]
+    names, first = np.unique(family[matched], return_index=True)
+    related = np.flatnonzero(np.isin(family, names) & (found.status == OK))
+    found.status[related] = CONTAMINATED
+    found.other[related] = matched[first[np.searchsorted(names, family[related])]]
 
 
 def _name_the_kept_row(found: Selection, content: np.ndarray) -> None:
@@ -207,8 +207,8 @@ def _name_the_kept_row(found: Selection, content: np.ndarray) -> None:
 def _drop(found: Selection, row: int, other: int, similarity: float) -> None:
     if found.status[row] == CONTAMINATED:
         return  # it has a reason of its own
-    dirty = found.status[other] == CONTAMINATED
-    found.status[row] = CONTAMINATED if dirty else DUPLICATE
+    matched = found.status[other] == CONTAMINATED
+    found.status[row] = CONTAMINATED if matched else DUPLICATE
     found.other[row], found.similarity[row] = other, similarity
 
 
