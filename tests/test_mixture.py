@@ -769,7 +769,9 @@ def test_the_folder_loads_with_datasets(reference, tmp_path):
 def by_steps(material, folder: Path, run_map) -> list[dict]:
     inputs = [mixture.Input(path) for path in material[0]]
     rows = mixture.scan_inputs(inputs, material[1], folder / ".work", SMALL, run_map)
-    return mixture.write_shards(rows, mixture.select_rows(rows, SMALL), folder, SMALL, run_map)
+    found = mixture.select_rows(rows, SMALL)
+    assert sum(found.taken_by_language().values()) == found.counts()["ok"]
+    return mixture.write_shards(rows, found, folder, SMALL, run_map)
 
 
 def test_another_number_of_workers_gives_the_same_bytes(material, reference, tmp_path):

@@ -88,6 +88,11 @@ class Selection:
     cells: list[MixCell]
     stock: dict[int, int]  # {test item taken for a stock phrase: rows that contain it}
 
+    def taken_by_language(self) -> dict[str, int]:
+        """{language: rows in the mix}, sorted."""
+        langs = sorted({cell.lang for cell in self.cells})
+        return {lang: sum(c.taken for c in self.cells if c.lang == lang) for lang in langs}
+
     def counts(self) -> dict[str, int]:
         """{status: rows}; they add up to the candidates."""
         codes, sizes = np.unique(self.status, return_counts=True)
