@@ -133,7 +133,7 @@ def test_what_cannot_be_had_is_said_in_one_sentence(steps: dict, step: str, sent
 def test_a_licence_that_does_not_allow_passing_on_is_said(steps: dict):
     assert (
         steps["private"]["status"] == 0
-        and "licence not found, passing on not found: for this machine only"
+        and "licence not found, redistribution not found: for this machine only"
         in steps["private"]["output"]
     )
 

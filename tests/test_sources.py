@@ -1089,7 +1089,7 @@ def test_xml_of_another_shape_is_refused_with_what_was_seen(
         ),
         (
             "[" + json.dumps(ALPACA) + "] x",
-            "something stands behind the end of the list, after row 1",
+            "there is text after the end of the list, after row 1",
         ),
         ("[]", "the file is empty; HealthCareMagic rows were expected"),
         ("", "the file is empty; HealthCareMagic rows were expected"),

@@ -19,10 +19,10 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Model = TypeVar("Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def read_yaml(path: Path, model: type[Model]) -> Model:
+def read_yaml(path: Path, model: type[_Model]) -> _Model:
     """A YAML file as `model`. Raises `InputError` naming file, entry and field."""
     import yaml
 
@@ -33,5 +33,5 @@ def read_yaml(path: Path, model: type[Model]) -> Model:
     except ValidationError as error:
         raise InputError(f"{path.name}: {explain(error)}") from None
     except TypeError:
-        wanted = " and ".join(model.model_fields)
-        raise InputError(f"{path.name}: a mapping with {wanted} was expected") from None
+        keys = " and ".join(model.model_fields)
+        raise InputError(f"{path.name}: a mapping with {keys} was expected") from None

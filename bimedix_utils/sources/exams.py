@@ -35,7 +35,7 @@ def _no_duplicate_keys(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _json_object(path: Path) -> dict:
-    """One JSON object keyed by PubMed id, whole in memory: the owner's format leaves no choice."""
+    """One JSON object keyed by PubMed id; its format needs it in memory at once."""
     try:
         table = json.loads(read_utf8(path), object_pairs_hook=_no_duplicate_keys)
     except json.JSONDecodeError as error:
@@ -73,7 +73,7 @@ def _pubmedqa_rows(path: Path) -> Iterator[tuple[str, str, dict]]:
 
 def _official_test(path: Path) -> dict[str, str] | None:
     """{PubMed id: decision} of the owner's test list beside this file, or None. Raises `InputError`
-    when it is not the whole list.
+    when the list is not complete.
     """
     beside = path.with_name(OFFICIAL_TEST)
     if not beside.exists():

@@ -11,7 +11,7 @@ from ..core.records import Record, explain, hash64
 from ..core.text import digest, nfc
 from . import catalogue
 
-MISSING = "(not in the file)"  # stands in a rejected row for a text that the owner left out
+MISSING = "(not in the file)"  # in a rejected row, for a text that the owner left out
 _licence = cache(catalogue.source_licence)
 
 

@@ -177,8 +177,8 @@ def fetch_sources(names: Iterable[str], folder: Path, role: str = "", renew: boo
                 print(f"      put the owner's {entry.needs} beside it: without it no row is read")
         if entry.redistribution != "allowed":
             print(
-                f"      licence {entry.licence}, passing on {entry.redistribution}: for this"
-                " machine only, left out of everything exported"
+                f"      licence {entry.licence}, redistribution {entry.redistribution}: for"
+                " this machine only, left out of everything exported"
             )
     return failed
 

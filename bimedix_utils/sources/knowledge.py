@@ -1,4 +1,4 @@
-"""The knowledge world: textbook facts in two languages, and the texts made from them.
+"""Textbook facts in two languages, and the texts made from them.
 
 `data/knowledge/<relation>.csv` holds the facts, `<relation>.yaml` the phrasings. From both the kit
 generates statements, open questions, multiple-choice questions and short exchanges, in English and

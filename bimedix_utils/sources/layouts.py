@@ -219,7 +219,7 @@ def read_multiple_choice(
 def read_question_answer(
     path: Path, source: SourceEntry, lang: str, split: str
 ) -> Iterator[Record]:
-    """The question stands in the first of its columns that is not empty, the answer in the first
+    """The question is in the first of its columns that is not empty, the answer in the first
     that is there. Alpaca's instruction, input and output are such columns.
     """
     asked_in, answered_in = source.names("question"), source.names("answer")
@@ -260,10 +260,10 @@ def read_chat(path: Path, source: SourceEntry, lang: str, split: str) -> Iterato
             (source.roles[turn[role]], fields.text(turn, text, where, optional=True))
             for turn in _checked_turns(row, source, where)
         ]
-        turns = [(who, nfc(said.replace("<image>", " "))) for who, said in turns]
-        turns = [(who, said) for who, said in turns if said and who != "ignored"]
+        turns = [(who, nfc(words.replace("<image>", " "))) for who, words in turns]
+        turns = [(who, words) for who, words in turns if words and who != "ignored"]
         if source.mixed_languages:
-            lang = "ar" if is_right_to_left(" ".join(said for _, said in turns)) else "en"
+            lang = "ar" if is_right_to_left(" ".join(words for _, words in turns)) else "en"
         image = row.get(source.column("image")) if source.column("image") else None
         note = "has an image" if image else _exchange_note([who for who, _ in turns])
         # A column `id` of such files is often that of an image and repeats: it counts only when it
@@ -276,10 +276,10 @@ def read_chat(path: Path, source: SourceEntry, lang: str, split: str) -> Iterato
             **source.origin(lang, split),
         }
         if len(turns) > 2:
-            listed_turns = [Turn(role=who, text=said) for who, said in turns]
+            listed_turns = [Turn(role=who, text=words) for who, words in turns]
             yield fields.record(where, kind="chat", turns=listed_turns, **values)
         else:
-            question, answer = (*(said for _, said in turns), fields.MISSING, fields.MISSING)[:2]
+            question, answer = (*(words for _, words in turns), fields.MISSING, fields.MISSING)[:2]
             yield fields.record(where, kind="qa", question=question, answer=answer, **values)
 
 

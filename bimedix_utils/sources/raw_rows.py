@@ -96,7 +96,7 @@ def _list(path: Path) -> Iterator[object]:
                     window.at += 1
                     if window.sign() is not None:
                         raise InputError(
-                            f"{path.name}: something stands behind the end of the list, after row"
+                            f"{path.name}: there is text after the end of the list, after row"
                             f" {number}"
                         )
                     return
@@ -114,7 +114,7 @@ def _list(path: Path) -> Iterator[object]:
     except OSError as error:
         raise InputError(f"{path.name}: cannot be read ({error.strerror})") from None
     raise InputError(
-        f"{path.name}: the list has no end after row {number}; the file was not copied whole: fetch"
+        f"{path.name}: the list has no end after row {number}; the file is incomplete: fetch"
         " it again"
     )
 

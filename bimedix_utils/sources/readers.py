@@ -173,10 +173,10 @@ def iter_file(
 def _refuse_unbalanced(name: str, keys: Counter[int], options: int) -> None:
     counts = {LABELS[index]: keys[index] for index in range(options)}
     if max(counts.values()) > BALANCE_SHARE * keys.total() or not all(counts.values()):
-        told = ", ".join(f"{key} {count}" for key, count in counts.items())
+        counted = ", ".join(f"{key} {count}" for key, count in counts.items())
         raise InputError(
-            f"{name}: the keys of {keys.total()} rows are {told}; every option was expected to be"
-            f" right now and then, none in more than {BALANCE_SHARE:.0%} of the rows: is the key"
+            f"{name}: the keys of {keys.total()} rows are {counted}; every option should be right"
+            f" in some rows, none in more than {BALANCE_SHARE:.0%} of the rows: is the key"
             " counted from the right end?"
         )
 
