@@ -1087,10 +1087,7 @@ def test_xml_of_another_shape_is_refused_with_what_was_seen(
             "[" + json.dumps(ALPACA) + " " + json.dumps(ALPACA) + "]",
             "a comma was expected after row 1, found '{'",
         ),
-        (
-            "[" + json.dumps(ALPACA) + "] x",
-            "there is text after the end of the list, after row 1",
-        ),
+        ("[" + json.dumps(ALPACA) + "] x", "there is text after the end of the list, after row 1"),
         ("[]", "the file is empty; HealthCareMagic rows were expected"),
         ("", "the file is empty; HealthCareMagic rows were expected"),
     ],
