@@ -1,4 +1,4 @@
-"""Which rows give a test question away, in both languages, and which only look like it."""
+"""Which rows repeat a test question, in both languages, and which only look like it."""
 
 import os
 from pathlib import Path
@@ -63,7 +63,7 @@ def rule(record: Record, *tests: Record) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "test, leak",
+    "test, copy",
     [
         ("What does the heart do?", "  what DOES the heart do "),
         ("What does the heart do?", "“What does the heart do?”"),
@@ -72,14 +72,14 @@ def rule(record: Record, *tests: Record) -> str | None:
         ("كم قيمة الضغط ٥٠؟", "كم قيمة الضغط 50"),
     ],
 )
-def test_a_question_asked_word_for_word(test, leak):
+def test_a_question_asked_word_for_word(test, copy):
     lang = "en" if test.isascii() else "ar"
-    assert rule(row(leak, lang=lang), row(test, lang=lang, split="test")) == "question"
-    assert rule(chat(leak, "Yes."), row(test, lang=lang, split="test")) == "question"
-    assert rule(row(leak + " now", lang=lang), row(test, lang=lang, split="test")) != "question"
+    assert rule(row(copy, lang=lang), row(test, lang=lang, split="test")) == "question"
+    assert rule(chat(copy, "Yes."), row(test, lang=lang, split="test")) == "question"
+    assert rule(row(copy + " now", lang=lang), row(test, lang=lang, split="test")) != "question"
 
 
-def test_a_short_stock_question_of_another_item_is_no_leak():
+def test_a_short_stock_question_of_another_item_is_no_match():
     test = row("Which is true?", OPTIONS, split="test")
     assert rule(row("Which is true?", ("Red", "Green", "Blue", "White")), test) is None
     assert rule(row("Which is true?", (*OPTIONS[:2], "Blue", "White")), test) == "question"
@@ -128,7 +128,7 @@ def test_a_short_question_must_stand_there_whole():
     )
 
 
-def test_a_short_stock_question_within_a_longer_one_is_no_leak():
+def test_a_short_stock_question_within_a_longer_one_is_no_match():
     test = row("Which of the following statements is false?", OPTIONS, split="test")
     assert (
         rule(
@@ -237,12 +237,12 @@ def test_the_item_itself_is_named():
         for word in ("one", "two", "three")
     ]
     known = KnownTests(tests)
-    leak = row("question number two")
-    words = row_words(leak)
-    assert known.ids[known.find(leak, words, shingle_hashes(words.everything)).test] == "test:two"
+    match = row("question number two")
+    words = row_words(match)
+    assert known.ids[known.find(match, words, shingle_hashes(words.everything)).test] == "test:two"
 
 
-def test_without_tests_nothing_leaks():
+def test_without_tests_nothing_matches():
     assert rule(row(VIGNETTE)) is None
     assert rule(chat("Hi")) is None
 
@@ -266,7 +266,7 @@ def test_every_published_mmlu_question_planted_into_training_is_caught(lang):
 
 
 @needs_rows
-def test_published_sets_do_not_accuse_each_other():
+def test_published_sets_do_not_match_each_other():
     """1,000 MedMCQA rows against MedQA, PubMedQA and MMLU: what is found must truly be the same
     item.
     """
@@ -280,6 +280,6 @@ def test_published_sets_do_not_accuse_each_other():
     known, found = KnownTests(tests), []
     for record in sources.read_file(next(folder.glob("medmcqa*.jsonl"))):
         words = row_words(record)
-        if leak := known.find(record, words, shingle_hashes(words.everything)):
-            found.append((record.question, leak.rule, known.ids[leak.test]))
+        if match := known.find(record, words, shingle_hashes(words.everything)):
+            found.append((record.question, match.rule, known.ids[match.test]))
     assert found == []

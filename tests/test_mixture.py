@@ -368,10 +368,10 @@ def test_rules_in_their_order(tmp_path):
     asked = mcqa("asked", split="test", id="test:1")
     text = words("near", 60)
     rows = [
-        mcqa("asked"),  # leaks
+        mcqa("asked"),  # contaminated
         mcqa(
             "asked", id="toy:asked2", licence="not found"
-        ),  # leaks, is a duplicate, and may not be published
+        ),  # contaminated, is a duplicate, and may not be published
         qa("a", licence="not found"),
         qa("a", id="toy:z", licence="not found"),  # a duplicate of one that may not be published
         qa("n1", question=text),
@@ -434,11 +434,11 @@ def test_what_resembles_a_contaminated_row_is_contaminated(tmp_path):
     question = " ".join(["What", "is", "it"])
     asked = mcqa("asked", question=question, context="", split="test", id="test:1")
     long = words("long", 80)
-    leaked = mcqa("contaminated", question=question, options=asked.options, context=long)
+    contaminated = mcqa("contaminated", question=question, options=asked.options, context=long)
     twin = mcqa(
         "twin", question="What was it", options=asked.options[:3] + ("other",), context=long
     )
-    files = {"a.jsonl": [twin], "b.jsonl": [leaked, qa(1)]}
+    files = {"a.jsonl": [twin], "b.jsonl": [contaminated, qa(1)]}
     inputs = [mixture.Input(tmp_path / "a.jsonl", 0), mixture.Input(tmp_path / "b.jsonl", 9)]
     got = build(tmp_path, files, [asked], inputs=inputs)
     assert got.ids == ["toy:1"] and got.status("toy:twin") == "contaminated"
@@ -1169,7 +1169,7 @@ def test_published_rows_planted_into_training_are_all_found(tmp_path, raw_dir):
     assert sum(got.manifest["counts"].values()) + sum(got.manifest["excluded"].values()) == len(
         others
     ) + len(planted)
-    others_leaked = {
+    others_removed = {
         row_id for row_id, row in got.removed.items() if row["status"] == "contaminated"
     } - {row.id for row in planted}
-    assert others_leaked == set()
+    assert others_removed == set()

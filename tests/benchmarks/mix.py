@@ -187,7 +187,7 @@ def judged(made: Path, folder: Path, rows: int) -> dict[str, Any]:
     for entry in planted["exact"]:
         groups[entry["other"]] |= {entry["id"], entry["other"]}
 
-    def leaked(row_id: str) -> bool:
+    def is_contaminated(row_id: str) -> bool:
         seen = set()
         while status.get(row_id) == "duplicate" and row_id not in seen:
             seen.add(row_id)
@@ -203,7 +203,9 @@ def judged(made: Path, folder: Path, rows: int) -> dict[str, Any]:
             (next(iter(members)).endswith(":ar"), found(members)) for members in groups.values()
         ],
         "near": [(entry["lang"] == "ar", found({entry["id"], entry["other"]})) for entry in alike],
-        "leak": [(entry["lang"] == "ar", leaked(entry["id"])) for entry in planted["leak"]],
+        "leak": [
+            (entry["lang"] == "ar", is_contaminated(entry["id"])) for entry in planted["leak"]
+        ],
     }
     known = {
         entry[key] for entries in planted.values() for entry in entries for key in ("id", "other")
@@ -224,7 +226,7 @@ def judged(made: Path, folder: Path, rows: int) -> dict[str, Any]:
         for name, hits in outcome.items()
     }
     result["planted"] = {name: len(hits) for name, hits in outcome.items()}
-    forms = Counter(entry["form"] for entry in planted["leak"] if not leaked(entry["id"]))
+    forms = Counter(entry["form"] for entry in planted["leak"] if not is_contaminated(entry["id"]))
     return result | {
         "leaks_missed_in": dict(forms),
         "false_removal": sum(wrong.values()) / unplanted,
