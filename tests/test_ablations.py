@@ -7,7 +7,7 @@ import pytest
 from bimedix_utils import mixture
 from bimedix_utils.core import parameters, statistics
 from bimedix_utils.core.provenance import NOTEBOOKS, resolve_path
-from bimedix_utils.evaluation import compare
+from bimedix_utils.evaluation import ablation_results
 from bimedix_utils.runner import ablations
 from bimedix_utils.sources import knowledge
 from bimedix_utils.training import models
@@ -105,7 +105,7 @@ def test_contrasts_are_paired_by_seed_and_corrected_as_one_family():
     }
     table["same", "paraphrase", "en"] = dict(table["reference", "paraphrase", "en"])
     table["worse", "stated", "en"] = {"1": [False], "2": [False]}
-    worse, same = compare.contrasts(table, "paraphrase")
+    worse, same = ablation_results.arm_contrasts(table, "paraphrase")
     assert (worse.arm, worse.difference, worse.shares) == (
         "worse",
         -0.25,

@@ -10,9 +10,10 @@ from bimedix_utils import sources
 from bimedix_utils.core.errors import InputError, TeacherError
 from bimedix_utils.core.language import load_language
 from bimedix_utils.core.provenance import ROOT
-from bimedix_utils.evaluation import compare, damage, endpoint, passes
-from bimedix_utils.evaluation.candidates import Endpoint, Local, from_model
-from bimedix_utils.evaluation.forms import Form
+from bimedix_utils.evaluation import compare, damage, evaluate
+from bimedix_utils.evaluation.endpoint import score_endpoint
+from bimedix_utils.evaluation.evaluated import EndpointModel, LocalModel, evaluated_model
+from bimedix_utils.evaluation.prompt_format import PromptFormat
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
 from bimedix_utils.teacher import engine
@@ -33,7 +34,7 @@ def test_the_damaged_published_rows_are_found(raw_dir):
             for lang in ("en", "ar")
         )
         task = benchmarks.group_tasks([*english, *arabic])[f"mmlu_{subject}", "ar"]
-        result = damage.find(task, {record.id: record for record in english}, ARABIC)
+        result = damage.find_damage(task, {record.id: record for record in english}, ARABIC)
         leaked = [
             r.id
             for r in task.records
@@ -51,8 +52,8 @@ def test_the_kits_own_rows_are_sound_and_orphans_are_counted():
         sources.read_file(folder / f"medqa_test.{lang}.jsonl", kit=True) for lang in ("en", "ar")
     )
     task = benchmarks.group_tasks([*english, *arabic])["medqa", "ar"]
-    assert damage.find(task, {r.id: r for r in english}, ARABIC) == damage.Damage({}, 0)
-    assert damage.find(task, {}, ARABIC).unchecked == len(task.records)
+    assert damage.find_damage(task, {r.id: r for r in english}, ARABIC) == damage.Damage({}, 0)
+    assert damage.find_damage(task, {}, ARABIC).unchecked == len(task.records)
 
 
 def test_a_wrong_number_is_damage_and_stops_when_told_to():
@@ -63,19 +64,24 @@ def test_a_wrong_number_is_damage_and_stops_when_told_to():
         split="test",
     )
     arabic = mcqa(
-        "ar", id="q:ar", parent_id="q:en", question="رجل عمره 54 عاما يتناول 50 ملغ من الأسبرين. ما فئته؟", source="medqa", split="test",
+        "ar",
+        id="q:ar",
+        parent_id="q:en",
+        question="رجل عمره 54 عاما يتناول 50 ملغ من الأسبرين. ما فئته؟",
+        source="medqa",
+        split="test",
         options=("الساليسيلات", "الستاتينات", "الأفيونات", "النترات"),
-    )  # fmt: skip
+    )
     task = benchmarks.group_tasks([english, arabic])["medqa", "ar"]
-    result = damage.find(task, {english.id: english}, ARABIC)
-    assert list(result.rows) == ["q:ar"] and damage.sound(task, result).records == ()
+    result = damage.find_damage(task, {english.id: english}, ARABIC)
+    assert list(result.rows) == ["q:ar"] and damage.undamaged_task(task, result).records == ()
     with pytest.raises(InputError, match="q:ar"):
-        damage.refuse({"medqa": result})
-    damage.refuse({"medqa": damage.Damage()})
+        damage.stop_on_damage({("medqa", "ar"): result})
+    damage.stop_on_damage({("medqa", "ar"): damage.Damage()})
     sample = Sample("q:ar", "ar", "h", 0)
-    assert damage.without([sample], result) == [] and damage.without([sample], damage.Damage()) == [
-        sample
-    ]
+    assert damage.undamaged_samples([sample], result) == [] and damage.undamaged_samples(
+        [sample], damage.Damage()
+    ) == [sample]
 
 
 def rows(n=20, lang="en"):
@@ -101,7 +107,7 @@ def test_an_endpoint_that_fails_every_tenth_call_is_asked_again(tmp_path):
         return 500 if len(calls) % 10 == 0 else "ok"
 
     with Stub(answer=right, default=sometimes) as stub:
-        samples = Endpoint(teacher(stub, tmp_path)).score(rows(), Form("generation"))
+        samples = EndpointModel(teacher(stub, tmp_path)).score(rows(), PromptFormat("generation"))
         assert (
             len(calls) > 20
             and all(s.correct for s in samples)
@@ -109,7 +115,8 @@ def test_an_endpoint_that_fails_every_tenth_call_is_asked_again(tmp_path):
         )
         before = len(calls)
         assert (
-            Endpoint(teacher(stub, tmp_path)).score(rows(), Form("generation")) == samples
+            EndpointModel(teacher(stub, tmp_path)).score(rows(), PromptFormat("generation"))
+            == samples
             and len(calls) == before
         )
 
@@ -118,7 +125,7 @@ def test_an_item_an_endpoint_never_answers_is_wrong_and_says_why(tmp_path):
     with Stub(
         answer=right, default=lambda body: 400 if "Question 3?" in str(body) else "ok"
     ) as stub:
-        samples = endpoint.score(teacher(stub, tmp_path), rows(), Form("generation"))
+        samples = score_endpoint(teacher(stub, tmp_path), rows(), PromptFormat("generation"))
     assert [s.id for s in samples if not s.correct] == ["q3"]
     (silent,) = [s for s in samples if s.unanswered]
     assert silent.id == "q3" and "400" in silent.text
@@ -135,11 +142,11 @@ def test_what_an_endpoint_failed_to_say_is_neither_kept_nor_counted_as_said(tmp_
     ) as stub:
         found = []
         for _ in range(2):
-            candidate = Endpoint(teacher(stub, tmp_path, max_tokens=50))
-            respond = passes.remembering(tmp_path, "m", candidate, 50)
+            candidate = EndpointModel(teacher(stub, tmp_path, max_tokens=50))
+            respond = evaluate.cached_responder(tmp_path, "m", candidate, 50)
             found.append(
                 (
-                    [s.correct for s in candidate.score(rows(4), Form("generation"))],
+                    [s.correct for s in candidate.score(rows(4), PromptFormat("generation"))],
                     respond(turns),
                     candidate.teacher.missing,
                 )
@@ -159,11 +166,11 @@ def test_a_recording_that_is_not_there_stays_away():
 
 def test_wrong_language_and_empty_words_get_the_score_they_earn(tmp_path):
     with Stub(answer=lambda text: "الإجابة الصحيحة هي أ.") as stub:
-        samples = endpoint.score(teacher(stub, tmp_path), rows(8), Form("generation"))
-        assert [s.said for s in samples] == [0] * 8 and sum(s.correct for s in samples) == 2
+        samples = score_endpoint(teacher(stub, tmp_path), rows(8), PromptFormat("generation"))
+        assert [s.prediction for s in samples] == [0] * 8 and sum(s.correct for s in samples) == 2
     with Stub(answer=lambda text: "I cannot say.") as stub:
-        samples = endpoint.score(teacher(stub, tmp_path / "b"), rows(8), Form("generation"))
-        assert [s.said for s in samples] == [None] * 8 and not any(s.correct for s in samples)
+        samples = score_endpoint(teacher(stub, tmp_path / "b"), rows(8), PromptFormat("generation"))
+        assert [s.prediction for s in samples] == [None] * 8 and not any(s.correct for s in samples)
 
 
 def logprobs(entries):
@@ -186,18 +193,18 @@ def logprobs(entries):
 
 def test_letters_are_ranked_where_the_server_gives_log_probabilities(tmp_path):
     with Stub(default=logprobs([("B", -0.5), (" b", -2.0), ("A", -1.5), ("The", -3.0)])) as stub:
-        (sample,) = endpoint.score(teacher(stub, tmp_path), rows(1), Form("label"))
+        (sample,) = score_endpoint(teacher(stub, tmp_path), rows(1), PromptFormat("label"))
     assert sample.choice == 1 and sample.loglikelihoods[2] == sample.loglikelihoods[3] < -3.0
     assert 0.9 < sample.mass < 1.0
     with Stub(default=logprobs([("The", -0.5), ("It", -2.0)])) as stub:
-        (sample,) = endpoint.score(teacher(stub, tmp_path / "a"), rows(1), Form("label"))
+        (sample,) = score_endpoint(teacher(stub, tmp_path / "a"), rows(1), PromptFormat("label"))
     assert sample.choice is None and not sample.correct and not sample.unanswered, (
         "no letter was ranked: none is the likeliest"
     )
     with Stub(answer=right) as stub, pytest.raises(TeacherError, match="no log-probabilities"):
-        endpoint.score(teacher(stub, tmp_path / "b"), rows(1), Form("label"))
+        score_endpoint(teacher(stub, tmp_path / "b"), rows(1), PromptFormat("label"))
     with Stub(answer=right) as stub, pytest.raises(TeacherError, match="generation"):
-        endpoint.score(teacher(stub, tmp_path / "c"), rows(1), Form("option_text"))
+        score_endpoint(teacher(stub, tmp_path / "c"), rows(1), PromptFormat("option_text"))
 
 
 def test_a_name_decides_what_is_evaluated(tmp_path):
@@ -210,8 +217,8 @@ def test_a_name_decides_what_is_evaluated(tmp_path):
         max_tokens=9,
         requests_per_minute=7,
     )
-    asked = from_model("http://127.0.0.1:1/v1", "", "nf4", judge, "m")
-    assert isinstance(asked, Endpoint) and (asked.teacher.model, asked.teacher.url) == (
+    asked = evaluated_model("http://127.0.0.1:1/v1", "", "nf4", judge, "m")
+    assert isinstance(asked, EndpointModel) and (asked.teacher.model, asked.teacher.url) == (
         "m",
         "http://127.0.0.1:1/v1",
     )
@@ -226,15 +233,15 @@ def test_a_name_decides_what_is_evaluated(tmp_path):
         asked.teacher.requests_per_minute,
     ) == (3, 1.5, 7)
     assert asked.identity() == {"endpoint": "http://127.0.0.1:1/v1", "name": "m", "max_tokens": 9}
-    local = from_model(str(tmp_path), "", "float32", judge, "")
-    assert isinstance(local, Local) and local.base == tmp_path
+    local = evaluated_model(str(tmp_path), "", "float32", judge, "")
+    assert isinstance(local, LocalModel) and local.base == tmp_path
     (tmp_path / "weights.bin").write_text("a")
     before = local.identity()
     (tmp_path / "weights.bin").write_text("b")
     assert local.identity() == before and json.dumps(
         before
     )  # read once: of a large model that takes minutes
-    assert from_model(str(tmp_path), "", "float32", judge, "").identity() != before
+    assert evaluated_model(str(tmp_path), "", "float32", judge, "").identity() != before
 
 
 def test_two_models_are_compared_on_the_same_items_with_correction():
@@ -254,7 +261,7 @@ def test_two_models_are_compared_on_the_same_items_with_correction():
         ("medqa", "ar"): samples(30),
         ("anatomy", "en"): samples(36),
     }
-    table = {(p.task, p.lang): p for p in compare.paired(first, second, 1)}
+    table = {(p.task, p.lang): p for p in compare.compare_paired(first, second, 1)}
     assert table["medqa", "en"].difference == 0.5 and table["medqa", "en"].p_holm == pytest.approx(
         3 * table["medqa", "en"].p
     )
@@ -263,4 +270,4 @@ def test_two_models_are_compared_on_the_same_items_with_correction():
         and table["anatomy", "en"].p < 0.05 < table["anatomy", "en"].p_holm * 2
     )
     with pytest.raises(ValueError, match="other items"):
-        compare.paired(first, {("medqa", "en"): samples(20, 59)}, 1)
+        compare.compare_paired(first, {("medqa", "en"): samples(20, 59)}, 1)

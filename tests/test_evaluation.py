@@ -10,7 +10,7 @@ import pytest
 from bimedix_utils.core import display, statistics
 from bimedix_utils.core.records import Record
 from bimedix_utils.evaluation import compare, paper
-from bimedix_utils.evaluation.forms import Form
+from bimedix_utils.evaluation.prompt_format import PromptFormat
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
 
@@ -43,20 +43,16 @@ def test_paired_bootstrap_is_seeded_and_refuses_other_items():
 
 
 def test_the_misprinted_mean_is_the_only_one():
-    wrong = [
-        (lang, row.model)
-        for lang in ("en", "ar", "both")
-        for row in paper.misprinted(paper.table(PAPER, lang))
-    ]
-    assert wrong == [("ar", "BiMediX (Bilingual)")]
-    row = next(r for r in paper.table(PAPER, "ar") if r.model == "BiMediX (Bilingual)")
+    wrong = paper.misprinted_means(paper.read_paper_tables(PAPER))
+    assert [row[:2] for row in wrong] == [["ar", "BiMediX (Bilingual)"]]
+    row = next(r for r in paper.read_paper_table(PAPER, "ar") if r.model == "BiMediX (Bilingual)")
     assert row.printed_mean == 56.5 and round(row.mean, 2) == 57.34
 
 
 def test_cells_that_no_count_gives_are_found():
-    odd = paper.impossible_cells(paper.table(PAPER, "en"))
+    odd = paper.impossible_cells(paper.read_paper_table(PAPER, "en"))
     assert ("Meditron-70B", "MedGen", 77.8) in odd
-    assert paper.impossible_cells(paper.table(PAPER, "ar")) == []
+    assert paper.impossible_cells(paper.read_paper_table(PAPER, "ar")) == []
 
 
 def task_rows(
@@ -112,19 +108,21 @@ def test_a_model_that_always_says_a_scores_what_the_keys_give():
     always_a = [
         Sample(f"i{i}", "en", "h", i % 4, (0.0, -1.0, -1.0, -1.0), (1, 1, 1, 1)) for i in range(100)
     ]
-    assert compare.hits(always_a) == (25, 100)
+    assert compare.count_correct(always_a) == (25, 100)
     flat = Sample("t", "en", "h", 0, (-1.0, -1.0), (1, 2))
     assert flat.choice == 0 and flat.normalised_choice == 1
-    assert compare.hits([flat]) == (1, 1) and compare.hits([flat], normalised=True) == (0, 1)
+    assert compare.count_correct([flat]) == (1, 1) and compare.count_correct(
+        [flat], normalised=True
+    ) == (0, 1)
 
 
 def test_missing_tasks_are_not_run_rather_than_numbers():
-    table, form = benchmarks.group_tasks(task_rows(4)), Form("label")
-    reference = {lang: paper.table(PAPER, lang)[-1] for lang in ("en", "ar", "both")}
+    table, form = benchmarks.group_tasks(task_rows(4)), PromptFormat("label")
+    reference = {lang: paper.read_paper_table(PAPER, lang)[-1] for lang in ("en", "ar", "both")}
     scores = {("m", "label", "mmlu_anatomy", "en"): (3, 4)}
-    rows = compare.beside_paper(scores, "m", table, reference, form, "toy", False)
+    rows, columns = compare.compare_with_paper(scores, "m", table, reference, form, "toy", False)
     by_place = {row[:2]: row for row in rows}
-    assert len(rows) == 27 and all(len(row) == len(compare.BESIDE) for row in rows)
+    assert len(rows) == 27 and all(len(row) == len(columns) for row in rows)
     assert by_place["en", "Ana"][3:6] == ("75.0", "other rows", "4")
     assert (
         by_place["ar", "Ana"][3]
@@ -133,7 +131,8 @@ def test_missing_tasks_are_not_run_rather_than_numbers():
         == "not run in this mode"
     )
     published = {
-        row[:2]: row for row in compare.beside_paper(scores, "m", table, reference, form, "", True)
+        row[:2]: row
+        for row in compare.compare_with_paper(scores, "m", table, reference, form, "", True)[0]
     }
     assert float(published["en", "Ana"][4]) == pytest.approx(
         75.0 - reference["en"].cells["Ana"], abs=0.05
@@ -142,7 +141,9 @@ def test_missing_tasks_are_not_run_rather_than_numbers():
 
 def test_the_english_row_implied_by_the_bilingual_one():
     rows = {
-        lang: next(r for r in paper.table(PAPER, lang) if r.model == "BiMediX (Bilingual)")
+        lang: next(
+            r for r in paper.read_paper_table(PAPER, lang) if r.model == "BiMediX (Bilingual)"
+        )
         for lang in ("ar", "both")
     }
     implied = paper.implied_english(rows["ar"], rows["both"])
@@ -161,7 +162,7 @@ def test_html_is_escaped_and_arabic_marked_right_to_left():
 
 def test_committed_paper_tables_parse_with_all_nine_columns():
     for lang in ("en", "ar", "both"):
-        for row in paper.table(PAPER, lang):
+        for row in paper.read_paper_table(PAPER, lang):
             assert (
                 set(row.cells) == {one.column for one in benchmarks.nine_benchmarks().values()}
                 and 0 < row.mean < 100

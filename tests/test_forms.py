@@ -4,9 +4,11 @@ import pytest
 from support.tiny import mcqa
 
 from bimedix_utils.core.errors import AuditError, InputError
+from bimedix_utils.core.language import language_data
 from bimedix_utils.core.templates import option_letters
-from bimedix_utils.evaluation import bias, extract, harness
-from bimedix_utils.evaluation.forms import Form, asked, version
+from bimedix_utils.evaluation import harness, position_bias
+from bimedix_utils.evaluation.extraction import extract_option
+from bimedix_utils.evaluation.prompt_format import PromptFormat, render_prompt, task_version
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
 
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 
 class Template:
-    """A tokenizer's chat template, of the two families there are: ChatML, and Mixtral's brackets."""
+    """A tokenizer with a chat template of the two families: ChatML, and Mixtral's brackets."""
 
     bos_token = None
 
@@ -37,28 +39,34 @@ class Template:
 
 def test_the_reply_begins_where_training_puts_it():
     """A space after a ChatML header is a token that training never saw."""
-    label, text = Form("label"), Form("option_text")
+    label, text = PromptFormat("label"), PromptFormat("option_text")
     chatml, mixtral = Template("chatml"), Template("mixtral")
-    assert asked(mcqa(), label, chatml).prompt.endswith("<|assistant|>\nThe correct answer is")
-    assert asked(mcqa(), label, mixtral).prompt.endswith("[/INST] The correct answer is")
+    assert render_prompt(mcqa(), label, chatml).prompt.endswith(
+        "<|assistant|>\nThe correct answer is"
+    )
+    assert render_prompt(mcqa(), label, mixtral).prompt.endswith("[/INST] The correct answer is")
     assert (
-        asked(mcqa(), text, mixtral).prompt.endswith("[/INST]")
-        and asked(mcqa(), text, mixtral).space == " "
+        render_prompt(mcqa(), text, mixtral).prompt.endswith("[/INST]")
+        and render_prompt(mcqa(), text, mixtral).space == " "
     )
     assert (
-        asked(mcqa(), text, chatml).prompt.endswith("<|assistant|>")
-        and asked(mcqa(), text, chatml).space == "\n"
+        render_prompt(mcqa(), text, chatml).prompt.endswith("<|assistant|>")
+        and render_prompt(mcqa(), text, chatml).space == "\n"
     )
-    assert asked(mcqa(), label, chatml).continuations == ("A", "B", "C", "D")
-    assert asked(mcqa(), Form("generation"), chatml).prompt.endswith("<|assistant|>\n")
-    assert asked(mcqa(), Form("generation"), mixtral).prompt.endswith("[/INST]")
+    assert render_prompt(mcqa(), label, chatml).continuations == ("A", "B", "C", "D")
+    assert render_prompt(mcqa(), PromptFormat("generation"), chatml).prompt.endswith(
+        "<|assistant|>\n"
+    )
+    assert render_prompt(mcqa(), PromptFormat("generation"), mixtral).prompt.endswith("[/INST]")
 
 
-def test_without_a_usable_chat_template_a_chat_form_is_refused():
+def test_without_a_usable_chat_template_a_chat_format_is_refused():
     for tokenizer in (None, Template(None), Template("lossy")):
         with pytest.raises(AuditError, match="CHAT = no"):
-            asked(mcqa(), Form("label"), tokenizer)
-    assert asked(mcqa(), Form("label", chat=False)).prompt.endswith("The correct answer is")
+            render_prompt(mcqa(), PromptFormat("label"), tokenizer)
+    assert render_prompt(mcqa(), PromptFormat("label", chat=False)).prompt.endswith(
+        "The correct answer is"
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,13 +74,13 @@ def test_without_a_usable_chat_template_a_chat_form_is_refused():
     [("own", "ar", "أبجد"), ("latin", "ar", "ABCD"), ("arabic", "en", "أبجد")],
 )
 def test_the_label_scheme_is_shown_and_scored(letters, lang, wanted):
-    shown = asked(mcqa(lang), Form("label", letters, chat=False))
+    shown = render_prompt(mcqa(lang), PromptFormat("label", letters, chat=False))
     assert "".join(shown.continuations) == wanted and all(
         f"{letter}. " in shown.prompt for letter in wanted
     )
 
 
-def test_worked_examples_stand_before_the_item_in_both_layouts():
+def test_few_shot_examples_stand_before_the_item_in_both_layouts():
     example = mcqa(id="x", question="Example?", answer_index=1)
     for protocol, wanted in (
         ("label", "The correct answer is B."),
@@ -80,10 +88,10 @@ def test_worked_examples_stand_before_the_item_in_both_layouts():
         ("generation", "The correct answer is B."),
     ):
         for form in (
-            Form(protocol, chat=False, examples=(example,)),
-            Form(protocol, examples=(example,)),
+            PromptFormat(protocol, chat=False, examples=(example,)),
+            PromptFormat(protocol, examples=(example,)),
         ):
-            prompt = asked(mcqa(), form, Template("mixtral")).prompt
+            prompt = render_prompt(mcqa(), form, Template("mixtral")).prompt
             assert (
                 prompt.index("Example?") < prompt.index(wanted) < prompt.index("Class of aspirin?")
             )
@@ -92,30 +100,26 @@ def test_worked_examples_stand_before_the_item_in_both_layouts():
 def test_whatever_moves_a_score_changes_the_version():
     task = benchmarks.Task("medqa", "en", (mcqa(),))
     forms = [
-        Form("label"),
-        Form("option_text"),
-        Form("generation"),
-        Form("label", "arabic"),
-        Form("label", chat=False),
+        PromptFormat("label"),
+        PromptFormat("option_text"),
+        PromptFormat("generation"),
+        PromptFormat("label", "arabic"),
+        PromptFormat("label", chat=False),
     ]
-    forms.append(Form("label", examples=(mcqa(id="x"),)))
-    versions = [version(task, form) for form in forms] + [
-        version(benchmarks.Task("medqa", "ar", (mcqa("ar"),)), forms[0])
+    forms.append(PromptFormat("label", examples=(mcqa(id="x"),)))
+    versions = [task_version(task, form) for form in forms] + [
+        task_version(benchmarks.Task("medqa", "ar", (mcqa("ar"),)), forms[0])
     ]
-    assert len(set(versions)) == len(versions) and versions[0] == version(
+    assert len(set(versions)) == len(versions) and versions[0] == task_version(
         benchmarks.Task("medqa", "en", ()), forms[0]
     )
 
 
 def test_a_reworded_prompt_changes_the_version(monkeypatch):
-    from bimedix_utils.core import templates
-
-    task, before = (
-        benchmarks.Task("medqa", "en", ()),
-        version(benchmarks.Task("medqa", "en", ()), Form("label")),
-    )
-    monkeypatch.setitem(templates.WORDS, "en", {**templates.WORDS["en"], "options": "Choices"})
-    assert version(task, Form("label")) != before
+    task = benchmarks.Task("medqa", "en", ())
+    before = task_version(task, PromptFormat("label"))
+    monkeypatch.setitem(language_data("en")["layout"], "options", "Choices")
+    assert task_version(task, PromptFormat("label")) != before
 
 
 SAID = [
@@ -147,31 +151,31 @@ SAID = [
     ("I do not know.", None),
     ("", None),
     ("لا أعرف", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "wanted"), SAID)
 def test_written_answers_are_read_in_both_languages(text, wanted):
-    assert extract.option(text, mcqa(), option_letters("ar" if "أ" in text else "en")) == wanted
+    assert extract_option(text, mcqa(), option_letters("ar" if "أ" in text else "en")) == wanted
 
 
 def test_yes_no_maybe_and_options_within_options():
     answers = mcqa("ar", options=("نعم", "لا", "ربما"))
     assert [
-        extract.option(text, answers, option_letters("ar"))
+        extract_option(text, answers, option_letters("ar"))
         for text in ("نَعَم، هذا صحيح", "لا", "ربما.", "نعم ولا")
     ] == [0, 1, 2, None]
     nested = mcqa(options=("vitamin B", "vitamin B12", "iron", "folate"))
-    assert extract.option("Lack of vitamin B12.", nested, "ABCD") == 1
-    assert extract.option("Vitamin B.", nested, "ABCD") == 0
+    assert extract_option("Lack of vitamin B12.", nested, "ABCD") == 1
+    assert extract_option("Vitamin B.", nested, "ABCD") == 0
 
 
-def test_turning_options_keeps_the_key_on_its_option():
+def test_permuting_options_keeps_the_key_on_its_option():
     row = mcqa(answer_index=2)
     for by in range(4):
-        turned = bias.turned(row, by)
-        assert turned.options[turned.answer_index] == row.options[2] and turned.id == row.id
-    assert bias.turned(row, 4) == row
+        shifted = position_bias.permuted(row, by)
+        assert shifted.options[shifted.answer_index] == row.options[2] and shifted.id == row.id
+    assert position_bias.permuted(row, 4) == row
 
 
 def test_a_model_that_always_says_a_is_seen_through():
@@ -184,17 +188,19 @@ def test_a_model_that_always_says_a_is_seen_through():
         ]
 
     rows = [mcqa(id=f"q{i}", answer_index=i % 4) for i in range(40)]
-    assert bias.by_place(says_a(rows)) == [
+    assert position_bias.accuracy_by_position(says_a(rows)) == [
         (0, 10, 10, 40),
         (1, 10, 0, 0),
         (2, 10, 0, 0),
         (3, 10, 0, 0),
     ]
-    turns = bias.over_turns([says_a([bias.turned(r, by) for r in rows]) for by in range(4)])
-    assert turns == bias.Turns(40, (10, 10, 10, 10), 0)
+    found = position_bias.permutation_consistency(
+        [says_a([position_bias.permuted(r, by) for r in rows]) for by in range(4)]
+    )
+    assert found == position_bias.Consistency(40, (10, 10, 10, 10), 0)
 
 
-def test_a_model_that_knows_is_steady():
+def test_a_model_that_knows_is_consistent():
     def knows(rows):
         liked = [tuple(float(option == "statins") for option in row.options) for row in rows]
         return [
@@ -203,13 +209,13 @@ def test_a_model_that_knows_is_steady():
         ]
 
     rows = [mcqa(id=f"q{i}", answer_index=1) for i in range(5)]
-    assert bias.over_turns(
-        [knows([bias.turned(r, by) for r in rows]) for by in range(4)]
-    ) == bias.Turns(5, (5, 5, 5, 5), 5)
+    assert position_bias.permutation_consistency(
+        [knows([position_bias.permuted(r, by) for r in rows]) for by in range(4)]
+    ) == position_bias.Consistency(5, (5, 5, 5, 5), 5)
     with pytest.raises(ValueError, match="same items"):
-        bias.over_turns([knows(rows), knows(rows[1:])])
+        position_bias.permutation_consistency([knows(rows), knows(rows[1:])])
 
 
 def test_the_harness_cannot_be_given_what_it_reads_by_other_rules(tmp_path):
     with pytest.raises(InputError, match="generation"):
-        harness.write(tmp_path, [], Form("generation"))
+        harness.write_harness_tasks(tmp_path, [], PromptFormat("generation"))

@@ -8,7 +8,7 @@ from support.tiny import FORM, TEXTS
 
 from bimedix_utils import sources
 from bimedix_utils.core.provenance import ROOT
-from bimedix_utils.evaluation.forms import Form
+from bimedix_utils.evaluation.prompt_format import PromptFormat
 from bimedix_utils.sources import benchmarks
 from bimedix_utils.training import models
 
@@ -44,7 +44,7 @@ def rows_of(folder, kit):
 
 @pytest.mark.parametrize(
     "form",
-    [Form("label"), Form("option_text"), Form("option_text", chat=False)],
+    [PromptFormat("label"), PromptFormat("option_text"), PromptFormat("option_text", chat=False)],
     ids=lambda form: form.name,
 )
 def test_the_kits_rows_score_as_in_the_harness(form, loaded, tmp_path):
@@ -53,7 +53,9 @@ def test_the_kits_rows_score_as_in_the_harness(form, loaded, tmp_path):
     check(parity.both(*loaded, list(table.values()), form, tmp_path))
 
 
-@pytest.mark.parametrize("form", [Form("label"), Form("option_text")], ids=lambda form: form.name)
+@pytest.mark.parametrize(
+    "form", [PromptFormat("label"), PromptFormat("option_text")], ids=lambda form: form.name
+)
 def test_the_published_rows_score_as_in_the_harness(form, loaded, tmp_path, raw_dir):
     table = rows_of(raw_dir, kit=False)
     assert len(table) == 11 and all(len(task.records) == ROWS for task in table.values())

@@ -44,30 +44,32 @@ def scorer(calls=None):
 
 
 def test_samples_come_back_as_they_were(tmp_path):
-    path = samples.scored(tmp_path, HEADER, ROWS, scorer())
-    assert list(samples.read(path)) == scorer()(ROWS) and samples.header_of(path)["n"] == len(ROWS)
+    path = samples.complete_samples(tmp_path, HEADER, ROWS, scorer())
+    assert list(samples.iter_samples(path)) == scorer()(ROWS) and json.loads(
+        path.read_text().splitlines()[0]
+    )["n"] == len(ROWS)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 5, WINDOW, WINDOW + 1, 2 * WINDOW, 2 * WINDOW + 3])
-def test_a_torn_file_is_mended_and_whole_windows_are_kept(tmp_path, kept):
-    whole = samples.scored(tmp_path, HEADER, ROWS, scorer()).read_bytes()
+def test_a_torn_file_is_completed_and_complete_windows_are_kept(tmp_path, kept):
+    whole = samples.complete_samples(tmp_path, HEADER, ROWS, scorer()).read_bytes()
     path = next(tmp_path.iterdir())
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: 1 + kept]) + lines[1 + kept][:20])
     calls = []
-    assert samples.scored(tmp_path, HEADER, ROWS, scorer(calls)).read_bytes() == whole
+    assert samples.complete_samples(tmp_path, HEADER, ROWS, scorer(calls)).read_bytes() == whole
     assert sum(calls) == len(ROWS) - kept // WINDOW * WINDOW
     assert (
-        samples.scored(tmp_path, HEADER, ROWS, scorer(calls := [])).read_bytes() == whole
+        samples.complete_samples(tmp_path, HEADER, ROWS, scorer(calls := [])).read_bytes() == whole
         and calls == []
     )
 
 
 def test_a_damaged_line_is_scored_again(tmp_path):
-    path = samples.scored(tmp_path, HEADER, ROWS, scorer())
+    path = samples.complete_samples(tmp_path, HEADER, ROWS, scorer())
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b'"q200"', b'"q200'))
-    assert samples.scored(tmp_path, HEADER, ROWS, scorer()).read_bytes() == whole
+    assert samples.complete_samples(tmp_path, HEADER, ROWS, scorer()).read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -84,27 +86,29 @@ def test_an_item_without_an_answer_is_asked_again_and_one_that_says_nothing_is_n
             for s in scorer()(rows)
         ]
 
-    path = samples.scored(tmp_path, HEADER, ROWS, failing)
-    assert [s.id for s in samples.read(path) if s.unanswered] == [f"q{unanswered}"]
+    path = samples.complete_samples(tmp_path, HEADER, ROWS, failing)
+    assert [s.id for s in samples.iter_samples(path) if s.unanswered] == [f"q{unanswered}"]
     calls = []
-    samples.scored(tmp_path, HEADER, ROWS, scorer(calls))
-    assert sum(calls) == again and not any(s.unanswered for s in samples.read(path))
+    samples.complete_samples(tmp_path, HEADER, ROWS, scorer(calls))
+    assert sum(calls) == again and not any(s.unanswered for s in samples.iter_samples(path))
 
 
 def test_another_model_version_or_item_has_another_file(tmp_path):
     paths = {
-        samples.scored(tmp_path, {**HEADER, **more}, ROWS, scorer())
+        samples.complete_samples(tmp_path, {**HEADER, **more}, ROWS, scorer())
         for more in ({}, {"model": "n"}, {"version": "3"}, {"base": "b"})
     }
     paths.add(
-        samples.scored(tmp_path, HEADER, [ROWS[0].replace(question="Other?"), *ROWS[1:]], scorer())
+        samples.complete_samples(
+            tmp_path, HEADER, [ROWS[0].replace(question="Other?"), *ROWS[1:]], scorer()
+        )
     )
     assert len(paths) == 5
 
 
 def test_samples_of_other_items_are_refused(tmp_path):
     with pytest.raises(InputError, match="other items"):
-        samples.scored(tmp_path, HEADER, ROWS, lambda rows: scorer()(rows[::-1]))
+        samples.complete_samples(tmp_path, HEADER, ROWS, lambda rows: scorer()(rows[::-1]))
 
 
 SLOW = """
@@ -116,11 +120,11 @@ from bimedix_utils.evaluation import samples
 def slow(rows):
     time.sleep(0.4)
     return scorer()(rows)
-samples.scored(Path(sys.argv[1]), HEADER, ROWS, slow)
+samples.complete_samples(Path(sys.argv[1]), HEADER, ROWS, slow)
 """
 
 
-def test_a_killed_pass_ends_as_an_unbroken_one(tmp_path):
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path):
     path = [os.path.dirname(__file__), *sys.path]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW.format(path=path), str(tmp_path / "killed")]
@@ -135,10 +139,10 @@ def test_a_killed_pass_ends_as_an_unbroken_one(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     calls = []
-    resumed = samples.scored(tmp_path / "killed", HEADER, ROWS, scorer(calls))
+    resumed = samples.complete_samples(tmp_path / "killed", HEADER, ROWS, scorer(calls))
     assert (
         resumed.read_bytes()
-        == samples.scored(tmp_path / "whole", HEADER, ROWS, scorer()).read_bytes()
+        == samples.complete_samples(tmp_path / "whole", HEADER, ROWS, scorer()).read_bytes()
     )
     assert 0 < sum(calls) < len(ROWS) and all(
         json.loads(line) for line in resumed.read_text().splitlines()

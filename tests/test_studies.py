@@ -11,11 +11,11 @@ from bimedix_utils.core import parameters, studies
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.core.provenance import NOTEBOOKS, ROOT, hash_path
 from bimedix_utils.core.studies import STUDIES, read_study
-from bimedix_utils.evaluation import compare
+from bimedix_utils.evaluation import ablation_results, compare
 from bimedix_utils.runner import ablations
 
 pytestmark = pytest.mark.unit
-TABLE = compare.arms(STUDIES)
+TABLE = ablation_results.read_arms(STUDIES)
 MANIFEST = json.loads((STUDIES / "ablations.json").read_text(encoding="utf-8"))
 
 
@@ -63,20 +63,20 @@ def test_held_out_phrasings_are_answered_far_above_the_base_in_both_languages():
             )
             assert len(tuned) >= 300
             assert (
-                compare.with_interval(sum(tuned), len(tuned))[1]
-                > compare.with_interval(sum(base), len(base))[2]
+                compare.share_with_interval(sum(tuned), len(tuned))[1]
+                > compare.share_with_interval(sum(base), len(base))[2]
             ), (lang, seed)
 
 
 def test_an_altered_table_is_refused(tmp_path):
     for name in ("ablations.csv", "ablations.json"):
         (tmp_path / name).write_bytes((STUDIES / name).read_bytes())
-    assert compare.arms(tmp_path) == TABLE
+    assert ablation_results.read_arms(tmp_path) == TABLE
     (tmp_path / "ablations.csv").write_bytes(
         (tmp_path / "ablations.csv").read_bytes().replace(b"rank 4", b"rank 8")
     )
     with pytest.raises(InputError, match="renew the study"):
-        compare.arms(tmp_path)
+        ablation_results.read_arms(tmp_path)
 
 
 def test_the_rules_objections_to_the_kits_dialogues_are_the_committed_ones():

@@ -25,7 +25,7 @@ from ..core.provenance import NOTEBOOKS, device_state, resolve_path, shown_path
 from ..core.runs import set_seed
 from ..core.studies import clean_git_state, write_study
 from ..evaluation import scoring
-from ..evaluation.forms import Form
+from ..evaluation.prompt_format import PromptFormat
 from ..sources import knowledge
 from ..training import models
 from .pipeline import run_pipeline
@@ -33,7 +33,7 @@ from .pipeline import run_pipeline
 ABLATION_SEEDS = (42, 43, 44)
 WORLD_PARTS = ("paraphrase", "stated", "transfer")
 UNTUNED = "base, not tuned"
-_FORMAT = Form("option_text")
+_FORMAT = PromptFormat("option_text")
 _QUESTIONS = 320  # of each part and language
 _COLUMNS = ["arm", "seed", "part", "language", "hits", "n", "right"]
 
@@ -153,7 +153,8 @@ def score_arm(
     """(rows of the table, held-out loss by language) of one model."""
     lines = []
     for (part, lang), records in tests.items():
-        right = [sample.correct for sample in scoring.score(model, tokenizer, records, _FORMAT)]
+        samples = scoring.Scorer(model, tokenizer).score(records, _FORMAT)
+        right = [sample.correct for sample in samples]
         bits = "".join(str(int(one)) for one in right)
         lines.append((arm, seed, part, lang, sum(right), len(right), bits))
     losses = {

@@ -28,7 +28,7 @@ from ..core.language import load_language
 from ..core.provenance import NOTEBOOKS, ROOT, run_folder
 from ..core.records import Record, iter_jsonl
 from ..core.text import digest
-from ..evaluation.open_ended import simulate as judged
+from ..evaluation.open_ended import judge_recordings
 from ..review import ReviewDecision, write_decisions
 from ..teacher import parsing, replay
 from ..teacher.engine import ask_structured
@@ -267,11 +267,11 @@ def main() -> int:
     action = parser.parse_args().action
     trouble: list[tuple[Place, str]] = []
     if action == "orphans":
-        trouble = [*orphans(), *judged.check()]
+        trouble = [*orphans(), *judge_recordings.check_judge_recordings()]
         summary = f"{len(trouble)} orphaned recordings"
     elif action == "rekey":
         adopted, trouble = rekey()
-        judged.write()
+        judge_recordings.write_judge_recordings()
         summary = f"{adopted} recordings adopted, {len(trouble)} need a rewrite" + (
             "; nothing was written" if trouble else ""
         )

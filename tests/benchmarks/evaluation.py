@@ -43,7 +43,7 @@ from bimedix_utils.core.records import Record
 from bimedix_utils.core.studies import clean_git_state, write_study
 from bimedix_utils.core.text import digest
 from bimedix_utils.evaluation import scoring
-from bimedix_utils.evaluation.forms import Form, asked
+from bimedix_utils.evaluation.prompt_format import PromptFormat, render_prompt
 from bimedix_utils.sources import benchmarks
 from bimedix_utils.training import models, weights
 
@@ -87,13 +87,13 @@ class Harness:
             for size in BATCHES
         }
 
-    def score(self, rows: list[Record], form: Form, batch: int) -> list[list[float]]:
+    def score(self, rows: list[Record], form: PromptFormat, batch: int) -> list[list[float]]:
         """Log-likelihoods of each row's options."""
         from lm_eval.api.instance import Instance
 
         requests, places = [], []
         for row in rows:
-            shown = asked(row, form, self.tokenizer)
+            shown = render_prompt(row, form, self.tokenizer)
             places.append(len(shown.continuations))
             for text in shown.continuations:
                 requests.append(
@@ -116,7 +116,7 @@ def measure(
     name: str, rows: tuple[Record, ...], protocol: str, kit: scoring.Scorer, harness: Harness
 ) -> dict[str, Any]:
     """One set under one protocol, in turns."""
-    form, few = Form(protocol, chat=False), list(rows[:8])
+    form, few = PromptFormat(protocol, chat=False), list(rows[:8])
     list(kit.score(few, form))
     batch = min(
         BATCHES,
@@ -152,11 +152,19 @@ def measure(
         sum(c == r.answer_index for c, r in zip(their_choice, rows, strict=True)),
     ]
     found = {
-        "set": name, "protocol": protocol, "rows": len(rows), "harness_batch": batch, "seconds": seconds,
-        "speedup": sum(seconds["theirs"]) / sum(seconds["ours"]), "median_turn": statistics.median(ratios),
-        "range_of_turns": [min(ratios), max(ratios)], "max_abs_diff": max(apart), "close": close, "other_choice": other,
+        "set": name,
+        "protocol": protocol,
+        "rows": len(rows),
+        "harness_batch": batch,
+        "seconds": seconds,
+        "speedup": sum(seconds["theirs"]) / sum(seconds["ours"]),
+        "median_turn": statistics.median(ratios),
+        "range_of_turns": [min(ratios), max(ratios)],
+        "max_abs_diff": max(apart),
+        "close": close,
+        "other_choice": other,
         "accuracy": [count / len(rows) for count in right],
-    }  # fmt: skip
+    }
     print(
         f"{name:18} {protocol:12} {len(rows):5} rows {found['speedup']:.2f} times  diff"
         f" {max(apart):.1e}  other {len(other)}",
@@ -174,19 +182,26 @@ def summary(line: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         **{name: line[name] for name in ("set", "protocol", "rows", "harness_batch")},
-        "ours_seconds": f"{sum(line['seconds']['ours']):.1f}", "harness_seconds": f"{sum(line['seconds']['theirs']):.1f}",
-        "speedup": f"{line['speedup']:.2f}", "median_turn": f"{line['median_turn']:.2f}", "least_turn": f"{least:.2f}",
-        "most_turn": f"{most:.2f}", "max_abs_diff": f"{line['max_abs_diff']:.1e}", "close": len(line["close"]),
-        "other_choice": len(other), "other_not_close": len(other - set(line["close"])),
-        "ours_right": round(ours * line["rows"]), "harness_right": round(theirs * line["rows"]),
-    }  # fmt: skip
+        "ours_seconds": f"{sum(line['seconds']['ours']):.1f}",
+        "harness_seconds": f"{sum(line['seconds']['theirs']):.1f}",
+        "speedup": f"{line['speedup']:.2f}",
+        "median_turn": f"{line['median_turn']:.2f}",
+        "least_turn": f"{least:.2f}",
+        "most_turn": f"{most:.2f}",
+        "max_abs_diff": f"{line['max_abs_diff']:.1e}",
+        "close": len(line["close"]),
+        "other_choice": len(other),
+        "other_not_close": len(other - set(line["close"])),
+        "ours_right": round(ours * line["rows"]),
+        "harness_right": round(theirs * line["rows"]),
+    }
 
 
 def memory(
     rows: tuple[Record, ...], kit: scoring.Scorer, harness: Harness, batch: int
 ) -> dict[str, float]:
     """Peaks of both on the same rows."""
-    form, result = Form("option_text", chat=False), {}
+    form, result = PromptFormat("option_text", chat=False), {}
     for who, run in (
         ("ours", lambda: list(kit.score(rows, form))),
         ("theirs", lambda: harness.score(list(rows), form, batch)),
@@ -252,16 +267,24 @@ def main() -> int | str:
         "speedup_option_text": by["medqa_en", "option_text"]["speedup"],
         "speedup_pubmedqa": by["pubmedqa_en", "option_text"]["speedup"],
         "speedup_pubmedqa_long": by["pubmedqa_long_en", "option_text"]["speedup"],
-        "speedup_label": sum(sum(x["seconds"]["theirs"]) for x in labels) / sum(sum(x["seconds"]["ours"]) for x in labels),
+        "speedup_label": sum(sum(x["seconds"]["theirs"]) for x in labels)
+        / sum(sum(x["seconds"]["ours"]) for x in labels),
         "max_abs_diff": max(line["max_abs_diff"] for line in lines),
         "accuracy_equal": {
             "equal": all(set(line["other_choice"]) <= set(line["close"]) for line in lines),
-            "ours_theirs": {f"{line['set']} {line['protocol']}": line["accuracy"] for line in lines},
+            "ours_theirs": {
+                f"{line['set']} {line['protocol']}": line["accuracy"] for line in lines
+            },
         },
-        "memory_ratio": peaks["ours"] / peaks["theirs"], "memory_mb": peaks, "sets": lines,
-        "model": weights.model_name(folder), "minutes": (time.time() - begin) / 60, "python": platform.python_version(),
-        "git": git, **conditions,
-    }  # fmt: skip
+        "memory_ratio": peaks["ours"] / peaks["theirs"],
+        "memory_mb": peaks,
+        "sets": lines,
+        "model": weights.model_name(folder),
+        "minutes": (time.time() - begin) / 60,
+        "python": platform.python_version(),
+        "git": git,
+        **conditions,
+    }
     write_json(runs_folder() / "bench" / "eval.json", result)
     if options.study:
         rows = [summary(line) for line in lines]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bimedix_utils.evaluation import harness, scoring
-from bimedix_utils.evaluation.forms import Form
+from bimedix_utils.evaluation.prompt_format import PromptFormat
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources.benchmarks import Task
 
@@ -32,24 +32,30 @@ class Compared:
 
 
 def run_harness(
-    model: Any, tokenizer: Any, tasks: list[Task], form: Form, folder: Path, batch: int = 1
+    model: Any, tokenizer: Any, tasks: list[Task], form: PromptFormat, folder: Path, batch: int = 1
 ) -> dict[str, Any]:
     """The harness's own evaluation of the exported files."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    names = harness.write(folder, tasks, form, tokenizer)
+    names = harness.write_harness_tasks(folder, tasks, form, tokenizer)
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     return lm_eval.simple_evaluate(
         HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch, device="cpu"),
-        tasks=names, task_manager=manager, log_samples=True, bootstrap_iters=0, verbosity="ERROR",
-    )  # fmt: skip
+        tasks=names,
+        task_manager=manager,
+        log_samples=True,
+        bootstrap_iters=0,
+        verbosity="ERROR",
+    )
 
 
-def compare(task: Task, form: Form, samples: list[Sample], result: dict[str, Any]) -> Compared:
+def compare(
+    task: Task, form: PromptFormat, samples: list[Sample], result: dict[str, Any]
+) -> Compared:
     """The kit's samples of a task against the harness's."""
-    name = harness.task_name(task, form)
+    name = harness.harness_name(task, form)
     theirs = {
         row["doc"]["id"]: [float(response[0]) for response in row["filtered_resps"]]
         for row in result["samples"][name]
@@ -81,10 +87,12 @@ def compare(task: Task, form: Form, samples: list[Sample], result: dict[str, Any
     )
 
 
-def both(model: Any, tokenizer: Any, tasks: list[Task], form: Form, folder: Path) -> list[Compared]:
+def both(
+    model: Any, tokenizer: Any, tasks: list[Task], form: PromptFormat, folder: Path
+) -> list[Compared]:
     """Every task through both scorers."""
     result = run_harness(model, tokenizer, tasks, form, folder)
     return [
-        compare(task, form, scoring.score(model, tokenizer, task.records, form), result)
+        compare(task, form, scoring.Scorer(model, tokenizer).score(task.records, form), result)
         for task in tasks
     ]

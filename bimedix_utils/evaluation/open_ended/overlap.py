@@ -1,8 +1,8 @@
 """Overlap of free answers with references: chrF++ (Popovic 2017, by sacrebleu) and ROUGE-L (Lin
 2004, by rouge-score).
 
-Overlap of words is no medical correctness: a negation lost costs little here. Both libraries name
-their version in `signature`.
+Overlap of words is no medical correctness: a lost negation costs little here. Both libraries name
+their version in `overlap_signature`.
 """
 
 from collections.abc import Sequence
@@ -11,38 +11,24 @@ from importlib.metadata import version
 
 from ...core.errors import InputError
 from ...core.text import match_key
+from ..tables import Table, make_table
 
-DRAWS = 1000
-COLUMNS = ["language", "n", "empty", "chrF++", "95 % (bootstrap)", "ROUGE-L", "95 % (bootstrap)"]
+_DRAWS = 1000
 
 
-class Words:
-    """rouge-score's tokenizer interface, for any script: the words of `text.match_key`.
-
-    The library's own tokenizer keeps a-z and 0-9 only: to it an Arabic text has no words, and every
-    score is 0.
+class _MatchKeyTokenizer:
+    """rouge-score's tokenizer interface for any script. The library's own tokenizer keeps a-z and
+    0-9 only: to it an Arabic text has no words, and every score is 0.
     """
 
     def tokenize(self, text: str) -> list[str]:
-        """Words with folded case, digits and hamza seats, without vowel marks and punctuation."""
         return match_key(text).split()
 
 
 @dataclass(frozen=True)
-class Row:
-    """One answer against its reference, both scores 0 to 100."""
-
-    id: str
-    lang: str
-    chrf: float
-    rouge_l: float
-    empty: bool
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A whole set: corpus chrF++ and mean ROUGE-L (F1), each (value, low, high) with a 95 %
-    bootstrap interval over answers, 0 to 100.
+class CorpusOverlap:
+    """A set's corpus chrF++ and mean ROUGE-L (F1), each (value, low, high) with a 95 % bootstrap
+    interval over answers, 0 to 100.
     """
 
     n: int
@@ -51,63 +37,47 @@ class Corpus:
     rouge_l: tuple[float, float, float]
 
 
-def rows(
-    ids: Sequence[str], langs: Sequence[str], answers: Sequence[str], references: Sequence[str]
-) -> list[Row]:
-    """Each answer's scores, in order. An empty answer scores 0 and stays. Raises `InputError` for
-    an empty reference.
-    """
-    from rouge_score.rouge_scorer import RougeScorer
+def _chrf():
     from sacrebleu.metrics import CHRF
 
-    chrf, rouge = CHRF(word_order=2), RougeScorer(["rougeL"], tokenizer=Words())
+    return CHRF(word_order=2)
+
+
+def rouge_l(answers: Sequence[str], references: Sequence[str]) -> list[float]:
+    """ROUGE-L (F1) of each answer, 0 to 100. Raises `InputError` for an empty reference."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], tokenizer=_MatchKeyTokenizer())
     found = []
-    for row_id, lang, text, reference in zip(ids, langs, answers, references, strict=True):
+    for number, (text, reference) in enumerate(zip(answers, references, strict=True)):
         if not match_key(reference):
-            raise InputError(
-                f"{row_id}: the reference is empty; overlap with nothing means nothing"
-            )
-        empty = not text.strip()
-        scores = (
-            (0.0, 0.0)
-            if empty
-            else (
-                chrf.sentence_score(text, [reference]).score,
-                100 * rouge.score(reference, text)["rougeL"].fmeasure,
-            )
-        )
-        found.append(Row(row_id, lang, *scores, empty))
+            raise InputError(f"row {number}: the reference is empty; overlap with it means nothing")
+        found.append(100 * scorer.score(reference, text)["rougeL"].fmeasure)
     return found
 
 
-def corpus(
-    scored: Sequence[Row], answers: Sequence[str], references: Sequence[str], seed: int
-) -> Corpus:
-    """The set's scores. `scored` are its rows, `answers` and `references` in the same order; `seed`
-    is the bootstrap's.
+def corpus_overlap(answers: Sequence[str], references: Sequence[str], seed: int) -> CorpusOverlap:
+    """The set's scores; an empty answer scores 0 and stays. `seed` is the bootstrap's.
 
     chrF++ is computed from summed counts, so it is no mean of rows. Both intervals are percentiles
     over answers drawn with replacement. Raises `InputError` without rows.
     """
     import numpy
 
-    if not scored:
+    if not answers:
         raise InputError("no answers: there is nothing to compare with references")
-    drawn = numpy.random.default_rng(seed).integers(0, len(scored), (DRAWS, len(scored)))
+    n, generator = len(answers), numpy.random.default_rng(seed)
+    drawn = generator.integers(0, n, (_DRAWS, n))
+    rouge = numpy.array(rouge_l(answers, references))
     # sacrebleu's own interval stops with a TypeError when a draw holds empty answers only; its
     # counts are drawn here instead.
-    metric = _chrf()
-    counts = numpy.array(
-        metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=float
-    )
+    metric, streams = _chrf(), (list(answers), [list(references)])
+    counts = numpy.array(metric._extract_corpus_statistics(*streams), dtype=float)
     chrf = [metric._compute_score_from_stats(part).score for part in counts[drawn].sum(axis=1)]
-    rouge = numpy.array([row.rouge_l for row in scored])
-    whole = metric.corpus_score(list(answers), [list(references)]).score
-    return Corpus(
-        len(scored),
-        sum(row.empty for row in scored),
-        _interval(whole, chrf),
-        _interval(rouge.mean(), rouge[drawn].mean(axis=1)),
+    value = metric.corpus_score(*streams).score
+    empty = sum(not text.strip() for text in answers)
+    return CorpusOverlap(
+        n, empty, _interval(value, chrf), _interval(rouge.mean(), rouge[drawn].mean(axis=1))
     )
 
 
@@ -118,46 +88,30 @@ def _interval(value: float, draws: Sequence[float]) -> tuple[float, float, float
     return float(value), float(low), float(high)
 
 
-def signature() -> dict[str, str]:
+def overlap_signature() -> dict[str, str]:
     """What was computed, for whoever wants the same numbers."""
     metric = _chrf()
-    metric.corpus_score(
-        ["a"], [["a"]]
-    )  # the signature knows the number of references only afterwards
-    rouge = (
-        "rougeL F1|mean of rows|tokenizer:match_key"
-        f" words|stemmer:no|version:{version('rouge-score')}"
-    )
-    bootstrap = f"percentile|bs:{DRAWS}|numpy default_rng, the run's seed"
-    return {"chrF++": metric.get_signature().format(), "ROUGE-L": rouge, "interval": bootstrap}
+    metric.corpus_score(["a"], [["a"]])  # only then does the signature know the references
+    return {
+        "chrF++": metric.get_signature().format(),
+        "ROUGE-L": "rougeL F1|mean of rows|tokenizer:match_key words|stemmer:no|version:"
+        + version("rouge-score"),
+        "interval": f"percentile|bs:{_DRAWS}|numpy default_rng, the run's seed",
+    }
 
 
-def _chrf():
-    from sacrebleu.metrics import CHRF
-
-    return CHRF(word_order=2)
-
-
-def table(
-    ids: Sequence[str],
-    langs: Sequence[str],
-    answers: Sequence[str],
-    references: Sequence[str],
-    seed: int,
-) -> list[tuple]:
-    """One table row for each language, see `COLUMNS`."""
-    scored, lines = rows(ids, langs, answers, references), []
+def overlap_table(
+    langs: Sequence[str], answers: Sequence[str], references: Sequence[str], seed: int
+) -> Table:
+    """One row for each language."""
+    lines = []
     for lang in dict.fromkeys(langs):
-        places = [place for place, row in enumerate(scored) if row.lang == lang]
-        found = corpus(
-            [scored[i] for i in places],
-            [answers[i] for i in places],
-            [references[i] for i in places],
-            seed,
-        )
-        lines.append((lang, found.n, found.empty, *_shown(found.chrf), *_shown(found.rouge_l)))
-    return lines
-
-
-def _shown(value: tuple[float, float, float]) -> tuple[str, str]:
-    return f"{value[0]:.1f}", f"[{value[1]:.1f}, {value[2]:.1f}]"
+        own = [i for i, found in enumerate(langs) if found == lang]
+        texts, wanted = [answers[i] for i in own], [references[i] for i in own]
+        found = corpus_overlap(texts, wanted, seed)
+        shown = []
+        for value, low, high in (found.chrf, found.rouge_l):
+            shown += [f"{value:.1f}", f"[{low:.1f}, {high:.1f}]"]
+        lines.append((lang, found.n, found.empty, *shown))
+    interval = "95 % (bootstrap)"
+    return make_table(lines, f"language, n, empty, chrF++, {interval}, ROUGE-L, {interval}")
