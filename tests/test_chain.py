@@ -134,7 +134,7 @@ def test_learned_numbers_lie_within_the_band_around_the_committed_ones(chain):
 
 
 def numbers_of_row(card: Path, first_cell: str) -> list[int]:
-    """The numbers of the table row that begins with a cell, bold or code marks and signs left out."""
+    """The numbers of the table row that begins with a cell, marks and signs left out."""
     for line in card.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip(" *`") for cell in line.strip("|").split("|")]
         if cells[0] == first_cell:

@@ -17,7 +17,7 @@ from support.tiny import adapted
 
 from bimedix_utils import chat
 from bimedix_utils.chat import __main__ as command
-from bimedix_utils.chat import conversation, endpoint, loading, local, page, render
+from bimedix_utils.chat import conversation, loading, local, page, remote, render
 from bimedix_utils.chat.conversation import Conversation, Ending, Message
 from bimedix_utils.core.errors import InputError, KitError
 from bimedix_utils.core.language import language_codes, language_data, language_of
@@ -423,7 +423,7 @@ def streamed(model, history=ASK, stop=None, ending=None):
 
 
 def reply(model, tokenizer, history, tokens):
-    return "".join(streamed(local.LocalModel(model, tokenizer, tokens), history)).strip()
+    return "".join(streamed(local.StreamingModel(model, tokenizer, tokens), history)).strip()
 
 
 def plain_greedy(model, tokenizer, tokens):
@@ -440,7 +440,7 @@ def plain_greedy(model, tokenizer, tokens):
 
 def test_a_streamed_answer_is_the_greedy_answer_in_pieces(loaded):
     ending = Ending()
-    words = streamed(local.LocalModel(*loaded, 150), ending=ending)
+    words = streamed(local.StreamingModel(*loaded, 150), ending=ending)
     assert len(words) > 2 and "".join(words).strip() == reply(*loaded, ASK, 150) == plain_greedy(
         *loaded, 150
     )
@@ -456,11 +456,9 @@ def test_turns_that_do_not_alternate_and_messages_that_do_not_fit_are_refused(lo
         Ending(),
         [*(ASK + [{"role": "assistant", "content": "word " * 40}]) * 3, *ASK],
     )
-    assert streamed(local.LocalModel(*loaded, 8), history, ending=ending) and ending.left_out in (
-        2,
-        4,
-        6,
-    )
+    assert streamed(
+        local.StreamingModel(*loaded, 8), history, ending=ending
+    ) and ending.left_out in (2, 4, 6)
 
 
 class Counting:
@@ -487,7 +485,7 @@ def test_stop_ends_the_generation_itself(loaded):
     model, tokenizer = loaded
     counting, stop = Counting(model), threading.Event()
     begun = []
-    for piece in local.LocalModel(counting, tokenizer, 200).stream(ASK, stop, Ending()):
+    for piece in local.StreamingModel(counting, tokenizer, 200).stream(ASK, stop, Ending()):
         begun += [piece] if piece else []
         if begun:
             stop.set()
@@ -500,7 +498,9 @@ def test_stop_ends_the_generation_itself(loaded):
 def test_a_reader_who_leaves_stops_the_generation(loaded):
     model, tokenizer = loaded
     counting = Counting(model)
-    reading = local.LocalModel(counting, tokenizer, 200).stream(ASK, threading.Event(), Ending())
+    reading = local.StreamingModel(counting, tokenizer, 200).stream(
+        ASK, threading.Event(), Ending()
+    )
     next(piece for piece in reading if piece)
     reading.close()
     made = counting.steps
@@ -509,7 +509,7 @@ def test_a_reader_who_leaves_stops_the_generation(loaded):
 
 
 def test_two_users_at_once_both_get_their_answer(loaded):
-    model = local.LocalModel(*loaded, 20)
+    model = local.StreamingModel(*loaded, 20)
     alone = {
         text: reply(*loaded, [{"role": "user", "content": text}], 20)
         for text in ("What is aspirin?", "ما الأسبرين؟")
@@ -529,7 +529,7 @@ def test_two_users_at_once_both_get_their_answer(loaded):
 
 def test_a_model_that_fails_is_a_sentence_and_lets_the_next_one_in(loaded):
     model, tokenizer = loaded
-    broken = local.LocalModel(model, tokenizer, 5)
+    broken = local.StreamingModel(model, tokenizer, 5)
     generate, model.generate = (
         model.generate,
         lambda **_: (_ for _ in ()).throw(RuntimeError("out of memory\nlong trace")),
@@ -630,7 +630,7 @@ def stub():
 
 
 def asked(stub, text, **settings):
-    model = endpoint.EndpointModel(stub.url, **settings)
+    model = remote.StreamingEndpoint(stub.url, **settings)
     ending = Ending()
     words = streamed(model, [{"role": "user", "content": text}], ending=ending)
     return "".join(words).strip(), ending, words
@@ -648,7 +648,7 @@ def test_what_is_sent_alternates_and_asks_for_the_users_language(stub):
     body = stub.seen()["bodies"][-1]
     assert [turn["role"] for turn in body["messages"]] == ["user"] and body["messages"][0][
         "content"
-    ].startswith(endpoint.answer_instruction())
+    ].startswith(remote.answer_instruction())
     assert (body["model"], body["max_tokens"], body["stream"]) == ("mine", 7, True)
     asked(stub, "What is insulin?", instruction="")
     assert stub.seen()["bodies"][-1]["messages"] == [
@@ -685,7 +685,7 @@ def test_every_failure_of_an_endpoint_is_a_sentence(stub, text, message):
 
 def test_stop_closes_the_connection(stub):
     before, stop = stub.seen()["left"], threading.Event()
-    model = endpoint.EndpointModel(stub.url)
+    model = remote.StreamingEndpoint(stub.url)
     for piece in model.stream([{"role": "user", "content": "slow 100"}], stop, Ending()):
         if piece:
             stop.set()
@@ -710,7 +710,7 @@ def test_the_key_is_sent_and_stands_in_no_message(stub, monkeypatch):
 
 def test_a_killed_server_is_a_sentence_and_the_chat_goes_on_when_it_is_back():
     with streaming.running() as server:
-        talk, model = Conversation(), endpoint.EndpointModel(server.url)
+        talk, model = Conversation(), remote.StreamingEndpoint(server.url)
         pictures = talk.say(model, "slow 50")
         next(shown for shown in pictures if shown[-1].who == "model")
         server.kill()
@@ -791,7 +791,7 @@ def test_the_command_ends_with_a_sentence(monkeypatch, capsys, arguments, messag
 
 
 def test_the_box_streams_stops_and_clears(stub):
-    box = chat.chat_box(endpoint.EndpointModel(stub.url))
+    box = chat.chat_box(remote.StreamingEndpoint(stub.url))
     fixed, conversation_, field, buttons = box.children
     send, stop, clear = buttons.children
     assert conversation.research_notice("ar") in fixed.value and stop.disabled

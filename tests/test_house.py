@@ -33,8 +33,8 @@ def test_a_public_name_stands_for_one_thing():
 
 
 def test_file_names_are_told_apart():
-    """Figures are figures in every room, and `prompts` are none of these: all others differ."""
-    assert set(house.base_names_in_two_places()) <= {"figures"}
+    """Figures are figures and tables are tables in every room: all others differ."""
+    assert set(house.base_names_in_two_places()) <= {"figures", "tables"}
 
 
 def test_the_package_is_small_and_narrow():

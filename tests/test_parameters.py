@@ -187,7 +187,7 @@ def test_namespace_gives_checked_values_only_for_declared_names(notebook: Path):
 
 
 def test_namespace_refuses_a_misspelt_name_injected_by_papermill(notebook: Path):
-    """papermill ignores unknown parameters: LORA_RNAK would train for a day with the default rank."""
+    """papermill ignores it: LORA_RNAK would train for a day at the default rank."""
     injected = "# Parameters\nSEED: int = 1\nLORA_RNAK = 8\n"
     with pytest.raises(ParameterError) as error:
         parameters.parameters_from_namespace(
@@ -256,8 +256,8 @@ def folder(tmp_path: Path) -> Path:
     """Two notebooks and one preset."""
     write_notebook(
         tmp_path / "01_one.ipynb",
-        'MODE: str = "smoke"  # one of: smoke | laptop\nSEED: int = 42  # 0..: seed\nROWS: int = 5  # 1..:'
-        " rows\n",
+        'MODE: str = "smoke"  # one of: smoke | laptop\nSEED: int = 42  # 0..: seed\n'
+        "ROWS: int = 5  # 1..: rows\n",
     )
     write_notebook(
         tmp_path / "02_two.ipynb",

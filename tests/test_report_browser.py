@@ -12,8 +12,10 @@ pytestmark = pytest.mark.unit
 chromium.skip_without()
 # Elements that reach beyond the window and do not stand in a box that scrolls by itself; inline
 # code may report its unbroken width.
-BEYOND = """() => [...document.querySelectorAll("main *, header *, footer *")].filter(e => !e.closest(".scroll, svg, pre") &&
- e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.tagName + ": " + e.textContent.slice(0, 40))"""
+BEYOND = """() => [...document.querySelectorAll("main *, header *, footer *")]
+ .filter(e => !e.closest(".scroll, svg, pre"))
+ .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+ .map(e => e.tagName + ": " + e.textContent.slice(0, 40))"""
 WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 

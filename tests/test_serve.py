@@ -19,7 +19,7 @@ from queue import Queue
 import pytest
 
 from bimedix_utils import sources, synthesis
-from bimedix_utils.chat import endpoint
+from bimedix_utils.chat import remote
 from bimedix_utils.chat.conversation import Ending
 from bimedix_utils.core.errors import KitError
 from bimedix_utils.runner import serve
@@ -76,9 +76,16 @@ def folder(tmp_path_factory) -> Path:
     tokenizer.save_pretrained(target)
     torch.manual_seed(1)
     config = LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=len(tokenizer),
-        max_position_embeddings=ROOM, eos_token_id=tokenizer.eos_token_id, bos_token_id=None, initializer_range=0.5,
-    )  # fmt: skip
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=ROOM,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        initializer_range=0.5,
+    )
     LlamaForCausalLM(config).save_pretrained(target)
     return target
 
@@ -144,7 +151,7 @@ def port(started) -> int:
 
 
 def call(port: int, body, path: str = "chat/completions") -> tuple[int, dict]:
-    """(status, JSON) of a request; the body is sent as it is when it is bytes; None asks with GET."""
+    """(status, JSON) of a request; bytes are sent as they are; None asks with GET."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/{path}", data, {"Content-Type": "application/json"}
@@ -439,7 +446,7 @@ def test_a_streaming_client_that_goes_away_stops_the_model(port):
 
 def test_the_chats_client_reads_its_stream(port):
     model, ending = (
-        endpoint.EndpointModel(f"http://127.0.0.1:{port}/v1", max_new_tokens=12, instruction=""),
+        remote.StreamingEndpoint(f"http://127.0.0.1:{port}/v1", max_new_tokens=12, instruction=""),
         Ending(),
     )
     words = [
@@ -655,8 +662,9 @@ def watched(tmp_path):
 
 def test_requests_that_wait_are_generated_eight_at_a_time(watched):
     assert watched(*((f"r{i}", {}) for i in range(19))) == (
-        [" ".join(f"r{i}" for i in part) for part in (range(8), range(8, 16), range(16, 19))], [200] * 19,
-    )  # fmt: skip
+        [" ".join(f"r{i}" for i in part) for part in (range(8), range(8, 16), range(16, 19))],
+        [200] * 19,
+    )
 
 
 def test_only_requests_of_one_temperature_and_top_p_share_a_batch(watched):

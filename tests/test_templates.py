@@ -111,9 +111,15 @@ def test_chats_begin_with_the_patient_and_end_with_the_doctor(roles, kept):
 
 @pytest.mark.parametrize(
     "roles",
-    [("patient",), ("doctor",), ("doctor", "patient"), ("patient", "patient", "doctor"), ("patient", "doctor", "doctor"),
-     ("doctor", "doctor", "patient", "doctor")],
-)  # fmt: skip
+    [
+        ("patient",),
+        ("doctor",),
+        ("doctor", "patient"),
+        ("patient", "patient", "doctor"),
+        ("patient", "doctor", "doctor"),
+        ("doctor", "doctor", "patient", "doctor"),
+    ],
+)
 def test_chats_that_do_not_alternate_are_refused_by_name(roles):
     with pytest.raises(InputError, match="toy:1: roles .* do not alternate user, assistant"):
         templates.to_messages(chat(*roles))

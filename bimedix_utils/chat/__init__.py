@@ -8,6 +8,6 @@ address (`endpoint`); `loading` chooses.
 from .box import chat_box
 from .conversation import LONGEST_MESSAGE, Conversation, turns_that_fit
 from .loading import LoadingModel, open_model
-from .local import LocalModel
+from .local import StreamingModel
 from .red_flags import measure_red_flags, red_flag, red_flag_kinds
 from .render import conversation_text

@@ -10,8 +10,8 @@ from ..core.errors import KitError
 from ..core.parameters import PRECISIONS
 from ..core.provenance import resolve_path, run_folder, shown_path, trained_base
 from .conversation import ChatModel, Ending
-from .endpoint import EndpointModel
-from .local import POLL_SECONDS, LocalModel
+from .local import POLL_SECONDS, StreamingModel
+from .remote import StreamingEndpoint
 
 
 def tuned_model(mode: str, run: str = "") -> tuple[Path | str, Path]:
@@ -45,7 +45,7 @@ def adapter_base(adapter: Path) -> str | Path:
 
 def load_chat_model(
     name: str, base: str = "", precision: str = "nf4", max_new_tokens: int = 512
-) -> LocalModel:
+) -> StreamingModel:
     """A whole model (folder or hub id) or an adapter's folder, ready to chat.
 
     `base`: the adapter's base, when its own file does not name it. `precision`: see `PRECISIONS`.
@@ -76,7 +76,7 @@ def load_chat_model(
             f"the model reads {room:,} tokens: an answer of {max_new_tokens:,} leaves no room for a"
             " question"
         )
-    return LocalModel(model, tokenizer, max_new_tokens)
+    return StreamingModel(model, tokenizer, max_new_tokens)
 
 
 @dataclass
@@ -142,7 +142,7 @@ def open_model(
     if url and name:
         raise KitError("MODEL and URL both name a model: give one of them")
     if url:
-        return EndpointModel(url, url_model, max_new_tokens, allow_remote)
+        return StreamingEndpoint(url, url_model, max_new_tokens, allow_remote)
     if not name:
         found, adapter = tuned_model(*tuned)
         name, base = str(adapter), str(found)

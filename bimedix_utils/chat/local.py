@@ -77,7 +77,7 @@ def stream_tokens(
 
 
 @dataclass
-class LocalModel:
+class StreamingModel:
     """A loaded causal model. It answers two users one after the other; the second one waits."""
 
     model: Any

@@ -19,8 +19,8 @@ from .loading import LoadingModel
 from .render import (
     INTERFACE,
     conversation_html,
-    direction,
     escape_text,
+    message_attributes,
     notice_html,
     page_words,
     read_template,
@@ -79,7 +79,7 @@ def status_html(model: ChatModel, transcript: str = "") -> str:
             lines.append((lang, words[state] + reason))
         if transcript:
             lines.append((lang, words["kept"].format(file=os.path.basename(transcript))))
-    body = "".join(f"<p {direction(lang)}>{escape_text(line)}</p>" for lang, line in lines)
+    body = "".join(f"<p {message_attributes(lang)}>{escape_text(line)}</p>" for lang, line in lines)
     return f'<div role="status">{body}</div>' if body else ""
 
 

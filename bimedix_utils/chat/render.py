@@ -21,7 +21,7 @@ def escape_text(text: str) -> str:
     return html.escape(isolate(text))
 
 
-def direction(lang: str) -> str:
+def message_attributes(lang: str) -> str:
     """The HTML attributes `dir` and `lang` of a language's text."""
     return f'dir="{language_data(lang)["direction"]}" lang="{lang}"'
 
@@ -39,7 +39,7 @@ def message_html(message: Message) -> str:
     colon = ": " if message.who == "note" else ""
     name = f"<b>{names[message.who]}{colon}</b>" if message.who in names else ""
     return (
-        f'<div class="bimedix-turn bimedix-{message.who}" {direction(lang)}{urgent}>{name}'
+        f'<div class="bimedix-turn bimedix-{message.who}" {message_attributes(lang)}{urgent}>{name}'
         f"<p>{escape_text(message.text)}</p></div>"
     )
 
@@ -52,7 +52,10 @@ def conversation_html(shown: Iterable[tuple[str, str]]) -> str:
 
 def notice_html() -> str:
     """The research-only notice in the interface languages."""
-    lines = (f"<p {direction(lang)}>{html.escape(research_notice(lang))}</p>" for lang in INTERFACE)
+    lines = (
+        f"<p {message_attributes(lang)}>{html.escape(research_notice(lang))}</p>"
+        for lang in INTERFACE
+    )
     return f'<div role="note" class="bimedix-fixed">{"".join(lines)}</div>'
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core.errors import InputError
 from ..core.text import digest
 from .evaluated import EndpointModel, EvaluatedModel, LocalModel
-from .open_ended.base import Conversation, Responder
+from .open_ended.base import PromptTurns, Responder
 from .open_ended.open_set import OpenResults, OpenSet, answer_open_set
 from .prompt_format import RenderedPrompt, render_prompt, task_version
 from .samples import complete_samples, iter_samples
@@ -124,7 +124,7 @@ def cached_responder(
         os.truncate(path, len(complete))
         known = dict(json.loads(line) for line in complete.splitlines())
 
-    def respond(conversations: list[Conversation]) -> list[str]:
+    def respond(conversations: list[PromptTurns]) -> list[str]:
         keys = [digest(turns) for turns in conversations]
         pairs = zip(keys, conversations, strict=True)
         missing = {key: turns for key, turns in pairs if key not in known}

@@ -1,4 +1,4 @@
-"""Notebook 00 and the runner: the environment check, the pipeline, reports, publishing, the local server,
+"""Notebook 00 and the runner: environment check, pipeline, reports, publishing, local server,
 recordings, ablations.
 """
 

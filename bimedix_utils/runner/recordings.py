@@ -185,9 +185,15 @@ def missing(folder: Path = FOLDER) -> Iterator[dict]:
             keys = dict(zip(("stage", "row_id", "round", "sample"), place, strict=True))
             text = json.dumps(blank(request, record), ensure_ascii=False)
             yield {
-                **keys, "prompt_version": request.prompt_version, "finish_reason": "stop", "text": text, "fault": "", "author": "",
-                "date": "", "prompt": request.messages[-1][1],
-            }  # fmt: skip
+                **keys,
+                "prompt_version": request.prompt_version,
+                "finish_reason": "stop",
+                "text": text,
+                "fault": "",
+                "author": "",
+                "date": "",
+                "prompt": request.messages[-1][1],
+            }
 
 
 def simulate(queue: list[dict], gold: dict[str, Record]) -> list[ReviewDecision]:
@@ -237,7 +243,7 @@ def _simulated(
 
 
 def renew_decisions() -> str:
-    """Write `decisions.csv` for the queues of the last smoke run; returns what was done in words."""
+    """Write `decisions.csv` for the queues of the last smoke run; returns what was done."""
     run = run_folder("smoke", "")
     folder = run / "04_review_translations"
     queue = [

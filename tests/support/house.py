@@ -1,4 +1,4 @@
-"""How the house stands: lines, widths, comments, names. `python tests/support/house.py` prints it."""
+"""How the house stands. `python tests/support/house.py` prints lines, widths, comments, names."""
 
 import ast
 import re
@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "bimedix_utils"
 # Lowest first: a room imports its own files and rooms before it.
 FLOORS = (
-    "core teacher sources synthesis translation review mixture training evaluation speed chat runner"
+    "core teacher sources synthesis translation review mixture"
+    " training evaluation speed chat runner"
 ).split()
 
 

@@ -17,12 +17,12 @@ from ...core.language import language_codes, language_data
 from ...core.templates import checked_messages
 from ...core.text import normalise_letters
 
-Conversation = list[dict[str, str]]
-Responder = Callable[[list[Conversation]], list[str]]
+PromptTurns = list[dict[str, str]]
+Responder = Callable[[list[PromptTurns]], list[str]]
 _SENTENCE_END = re.compile(r"(?<=[.!?؟؛\n])\s+")
 
 
-def ask_model(respond: Responder, conversations: Sequence[Conversation]) -> list[str]:
+def ask_model(respond: Responder, conversations: Sequence[PromptTurns]) -> list[str]:
     """What the model answers to each conversation, in order. Turns must alternate and end with the
     user's.
 
@@ -46,7 +46,7 @@ def ask_model(respond: Responder, conversations: Sequence[Conversation]) -> list
     return answers
 
 
-def single_turn(text: str) -> Conversation:
+def single_turn(text: str) -> PromptTurns:
     """A conversation of one question."""
     return [{"role": "user", "content": text}]
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from ...core.language import in_language, script_share
 from ...core.records import Record
 from ..tables import Table, outcome_table
-from .base import Conversation, Responder, ask_model, open_ended_data, single_turn
+from .base import PromptTurns, Responder, ask_model, open_ended_data, single_turn
 
 _OUTCOMES = ("ok", "wrong_language", "mixed", "doubtful", "no_letters", "empty")
 # Share of the script's letters from which an answer is in the language, and below which in another.
@@ -85,7 +85,7 @@ def _outcome(text: str, lang: str) -> tuple[str, str]:
 
 def language_switches(
     english: Sequence[Record], arabic: Sequence[Record]
-) -> list[tuple[str, str, Conversation]]:
+) -> list[tuple[str, str, PromptTurns]]:
     """(id, language expected, chat) of chats whose language changes: a question and its reference
     answer in one language, then the next row's question in the other. Each neighbouring pair of
     rows gives one chat in each direction. Translations are matched by `parent_id`.
@@ -111,7 +111,7 @@ def aligned_questions(
 
 
 def run_language(
-    respond: Responder, items: Sequence[tuple[str, str, Conversation]]
+    respond: Responder, items: Sequence[tuple[str, str, PromptTurns]]
 ) -> list[LanguageVerdict]:
     """Ask the model and judge each answer; `items` are (id, language expected, conversation)."""
     answers = ask_model(respond, [conversation for _, _, conversation in items])

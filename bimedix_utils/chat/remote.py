@@ -31,7 +31,7 @@ def answer_instruction() -> str:
 
 
 @dataclass
-class EndpointModel:
+class StreamingEndpoint:
     """The model `model` at `url`, the base such as http://127.0.0.1:8000/v1.
 
     Without `model` the first one that the server lists. Raises `KitError` at once when the address
