@@ -97,7 +97,7 @@ def test_the_map_names_functions_that_the_rooms_have():
     text = (house.ROOT / "ARCHITECTURE.md").read_text("utf-8")
     assert len(text.splitlines()) <= 90
     for room, name in re.findall(r"`([a-z]+)\.([A-Za-z_]+)`", text):
-        if room in house.FLOORS:
+        if room in house.FLOORS and name not in ("yaml", "md", "py"):
             assert hasattr(importlib.import_module(f"bimedix_utils.{room}"), name), f"{room}.{name}"
     for path in re.findall(r"`((?:tests|core|data)/[\w./]+\.\w+)`", text):
         assert any((base / path).exists() for base in (house.ROOT, house.PACKAGE)), path
