@@ -1,6 +1,4 @@
-"""A training job on disk: settings and tokenised rows, so that any process can run its share
-without a notebook.
-"""
+"""A training job on disk: settings and tokenised rows, so that any process can run its share."""
 
 import json
 from array import array
@@ -19,31 +17,25 @@ from ..loop import TrainingOutcome
 from ..models.adapters import LORA_PARTS, resolve_targets
 from ..recipe import Recipe
 
-JOB_FILE, OUTCOME_FILE, TRAIN_FILE, HELD_OUT_FILE = (
-    "job.json",
-    "outcome.json",
-    "train.jsonl",
-    "held.jsonl",
-)
+JOB_FILE, OUTCOME_FILE = "job.json", "outcome.json"
+TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "held.jsonl"
 # May change between two attempts at one job; everything else makes another job.
 _CHANGEABLE = ("processes", "threads")
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Settings of one job. `processes` counts those of all machines together; `rows` are hashes of
-    the row files, which `write_job` fills in.
-    """
+    """Settings of one job."""
 
     base: str | Path  # a folder or a hub id
     recipe: Recipe
     rank: int
     alpha: int
     targets: str | Iterable[str] = tuple(LORA_PARTS)
-    processes: int = 1
+    processes: int = 1  # of all machines together
     threads: int = 1  # of one process
     parallel: str = "ddp"  # ddp: each process holds the model; fsdp: each holds a part
-    rows: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, str] = field(default_factory=dict)  # hashes of its files, by `write_job`
 
     def __post_init__(self) -> None:
         # "attention" and the names of its modules are one job.
@@ -62,25 +54,21 @@ class TrainingJob:
 
     @classmethod
     def read(cls, folder: Path) -> "TrainingJob":
-        """The job of a folder. Raises `KitError` when there is none, or when its rows are not those
-        it was written with.
-        """
+        """The job of a folder; `KitError` when there is none or its rows have changed."""
         try:
             values = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
             if set(values) != {field.name for field in fields(cls)}:
                 raise ValueError("written by another version of the kit")
             job = cls(**{**values, "recipe": Recipe(**values["recipe"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise KitError(
-                f"{shown_path(folder)} holds no training job ({error}): notebook 06 writes it"
-            ) from None
+            where = f"{shown_path(folder)} holds no training job"
+            raise KitError(f"{where} ({error}): notebook 06 writes it") from None
         for name, expected in job.rows.items():
             path = folder / name
             if not path.exists() or hash_path(path) != expected:
-                raise KitError(
-                    f"{shown_path(path)} is not the file the job was written with: remove the"
-                    " folder and run section 7 of notebook 06 again"
-                )
+                fix = "remove the folder and run section 7 of notebook 06 again"
+                name = shown_path(path)
+                raise KitError(f"{name} is not the file the job was written with: {fix}")
         return job
 
 
@@ -102,12 +90,10 @@ class LaunchedOutcome(TrainingOutcome):
 def write_job(
     folder: Path, job: TrainingJob, examples: Sequence[Example], held: Sequence[Example]
 ) -> TrainingJob:
-    """Write a job, or find it written already; the same job with other processes or threads goes on
-    from its checkpoints.
+    """Write a job, or renew it with other processes or threads: it goes on from its checkpoints.
 
-    Raises `KitError` when the micro-batches of a step cannot be split equally among the processes,
-    without rows, and when the folder holds another job, whose checkpoints would be mixed up with
-    this one's.
+    Raises `KitError` when the processes cannot split a step equally, without rows, and when the
+    folder holds another job, whose checkpoints would be mixed up with this one's.
     """
     job.recipe.per_process(job.processes)
     if not examples:
@@ -122,10 +108,8 @@ def write_job(
             path.unlink()
         names = [n for n, value in vars(job).items() if value != vars(found)[n]]
         changed = ", ".join(name for name in names if name not in _CHANGEABLE)
-        raise KitError(
-            f"{shown_path(folder)} holds another job ({changed} differ): take another folder, or"
-            " remove this one"
-        )
+        where = f"{shown_path(folder)} holds another job ({changed} differ)"
+        raise KitError(f"{where}: take another folder, or remove this one")
     for name, path in new.items():
         path.replace(folder / name)
     job.write(folder)

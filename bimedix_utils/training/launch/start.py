@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ...core.errors import KitError
@@ -41,21 +42,15 @@ def worker_environment(threads: int) -> dict[str, str]:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
-    return {
-        **kept,
-        "OMP_NUM_THREADS": str(threads),
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": path,
-    }
+    fixed = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
+    return {**kept, **fixed, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
 
 
 def run_job(folder: Path, on_log: LogReader | None = None) -> LaunchedOutcome:
-    """Run the folder's job here; it goes on from its last good checkpoint.
+    """Run the folder's job here from its last good checkpoint; `on_log` gets the growing log.
 
-    The output of the processes goes to `launch.log`; `on_log` gets the training log after new
-    entries. After an interruption no process is left behind. Raises `KitError`, or the kit's own
-    error of the process that failed, with the end of its output.
+    The output of the processes goes to `launch.log`. After an interruption no process is left
+    behind. Raises the kit's own error of the failed process, or `KitError` with its last output.
     """
     job = TrainingJob.read(folder)
     for name in (FAILURES, LOGS):
@@ -63,15 +58,11 @@ def run_job(folder: Path, on_log: LogReader | None = None) -> LaunchedOutcome:
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
     seen = 0
     with open(folder / LOG, "w", encoding="utf-8") as log:
-        started = subprocess.Popen(
-            worker_command(folder, job.processes),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=worker_environment(job.threads),
-            # An interruption at the keyboard reaches the processes once, through us.
-            start_new_session=True,
-        )
+        streams = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        settings = {**streams, "env": worker_environment(job.threads)}
+        command = worker_command(folder, job.processes)
+        # New session: an interruption at the keyboard reaches the processes once, through us.
+        started = subprocess.Popen(command, **settings, start_new_session=True)
         try:
             while started.poll() is None:
                 time.sleep(0.2)
@@ -95,20 +86,19 @@ def launch_training(
     nodes: int = 1,
     on_log: LogReader | None = None,
 ) -> LaunchedOutcome:
-    """Write and run a job whose processes stand on `nodes` machines. A finished job is not run
-    again.
+    """Write and run a job; a finished one is not run again.
 
-    A notebook can start processes on its own machine only. For several machines, `KitError` says
-    what to submit; when that has run, the same call returns its outcome. See `write_job` and
-    `run_job` for the other errors.
+    For several machines (`nodes`), `KitError` says what to submit; when that has run, the same call
+    returns its outcome. See `write_job` and `run_job` for the other errors.
     """
     write_job(folder, job, examples, held)
     found = read_outcome(folder)
     if found is None and nodes > 1:
+        size = f"{nodes} machines of {job.processes // nodes} processes"
+        submit = f"submit it with `sbatch docs/launch/slurm.sh {folder}`"
         raise KitError(
-            f"the job for {nodes} machines of {job.processes // nodes} processes is written to"
-            f" {folder}: set the numbers in docs/launch/slurm.sh, submit it with `sbatch"
-            f" docs/launch/slurm.sh {folder}`, and run this again when it has finished"
+            f"the job for {size} is written to {folder}: set the numbers in docs/launch/slurm.sh,"
+            f" {submit}, and run this again when it has finished"
         )
     return found or run_job(folder, on_log)
 
@@ -129,23 +119,17 @@ def _end(started: subprocess.Popen) -> None:
     """End the launcher and whatever it started: first asked, as from the keyboard, then killed."""
     if started.poll() is None:
         started.send_signal(signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             started.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(started.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     started.wait()
 
 
 def _failure(folder: Path, job: TrainingJob, code: int) -> KitError:
     """The error of the process that failed first: the kit's own one, or the end of its output."""
-    failures = {
-        int(path.stem): json.loads(path.read_text(encoding="utf-8"))
-        for path in (folder / FAILURES).glob("*.json")
-    }
+    files = (folder / FAILURES).glob("*.json")
+    failures = {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in files}
     first = sorted(failures, key=lambda rank: failures[rank]["time"])
     for rank in first:
         if failures[rank]["own"]:
@@ -156,9 +140,9 @@ def _failure(folder: Path, job: TrainingJob, code: int) -> KitError:
     root = re.search(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", text, re.DOTALL)
     rank = int(root[1]) if root else next(iter(first), 0)
     status = int(root[2]) if root else code
-    files = sorted((folder / LOGS).glob(f"**/{rank}/stderr.log"))
-    if job.processes > 1 and files:
-        text = files[-1].read_text(encoding="utf-8", errors="replace")
+    logs = sorted((folder / LOGS).glob(f"**/{rank}/stderr.log"))
+    if job.processes > 1 and logs:
+        text = logs[-1].read_text(encoding="utf-8", errors="replace")
     end = "\n".join(text.splitlines()[-TAIL:]) or "(no output)"
     ended = f"was ended by signal {signal.Signals(-status).name}" if status < 0 else ""
     return KitError(

@@ -1,8 +1,6 @@
-"""One process of a training job: `python -m bimedix_utils.training.launch.worker JOB`, started by
-torchrun, accelerate or a scheduler.
+"""One process of a training job: `python -m bimedix_utils.training.launch.worker JOB`.
 
-All processes load the base, add the same adapters and compare them; they train together; rank 0
-writes the outcome.
+All processes load the base, add equal adapters, compare them and train; rank 0 writes the outcome.
 """
 
 import os
@@ -37,11 +35,9 @@ def process_rank() -> tuple[int, int]:
 
 
 def check_world_size(found: int, expected: int, where: str) -> None:
-    """Raises `KitError` unless as many processes run as the job was written for.
-
-    `accelerate launch --cpu --num_processes 2` starts one process without a warning: the job
-    would run half as fast, or twice at once.
-    """
+    """Raises `KitError` unless as many processes run as the job was written for."""
+    # `accelerate launch --cpu --num_processes 2` starts one process without a warning: the job
+    # would run half as fast, or twice at once.
     if found != expected:
         raise KitError(
             f"{where} has {found} process{'es' if found > 1 else ''}, and the job needs {expected}:"
@@ -52,10 +48,8 @@ def check_world_size(found: int, expected: int, where: str) -> None:
 
 
 def job_lock(folder: Path, rank: int) -> AbstractContextManager[None]:
-    """A lock that rank 0 holds: two runs of a job would write the same checkpoints.
-
-    Processes of a killed run need a moment to end: it waits 10 seconds, then raises `KitError`.
-    """
+    """A lock of rank 0, so that one run writes the checkpoints; `KitError` after 10 seconds."""
+    # It waits because the processes of a killed run need a moment to end.
     busy = KitError(f"{folder.name} is being trained by another run: wait for it, or stop it")
     return nullcontext() if rank else file_lock(folder / ".lock", 10, busy)
 
@@ -90,23 +84,23 @@ def _train(folder: Path, job: TrainingJob, rank: int) -> None:
     # Sharded, only rank 0 of a machine holds weights yet; the others receive theirs when training
     # begins.
     begun = {"audit": digest(audit), "adapters": None if fsdp else _adapter_digest(adapted)}
-    every = _gather({"device": f"{socket.gethostname()}: {device}", **begun}, job.processes)
+    every: list[Any] = [{"device": f"{socket.gethostname()}: {device}", **begun}]
+    if job.processes > 1:
+        own, every = every[0], every * job.processes
+        torch.distributed.all_gather_object(every, own)
     for other, found in enumerate(every):
         for name in begun:
             if found[name] != every[0][name]:
-                raise KitError(
-                    f"process {other} has other {name} than process 0: base, packages or CPUs"
-                    " differ between machines"
-                )
+                why = "base, packages or CPUs differ between machines"
+                raise KitError(f"process {other} has other {name} than process 0: {why}")
     rows, held = read_examples(folder, TRAIN_FILE), read_examples(folder, HELD_OUT_FILE)
     settings = (job.recipe, folder / CHECKPOINTS, _print_step if rank == 0 else None)
     begin = time.perf_counter()
     outcome = train(adapted, tokenizer, rows, held, *settings, parallel=job.parallel)
     seconds = time.perf_counter() - begin
     if rank == 0:
-        devices = [found["device"] for found in every]
-        facts = {"seconds": seconds, "devices": devices, "audit": audit}
-        _write_outcome(folder, job, rows, outcome, facts)
+        facts = {"seconds": seconds, "devices": [found["device"] for found in every]}
+        _write_outcome(folder, job, rows, outcome, {**facts, "audit": audit})
     state.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -114,12 +108,10 @@ def _train(folder: Path, job: TrainingJob, rank: int) -> None:
 
 def _set_device(torch: Any, rank: int) -> str:
     """Take this process's GPU; returns its name. Raises `KitError` when there are too few."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    if local >= torch.cuda.device_count():
-        raise KitError(
-            f"process {rank} finds {torch.cuda.device_count()} GPUs on {socket.gethostname()}:"
-            " start one process a GPU"
-        )
+    local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if local >= gpus:
+        where = f"process {rank} finds {gpus} GPUs on {socket.gethostname()}"
+        raise KitError(f"{where}: start one process a GPU")
     torch.cuda.set_device(local)
     return f"{torch.cuda.get_device_name(local)}, {local}"
 
@@ -128,16 +120,6 @@ def _adapter_digest(model: Any) -> str:
     """Hash of the adapters before training."""
     trainable = [(name, p.double()) for name, p in model.named_parameters() if p.requires_grad]
     return digest([[name, p.sum().item(), p.norm().item()] for name, p in trainable])
-
-
-def _gather(value: Any, processes: int) -> list[Any]:
-    """Every process's value, by rank."""
-    import torch
-
-    values: list[Any] = [value] * processes
-    if processes > 1:
-        torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def _print_step(log: list[dict]) -> None:
@@ -149,11 +131,7 @@ def _print_step(log: list[dict]) -> None:
 
 
 def _write_outcome(
-    folder: Path,
-    job: TrainingJob,
-    rows: list[Example],
-    outcome: TrainingOutcome,
-    facts: dict[str, Any],
+    folder: Path, job: TrainingJob, rows: list[Example], outcome: TrainingOutcome, facts: dict
 ) -> None:
     """Copy the adapter out of its verified checkpoint, and write the outcome last."""
     last = folder / CHECKPOINTS / f"checkpoint-{outcome.best_step or outcome.steps}"
@@ -174,23 +152,16 @@ def _write_outcome(
         return [sum(map(padded, shard)) for shard in shards]
 
     values = {
-        **asdict(outcome),
-        **facts,
-        "job": job.key,
-        "processes": job.processes,
-        "parallel": job.parallel,
+        **{**asdict(outcome), **facts, "processes": job.processes, "parallel": job.parallel},
+        **{"job": job.key, "adapter": ADAPTER, "adapter_hash": adapter_hash(folder / ADAPTER)},
         "tokens": sum(lengths[i] for step in steps for part in step for i in part),
-        "adapter": ADAPTER,
-        "adapter_hash": adapter_hash(folder / ADAPTER),
         "padded_tokens": [of_rank(rank) for rank in range(job.processes)],
     }
     write_json(folder / OUTCOME_FILE, values)
 
 
 def main() -> int:
-    """The command line. A failure is written to the job's folder: whoever started the processes can
-    say which one failed and why.
-    """
+    """The command line; a failure is written to the job's folder for whoever started the job."""
     folder, (rank, _) = Path(sys.argv[1]), process_rank()
     try:
         run_process(folder)

@@ -37,12 +37,10 @@ class EpochRows:
 
 
 def epoch_rows(mode: str, run: str = "", tokens_per_row: float | None = None) -> EpochRows | None:
-    """Rows and tokens of an epoch: notebook 05's manifest of this run if there is one, else the
-    paper's stated totals.
+    """Rows and tokens of an epoch by notebook 05's manifest, else by the paper's stated totals.
 
-    Small modes never read the paper's rows: without a manifest they get None. `tokens_per_row`
-    replaces the mean length by an assumed one, in any mode. Raises `InputError` when a source holds
-    no rows.
+    None: a small mode without a manifest. `tokens_per_row`: an assumed mean length. Raises
+    `InputError` when a source holds no rows.
     """
     manifest = run_folder(mode, run) / "05_build_bilingual_mix" / "bimed" / "manifest.json"
     if manifest.exists():
@@ -72,11 +70,10 @@ def _stated(part: str) -> int:
 
 
 def flops_per_token(shape: Shape, setup: TrainingSetup, row: float) -> dict[str, float]:
-    """Operations for one token of a row of `row` tokens: forward, backward and, with checkpointing,
-    the second forward pass.
+    """Operations for one token of a row of `row` tokens, by pass.
 
     Causal attention reads half the row on average; its two matmuls cost twice in the backward pass.
-    The loss head is counted for all tokens, an upper bound when only answers are trained on.
+    The loss head is counted for all tokens: an upper bound when only answers are trained on.
     """
     adapted = [name for names in resolve_targets(setup.targets).values() for name in names]
     active = adapter = 0
@@ -107,29 +104,25 @@ def tokens_read(setup: TrainingSetup, rows: EpochRows) -> int:
     return most if setup.recipe.max_steps else min(most, rows.tokens * setup.recipe.epochs)
 
 
-def _hours(
-    tokens: int, shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu, share: float
-) -> float:
-    """Hours for some tokens on `setup.gpus` of a GPU that reaches a share of its rate."""
-    work = sum(flops_per_token(shape, setup, rows.mean).values()) * tokens
-    return work / ((device.tflops or 0) * 1e12 * share * setup.gpus) / 3600
+def _hours(shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu) -> float:
+    """Hours for one token on `setup.gpus` GPUs at their full rate."""
+    work = sum(flops_per_token(shape, setup, rows.mean).values())
+    return work / ((device.tflops or 0) * 1e12 * setup.gpus) / 3600
 
 
 def training_hours(shape: Shape, setup: TrainingSetup, rows: EpochRows, device: Gpu) -> Range:
     """(fewest, most) hours at the assumed shares of a GPU's rate; None when it is not found."""
     if not device.tflops:
         return None
-    settings = (tokens_read(setup, rows), shape, setup, rows, device)
-    return _hours(*settings, UTILISATION[1]), _hours(*settings, UTILISATION[0])
+    ideal = tokens_read(setup, rows) * _hours(shape, setup, rows, device)
+    return ideal / UTILISATION[1], ideal / UTILISATION[0]
 
 
 def training_cost(hours: Range, gpus: int, price: float | None) -> Range:
     """(least, most) US dollars at the price of one GPU's hour; None when either is not found."""
-    return (
-        None
-        if hours is None or price is None
-        else (hours[0] * gpus * price, hours[1] * gpus * price)
-    )
+    if hours is None or price is None:
+        return None
+    return hours[0] * gpus * price, hours[1] * gpus * price
 
 
 def steps_in(
@@ -138,5 +131,5 @@ def steps_in(
     """Optimiser steps in `span` hours at the lower rate; None: the rate is not found."""
     if not device.tflops:
         return None
-    settings = (setup.recipe.token_budget, shape, setup, rows, device)
-    return int(span / _hours(*settings, UTILISATION[0]))
+    ideal = setup.recipe.token_budget * _hours(shape, setup, rows, device)
+    return int(span * UTILISATION[0] / ideal)

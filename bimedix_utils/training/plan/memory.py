@@ -21,33 +21,23 @@ FLOAT32_BYTES, INT64_BYTES = 4, 8  # bytes of a float32 and of an index
 # Assumed, not measured: driver context, matrix-library workspaces, communication buffers and what
 # the allocator cannot reuse.
 GPU_CONTEXT = 1_500_000_000
-# On a CPU, Python's objects count too. Both numbers come from the idle memory of small models
-# (idle_mb in data/studies/memory.csv less weights, adapters and optimiser), not from their peaks:
-# buffers of the libraries, and the dozen Python modules, tensor heads and optimiser entries of each
-# adapted matrix.
+# On a CPU, Python's objects count too: buffers of the libraries, and the modules, tensor heads and
+# optimiser entries of each adapted matrix. Both come from the idle memory of small models (idle_mb
+# in data/studies/memory.csv less weights, adapters and optimiser), not from their peaks.
 CPU_BUFFERS, CPU_MATRIX = 5_000_000, 75_000
 MEMORY_PARTS = (
-    "weights, NF4",
-    "weights, not quantised",
-    "adapters",
-    "adapters, 16-bit copies",
-    "gradients",
-    "gradient buckets",
-    "optimiser",
-    "activations",
-    "loss head",
-    "transients",
+    *("weights, NF4", "weights, not quantised", "adapters", "adapters, 16-bit copies"),
+    *("gradients", "gradient buckets", "optimiser", "activations", "loss head", "transients"),
     "context",
 )
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One forward pass of one process: `tokens` in rows of `length`; `masked`: some row is padded.
+    """One forward pass: `tokens` in rows of `length`; `masked`: some row is padded."""
 
-    Rows of one length with a mask of ones need no mask tensor; any other batch makes transformers
-    build one, and sdpa then repeats keys and values for every query head.
-    """
+    # Only padded rows make transformers build a mask tensor; sdpa then repeats keys and values for
+    # every query head.
 
     tokens: int
     length: int
@@ -70,13 +60,11 @@ class PeakMemory:
 def attention_saved(
     shape: Shape, rank: int, adapted: Iterable[str], batch: ForwardPass, e: int, first: bool = False
 ) -> int:
-    """Bytes that one layer's attention keeps, its norm included; `adapted`: modules with LoRA.
-
-    The first layer's norm needs no gradient: the embeddings are frozen.
-    """
+    """Bytes that one layer's attention keeps, its norm included; `adapted`: modules with LoRA."""
     h, q, k = shape.hidden, shape.queries, shape.keys
     inputs = {"q_proj", "k_proj", "v_proj"} & set(adapted)
-    token = 0 if first else FLOAT32_BYTES * (h + 1)  # norm: its input, its inverse root mean square
+    # norm: its input, its inverse root mean square; the first needs none: embeddings are frozen
+    token = 0 if first else FLOAT32_BYTES * (h + 1)
     token += e * h if inputs else 0  # LoRA A of q, k and v: one shared input
     token += e * rank * len({"o_proj", *inputs} & set(adapted))  # LoRA B: an input each
     token += e * q + FLOAT32_BYTES * shape.heads  # sdpa: query, log-sum-exp
@@ -126,22 +114,15 @@ def final_saved(shape: Shape, tokens: int) -> int:
 def _balancing(shape: Shape, tokens: int) -> int:
     """Bytes of the load-balancing loss: logits of all layers, softmax, choice, one-hot code."""
     n, k = shape.experts, shape.per_token
-    return (
-        shape.layers
-        * tokens
-        * (3 * FLOAT32_BYTES * n + INT64_BYTES * k + (INT64_BYTES + FLOAT32_BYTES) * k * n)
-    )
+    token = 3 * FLOAT32_BYTES * n + INT64_BYTES * k + (INT64_BYTES + FLOAT32_BYTES) * k * n
+    return shape.layers * tokens * token
 
 
 def _layer_transient(shape: Shape, tokens: int, e: int) -> int:
-    """Bytes a layer's backward pass needs at its widest point beyond what the forward pass kept.
-
-    That point is the first matrix it meets, w2 of the last expert, while the other experts' tensors
-    are still kept: the gradient of the layer's output (tokens x hidden); for the expert's rows, an
-    even share of all, the gradient of its output and the two of its inner width, LoRA's and the
-    base's, less the two tensors of hidden width already released; one dequantised matrix with its
-    float32 constants.
-    """
+    """Bytes a layer's backward pass needs at its widest point beyond what the forward pass kept."""
+    # At w2 of the last expert: the gradient of the layer's output; for an even share of the rows
+    # the gradient of the expert's output and two of its inner width (LoRA's and the base's), less
+    # two released tensors of hidden width; one dequantised matrix with its float32 constants.
     h, f = shape.hidden, shape.inner
     rows = -(-tokens * shape.per_token // shape.experts)
     return e * (tokens * h + max(0, 2 * rows * f - rows * h) + f * h) + FLOAT32_BYTES * f * h // 64
@@ -162,21 +143,16 @@ def weight_bytes(shape: Shape, e: int) -> tuple[int, int, int]:
     """(4-bit codes, their constants, what is not quantised: router, norms, embeddings, head)."""
     codes = constants = small = 0
     for name, (a, b) in shape.matrices.items():
-        if name != "gate":
-            one = nf4_bytes(a * b)
-            codes += shape.copies(name) * one[0]
-            constants += shape.copies(name) * one[1]
-            small += shape.copies(name) * a * b
+        copies, one = shape.copies(name) if name != "gate" else 0, nf4_bytes(a * b)
+        codes, constants = codes + copies * one[0], constants + copies * one[1]
+        small += copies * a * b
     return codes, constants, e * (shape.total - small)
 
 
 def optimiser_bytes(shape: Shape, setup: TrainingSetup) -> int:
-    """Bytes of the optimiser's two states: float32, or one byte each with a float32 for each block
-    of 256 (bitsandbytes).
-
-    bitsandbytes keeps tensors under 4,096 elements in float32. Paged states may be moved to the
-    host; they are counted as if they stayed.
-    """
+    """Bytes of the two states: float32, or a byte each with a float32 for each block of 256."""
+    # bitsandbytes keeps tensors under 4,096 elements in float32. Paged states are counted as if
+    # they stayed on the GPU.
     tensors = shape.adapter_tensors(setup.rank, setup.targets)
     if setup.recipe.optimiser == "adamw":
         return sum(count * (2 * FLOAT32_BYTES * n + FLOAT32_BYTES) for n, count in tensors.items())
@@ -196,10 +172,7 @@ def _step_transient(shape: Shape, setup: TrainingSetup) -> int:
 
 
 def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = None) -> PeakMemory:
-    """The memory of one process in a training step after the first.
-
-    `batch` is the largest forward pass (default: MICRO_TOKENS in rows of MAX_TOKENS, padded).
-    """
+    """Memory of one process in a step after the first; `batch`: its largest forward pass."""
     batch = batch or ForwardPass(setup.pass_tokens, setup.max_tokens)
     e, layers, tokens = setup.compute_bytes, shape.layers, batch.tokens
     shards = setup.gpus if setup.parallel == "fsdp" else 1
@@ -228,9 +201,8 @@ def peak_memory(shape: Shape, setup: TrainingSetup, batch: ForwardPass | None = 
     # Logits, their float32 copy if they are not float32, log-softmax, and the head's input.
     numbers = shape.vocabulary * (e + FLOAT32_BYTES + (FLOAT32_BYTES if e != FLOAT32_BYTES else 0))
     logits = head * (numbers + e * shape.hidden)
-    loss = (
-        3 * FLOAT32_BYTES * head * shape.vocabulary
-    )  # log-softmax, its gradient, that of the logits
+    # Log-softmax, its gradient, that of the logits.
+    loss = 3 * FLOAT32_BYTES * head * shape.vocabulary
     balancing = _balancing(shape, tokens) + gathered
     wide = _layer_transient(shape, tokens, e) + gathered
     one_layer = held or gradients - gradients // layers

@@ -30,17 +30,13 @@ GRAIN = 64  # tokens: the largest forward pass is found to this precision
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """One device: whether it holds the training and, if so, hours, US dollars and steps in a day.
-
-    `micro_tokens`: the largest forward pass that fits, at most one step's share of the process; 0:
-    none. None: does not fit, or a number that is not found.
-    """
+    """Whether one device holds the training; hours, cost and steps None: no fit, or not found."""
 
     device: Gpu
     peak: PeakMemory
-    micro_tokens: int
+    micro_tokens: int  # the largest forward pass that fits, at most one process's step; 0: none
     hours: Range = None
-    cost: Range = None
+    cost: Range = None  # US dollars
     steps_a_day: int | None = None
 
     @property
@@ -63,9 +59,15 @@ class DevicePlan:
 
     def shown(self, value: Any) -> Any:
         """A value, or why there is none."""
-        if value is not None:
-            return value
-        return NOT_FOUND if self.fits else "does not fit"
+        missing = NOT_FOUND if self.fits else "does not fit"
+        return missing if value is None else value
+
+    def as_json(self) -> dict[str, Any]:
+        """The device's entry in plan.json."""
+        own = {"device": self.device.name, "memory_gb": self.device.memory_gb, "fits": self.fits}
+        found = {"hours": self.hours, "cost_usd": self.cost, "steps_a_day": self.steps_a_day}
+        shown = {name: self.shown(value) for name, value in found.items()}
+        return {**own, "why": self.why, "largest_micro_tokens": self.micro_tokens, **shown}
 
 
 def this_machine(processes: int = 1) -> Gpu:
@@ -92,10 +94,7 @@ def plan_device(
 
 
 def largest_micro_tokens(shape: Shape, setup: TrainingSetup, device: Gpu) -> int:
-    """The most tokens of one forward pass that fit, in rows of MAX_TOKENS.
-
-    At least one row, at most what one process reads in a step; 0 when not even one row fits.
-    """
+    """The most tokens, from one row to one process's step, of a pass that fits; 0: no row fits."""
     row, budget = setup.max_tokens, setup.recipe.token_budget
 
     def fits(tokens: int) -> bool:
@@ -131,13 +130,9 @@ def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
         tried.append((f'OPTIMISER = "{paged}"', {"optimiser": paged}))
     if setup.parallel == "ddp" and setup.gpus > 1:
         tried.append(('PARALLEL = "fsdp"', {"parallel": "fsdp"}))
+    names = {p: [p] if modules == LORA_PARTS[p] else modules for p, modules in parts.items()}
     for part in parts if len(parts) > 1 else ():
-        rest = tuple(
-            name
-            for other, modules in parts.items()
-            if other != part
-            for name in ([other] if modules == LORA_PARTS[other] else modules)
-        )
+        rest = tuple(name for other in parts if other != part for name in names[other])
         tried.append((f'LORA_TARGETS = "{" ".join(rest)}"', {"targets": rest}))
 
     def fits(**changes: Any) -> bool:
@@ -163,15 +158,13 @@ def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A planned training. The first of `devices` is the setup's own GPU, or this machine where it
-    names none; `rows` is None when they are not known.
-    """
+    """A planned training."""
 
     setup: TrainingSetup
     shape: Shape
     count: ParameterCount
-    rows: EpochRows | None
-    devices: Sequence[DevicePlan]
+    rows: EpochRows | None  # None: not known
+    devices: Sequence[DevicePlan]  # first the setup's own GPU, or this machine where it names none
 
     @property
     def own(self) -> DevicePlan:
@@ -182,12 +175,11 @@ class TrainingPlan:
         """Raise `KitError` when the own device cannot hold it: what is short, what would help."""
         if self.own.fits:
             return
-        found = remedies(self.shape, self.setup, self.own.device)
-        one_of = "any one of these would do: " + "; ".join(found)
+        found = "; ".join(remedies(self.shape, self.setup, self.own.device))
+        one_of = f"any one of these would do: {found}"
         helps = one_of if found else "nothing would do; take a larger GPU"
-        raise KitError(
-            f"the training does not fit: it {self.own.why}. Of what the plan tries, {helps}"
-        )
+        why = f"the training does not fit: it {self.own.why}"
+        raise KitError(f"{why}. Of what the plan tries, {helps}")
 
     @cached_property
     def assumptions(self) -> list[str]:
@@ -195,12 +187,8 @@ class TrainingPlan:
         import yaml
 
         text = Path(__file__).with_name("assumptions.yaml").read_text(encoding="utf-8")
-        numbers = {
-            "low": UTILISATION[0],
-            "high": UTILISATION[1],
-            "context": GPU_CONTEXT / GB,
-            "buffers": CPU_BUFFERS / 1e6,
-        }
+        numbers = dict(zip(("low", "high"), UTILISATION, strict=True))
+        numbers |= {"context": GPU_CONTEXT / GB, "buffers": CPU_BUFFERS / 1e6}
         lines = yaml.safe_load(text)["gpu" if self.setup.gpu else "cpu"]
         return [line.format(**numbers) for line in lines]
 
@@ -209,36 +197,19 @@ class TrainingPlan:
         """Steps, tokens and operations for a token, `not found` when the rows are not known."""
         if self.rows is None:
             return dict.fromkeys(("steps", "tokens", "flops_per_token"), NOT_FOUND)
-        return {
-            "steps": optimiser_steps(self.setup, self.rows),
-            "tokens": tokens_read(self.setup, self.rows),
-            "flops_per_token": flops_per_token(self.shape, self.setup, self.rows.mean),
-        }
+        steps, tokens = (count(self.setup, self.rows) for count in (optimiser_steps, tokens_read))
+        flops = flops_per_token(self.shape, self.setup, self.rows.mean)
+        return {"steps": steps, "tokens": tokens, "flops_per_token": flops}
 
     def as_json(self) -> dict[str, Any]:
         """What plan.json holds: bytes, hours, US dollars; an unknown number is `not found`."""
-        devices = [
-            {
-                "device": one.device.name,
-                "memory_gb": one.device.memory_gb,
-                "fits": one.fits,
-                "why": one.why,
-                "largest_micro_tokens": one.micro_tokens,
-                "hours": one.shown(one.hours),
-                "cost_usd": one.shown(one.cost),
-                "steps_a_day": one.shown(one.steps_a_day),
-            }
-            for one in self.devices
-        ]
+        count, peak = self.count, self.own.peak
         return {
             "setup": asdict(self.setup),
-            "parameters": self.count.parameters,
-            "adapters": self.count.adapters,
-            "adapted_modules": self.count.modules,
-            "trainable_share_of_all": self.count.share,
-            "memory_bytes": self.own.peak.parts,
-            "memory_moment": self.own.peak.moment,
-            "devices": devices,
+            **{"parameters": count.parameters, "adapters": count.adapters},
+            **{"adapted_modules": count.modules, "trainable_share_of_all": count.share},
+            **{"memory_bytes": peak.parts, "memory_moment": peak.moment},
+            "devices": [one.as_json() for one in self.devices],
             "rows": asdict(self.rows) if self.rows else NOT_FOUND,
             **self.work,
             "assumptions": self.assumptions,
@@ -248,12 +219,10 @@ class TrainingPlan:
 def plan_training(
     setup: TrainingSetup, rows: EpochRows | None, usd_per_hour: float | None = None
 ) -> TrainingPlan:
-    """Plan a training on its own device and on every GPU of data/gpus.csv; without a GPU, on this
-    machine only.
+    """Plan on the setup's own GPU and on all of data/gpus.csv; without a GPU, on this machine only.
 
-    `usd_per_hour` is the price of one hour of the setup's own GPU. Raises `InputError` for an
-    unknown model or GPU, `AuditError` when the model on the meta device is not the one computed
-    with.
+    `usd_per_hour`: price of the own GPU. Raises `InputError` for an unknown model or GPU,
+    `AuditError` when the model on the meta device is not the one computed with.
     """
     own = find_gpu(setup.gpu) if setup.gpu else this_machine(setup.gpus)
     others = [gpu for gpu in read_gpus() if gpu.name != own.name] if setup.gpu else []

@@ -22,13 +22,8 @@ GPU_TABLE = ROOT / "data" / "gpus.csv"
 GB = 10**9  # data sheets do not say which gigabyte they mean; the smaller one is the safe reading
 # Field of a setup -> parameter of notebook 06; the recipe's parameters come beside them.
 OWN_PARAMETERS = {
-    "model": "MODEL",
-    "rank": "LORA_RANK",
-    "targets": "LORA_TARGETS",
-    "max_tokens": "MAX_TOKENS",
-    "gpus": "GPUS",
-    "gpu": "GPU",
-    "parallel": "PARALLEL",
+    **{"model": "MODEL", "rank": "LORA_RANK", "targets": "LORA_TARGETS", "gpus": "GPUS"},
+    **{"max_tokens": "MAX_TOKENS", "gpu": "GPU", "parallel": "PARALLEL"},
 }
 _LEGAL = {
     "OPTIMISER": ("adamw", "paged_adamw_8bit"),
@@ -39,14 +34,12 @@ _LEGAL = {
 
 @dataclass(frozen=True)
 class Gpu:
-    """One line of data/gpus.csv: memory in GB, dense bfloat16 TFLOPS, memory bandwidth in GB/s,
-    US dollars an hour.
-    """
+    """One line of data/gpus.csv."""
 
     name: str
     memory_gb: float
-    tflops: float | None
-    bandwidth: float | None
+    tflops: float | None  # dense bfloat16
+    bandwidth: float | None  # GB/s
     usd_per_hour: float | None
     source: str
 
@@ -56,16 +49,16 @@ class Gpu:
         return int(self.memory_gb * GB)
 
 
-_COLUMNS = ("name", "memory_gb", "bfloat16_dense_tflops", "bandwidth_gb_per_s", "usd_per_hour")
+_NUMBERS = ("memory_gb", "bfloat16_dense_tflops", "bandwidth_gb_per_s", "usd_per_hour")
+_COLUMNS = ("name", *_NUMBERS, "source", "date")
 
 
 def read_gpus(table: Path = GPU_TABLE) -> list[Gpu]:
     """All GPUs, smallest memory first; `InputError` for other columns or a bad number."""
     with open(table, encoding="utf-8", newline="") as handle:
         reader = csv.DictReader(handle)
-        if tuple(reader.fieldnames or ()) != (*_COLUMNS, "source", "date"):
-            columns = ", ".join((*_COLUMNS, "source", "date"))
-            raise InputError(f"{shown_path(table)}: the columns must be {columns}")
+        if tuple(reader.fieldnames or ()) != _COLUMNS:
+            raise InputError(f"{shown_path(table)}: the columns must be {', '.join(_COLUMNS)}")
         rows = list(reader)
 
     def number(row: dict[str, str], column: str) -> float | None:
@@ -77,15 +70,13 @@ def read_gpus(table: Path = GPU_TABLE) -> list[Gpu]:
         except (TypeError, ValueError):
             value = -1.0
         if not 0 <= value < math.inf:
-            raise InputError(
-                f"{shown_path(table)}: {row['name']}, {column}: {text!r} is not a number; write"
-                f" {NOT_FOUND!r} for an unknown one"
-            )
+            cell = f"{shown_path(table)}: {row['name']}, {column}: {text!r}"
+            raise InputError(f"{cell} is not a number; write {NOT_FOUND!r} for an unknown one")
         return value
 
     found = []
     for row in rows:
-        memory, *others = (number(row, column) for column in _COLUMNS[1:])
+        memory, *others = (number(row, column) for column in _NUMBERS)
         if not memory:
             raise InputError(f"{shown_path(table)}: {row['name']}: a plan needs its memory_gb")
         found.append(Gpu(row["name"], memory, *others, row["source"]))
@@ -98,20 +89,14 @@ def find_gpu(name: str, table: Path = GPU_TABLE) -> Gpu:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"no GPU {name!r} in {shown_path(table)}; {hint}known: {', '.join(known)}; or add a"
-            " line with its data sheet's numbers"
-        )
+        names = f"{hint}known: {', '.join(known)}; or add a line with its data sheet's numbers"
+        raise InputError(f"no GPU {name!r} in {shown_path(table)}; {names}")
     return known[name]
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """One training as planned. `gpu` names a line of data/gpus.csv, empty for a CPU in float32.
-
-    `head_tokens`: positions that the loss head computes at once. None means all of them: an upper
-    bound for the kit's head, which reads answers only, in chunks.
-    """
+    """One training as planned."""
 
     model: str
     rank: int
@@ -119,8 +104,10 @@ class TrainingSetup:
     targets: tuple[str, ...] = tuple(LORA_PARTS)
     max_tokens: int = 2048  # the longest row
     gpus: int = 1
-    gpu: str = ""
+    gpu: str = ""  # a line of data/gpus.csv; empty: a CPU in float32
     parallel: str = "ddp"
+    # Positions that the loss head computes at once. None, all of them, is an upper bound for the
+    # kit's head, which reads answers only, in chunks.
     head_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -136,10 +123,8 @@ class TrainingSetup:
         """The setup in notebook 06's parameters; `ParameterError` for a missing or illegal one."""
         missing = [n for n in (*OWN_PARAMETERS.values(), *RECIPE_PARAMETERS) if n not in values]
         if missing:
-            raise ParameterError(
-                f"a plan needs {', '.join(missing)}: add them to section 06_finetune_qlora of the"
-                " preset"
-            )
+            fix = "add them to section 06_finetune_qlora of the preset"
+            raise ParameterError(f"a plan needs {', '.join(missing)}: {fix}")
         for name, legal in _LEGAL.items():
             if values[name] not in legal:
                 raise ParameterError(f"{name} = {values[name]!r}; must be {' | '.join(legal)}")
@@ -150,9 +135,8 @@ class TrainingSetup:
     def changed(self, **changes: Any) -> "TrainingSetup":
         """This setup with other values; fields of the recipe are named like its own."""
         own = {field.name for field in fields(self)}
-        recipe = {name: value for name, value in changes.items() if name not in own}
-        rest = {name: value for name, value in changes.items() if name in own}
-        return replace(self, **{"recipe": replace(self.recipe, **recipe), **rest})
+        recipe = {name: changes.pop(name) for name in {*changes} - own}
+        return replace(self, **{"recipe": replace(self.recipe, **recipe), **changes})
 
     @property
     def compute_bytes(self) -> int:

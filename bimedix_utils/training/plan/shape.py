@@ -27,15 +27,18 @@ _PUBLISHED = {
     "mistralai/Mixtral-8x7B-v0.1": "mixtral-8x7b.json",
     "mistralai/Mixtral-8x7B-Instruct-v0.1": "mixtral-8x7b.json",
 }
+# Size of a `Shape` -> name in a configuration of `transformers`.
+_NAMES = {
+    **{"hidden": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers"},
+    **{"heads": "num_attention_heads", "kv_heads": "num_key_value_heads"},
+    **{"vocabulary": "vocab_size", "experts": "num_local_experts"},
+    **{"per_token": "num_experts_per_tok"},
+}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a decoder, in elements: Mixtral, or with 0 experts a Mistral or Llama.
-
-    `kv_heads` 0 means half of the heads, `head_size` 0 the hidden width divided by the heads.
-    Raises `InputError` for sizes that no attention can have.
-    """
+    """Sizes of a decoder: Mixtral, or with 0 experts Mistral or Llama; `InputError`: impossible."""
 
     hidden: int
     inner: int  # width of one expert, or of a dense layer's MLP
@@ -43,18 +46,16 @@ class Shape:
     heads: int
     experts: int = 0
     vocabulary: int = 4000
-    kv_heads: int = 0
+    kv_heads: int = 0  # 0: half of the heads
     per_token: int = 2  # experts that see a token
-    head_size: int = 0
+    head_size: int = 0  # 0: the hidden width divided by the heads
     tied: bool = False  # the head is the embedding matrix
 
     def __post_init__(self) -> None:
         kv_heads = self.kv_heads or max(1, self.heads // 2)
         if self.heads % kv_heads or not self.head_size and self.hidden % self.heads:
-            raise InputError(
-                f"hidden {self.hidden} must divide by {self.heads} heads, and these by {kv_heads}"
-                " key heads"
-            )
+            sizes = f"hidden {self.hidden} must divide by {self.heads} heads"
+            raise InputError(f"{sizes}, and these by {kv_heads} key heads")
         # Filled in here, so that equal shapes compare equal however they were given.
         object.__setattr__(self, "kv_heads", kv_heads)
         object.__setattr__(self, "head_size", self.head_size or self.hidden // self.heads)
@@ -62,18 +63,13 @@ class Shape:
     @classmethod
     def of(cls, config: Any) -> "Shape":
         """The sizes in a Mixtral, Mistral or Llama configuration of `transformers`."""
-        return cls(
-            hidden=config.hidden_size,
-            inner=config.intermediate_size,
-            layers=config.num_hidden_layers,
-            heads=config.num_attention_heads,
-            experts=getattr(config, "num_local_experts", 0),
-            vocabulary=config.vocab_size,
-            kv_heads=config.num_key_value_heads,
-            per_token=getattr(config, "num_experts_per_tok", 2),
-            head_size=getattr(config, "head_dim", None) or 0,
-            tied=bool(config.tie_word_embeddings),
-        )
+        names = {**_NAMES, "head_size": "head_dim", "tied": "tie_word_embeddings"}
+        found = {own: getattr(config, name, None) for own, name in names.items()}
+        return cls(**{name: value for name, value in found.items() if value is not None})
+
+    def config_values(self) -> dict[str, int]:
+        """The sizes as arguments of a configuration of `transformers`."""
+        return {name: getattr(self, own) for own, name in _NAMES.items()}
 
     @property
     def queries(self) -> int:
@@ -97,16 +93,12 @@ class Shape:
         """How often a module occurs in the model."""
         return self.layers * (max(1, self.experts) if module in LORA_PARTS["experts"] else 1)
 
-    def part_parameters(self, part: str) -> int:
-        """Parameters of `attention`, `experts` or `router` in the whole model."""
-        found = {name: a * b for name, (a, b) in self.matrices.items() if name in LORA_PARTS[part]}
-        return sum(self.copies(name) * size for name, size in found.items())
-
     def parameters(self) -> dict[str, int]:
         """Parameters of the whole model by part."""
         words = self.vocabulary * self.hidden
+        sizes = {name: self.copies(name) * a * b for name, (a, b) in self.matrices.items()}
         return {
-            **{part: self.part_parameters(part) for part in LORA_PARTS},
+            **{part: sum(sizes.get(n, 0) for n in names) for part, names in LORA_PARTS.items()},
             "norms": (2 * self.layers + 1) * self.hidden,
             "embeddings": words,
             **({} if self.tied else {"lm_head": words}),
@@ -139,16 +131,14 @@ class Shape:
     def adapter_tensors(self, rank: int, targets: str | Iterable[str]) -> Counter[int]:
         """{elements of an adapter tensor: how many there are}."""
         found: Counter[int] = Counter()
-        for modules in resolve_targets(targets).values():
-            for name in modules:
-                for width in self.matrices[name]:
-                    found[rank * width] += self.copies(name)
+        for name in sum(resolve_targets(targets).values(), ()):
+            for width in self.matrices[name]:
+                found[rank * width] += self.copies(name)
         return found
 
 
 def find_config(name: str) -> "MixtralConfig":
-    """The configuration a MODEL parameter names: `tiny`, the paper's base, a folder or file, or a
-    hub id already on this machine.
+    """The configuration of `tiny`, the paper's base, a folder, a file or a cached hub id.
 
     Nothing is downloaded. Raises `InputError` when there is none, or it is no Mixtral.
     """
@@ -156,15 +146,8 @@ def find_config(name: str) -> "MixtralConfig":
 
     if name == "tiny":
         spec = TinySpec()
-        return MixtralConfig(
-            vocab_size=spec.vocabulary,
-            hidden_size=spec.hidden,
-            intermediate_size=spec.inner,
-            num_hidden_layers=spec.layers,
-            num_local_experts=spec.experts,
-            num_attention_heads=spec.heads,
-            num_key_value_heads=max(1, spec.heads // 2),
-        )
+        sizes = (spec.hidden, spec.inner, spec.layers, spec.heads, spec.experts, spec.vocabulary)
+        return MixtralConfig(**Shape(*sizes).config_values())
     values = json.loads(_config_file(name).read_text(encoding="utf-8"))
     family = values.get("model_type", "of no stated type")
     if family != "mixtral":
@@ -186,10 +169,8 @@ def _config_file(name: str) -> Path:
         cached = try_to_load_from_cache(name, "config.json")
         if isinstance(cached, str):
             return Path(cached)
-    raise InputError(
-        f"no configuration of {name!r} on this machine: give a folder with config.json, or put the"
-        " published file into data/models"
-    )
+    fix = "give a folder with config.json, or put the published file into data/models"
+    raise InputError(f"no configuration of {name!r} on this machine: {fix}")
 
 
 @dataclass(frozen=True)
@@ -219,18 +200,13 @@ class ParameterCount:
 def count_on_meta(
     config: "MixtralConfig", rank: int, targets: str | Iterable[str]
 ) -> ParameterCount:
-    """Build the model and its adapters without storage and count them.
-
-    Raises `AuditError` when the closed forms of `Shape` differ.
-    """
+    """Count the model and its adapters, built without storage; `AuditError`: `Shape` differs."""
     import torch
     from transformers import MixtralForCausalLM
 
     with torch.device("meta"):
         model: Any = add_adapters(MixtralForCausalLM(config), rank, 2 * rank, targets)
-    parameters: Counter[str] = Counter()
-    adapters: Counter[str] = Counter()
-    modules: Counter[str] = Counter()
+    parameters, adapters, modules = Counter[str](), Counter[str](), Counter[str]()
     for name, value in model.named_parameters():
         adapter, part = "lora_" in name, group_of(name)
         (adapters if adapter else parameters)[part] += value.numel()
@@ -239,16 +215,10 @@ def count_on_meta(
             state = "trainable" if value.requires_grad else "not trainable"
             raise AuditError(f"{name} is {state}: only adapters may be trained")
     shape, chosen = Shape.of(config), resolve_targets(targets)
-    found = ParameterCount(
-        dict(parameters), dict(adapters), {part: modules[part] for part in chosen}
-    )
-    expected = ParameterCount(
-        shape.parameters(),
-        shape.adapters(rank, targets),
-        {part: sum(map(shape.copies, names)) for part, names in chosen.items()},
-    )
-    if found != expected:
-        raise AuditError(
-            f"the model on the meta device holds {found}, the plan computes with {expected}"
-        )
+    counted = {part: modules[part] for part in chosen}
+    found = ParameterCount(dict(parameters), dict(adapters), counted)
+    copies = {part: sum(map(shape.copies, names)) for part, names in chosen.items()}
+    wanted = ParameterCount(shape.parameters(), shape.adapters(rank, targets), copies)
+    if found != wanted:
+        raise AuditError(f"the meta device's model holds {found}, the plan computes with {wanted}")
     return found
