@@ -1,13 +1,10 @@
-"""Speed of a sparse model against dense ones: ratios from interleaved rounds, explained by a
-roofline.
-"""
+"""Speed of a sparse model against dense ones: interleaved rounds, explained by a roofline."""
 
 from .claim import (
     LLAMA_2_70B,
     architecture_ratio,
     best_rate,
     claim_ratios,
-    gpu_machine,
     gpus_needed,
     mixtral_shape,
     needed_bandwidth,
@@ -24,17 +21,10 @@ from .comparison import (
     parse_batches,
     parse_precisions,
 )
-from .measure import (
-    TimeRatio,
-    count_routed,
-    decode_seconds,
-    interleaved,
-    prefill_seconds,
-    time_ratio,
-)
+from .measure import count_routed, decode_seconds, interleaved, prefill_seconds, time_ratio
 from .plots import claim_figure, parts_figure, ratios_figure, sentences_figure
 from .probes import Machine, ProbeSweeps, cache_bytes
-from .random_models import build_random_model, count_model, four_bit_path, random_weights
+from .random_models import build_random_model, four_bit_path, random_weights
 from .roofline import (
     PRECISION_BYTES,
     distinct_experts,
@@ -44,7 +34,6 @@ from .roofline import (
     uniform_loads,
 )
 from .tables import (
-    BenchmarkRow,
     benchmark_conditions,
     benchmark_table,
     bytes_by_part,

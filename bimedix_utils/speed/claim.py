@@ -1,5 +1,4 @@
-"""The paper's 8.6 times: how much of it a roofline gives to the architecture on a named GPU, and
-how much is left for everything else.
+"""The paper's 8.6 times: the share that a roofline gives to the architecture on a named GPU.
 
 Both models run on equal numbers of GPUs without loss: a best case for both.
 """
@@ -16,9 +15,8 @@ from ..training.plan.shape import Shape, find_config
 from .probes import Machine
 from .roofline import PRECISION_BYTES, predict_seconds
 
-# Med42-70B, one of the dense models the paper compares with, and Llama-2-70B, its base:
-# hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, vocab_size and
-# num_key_value_heads as in the config.json quoted in vllm-project/vllm#2518.
+# Med42-70B, one of the dense models the paper compares with, and Llama-2-70B, its base: sizes as in
+# the config.json quoted in vllm-project/vllm#2518.
 LLAMA_2_70B = Shape(hidden=8192, inner=28672, layers=80, heads=64, vocabulary=32000, kv_heads=8)
 CONTEXT = 512  # tokens in the cache of each row
 # Part of a GPU's memory that weights may fill; vLLM's own default for weights and cache together.
@@ -34,17 +32,11 @@ def paper_rates(table: Path) -> tuple[float, float]:
     """(tokens/s of BiMediX, of 70B dense models) in the table; `InputError` when not there."""
     with open(table, encoding="utf-8", newline="") as handle:
         rows = [row for row in csv.DictReader(handle) if row["system"] == "BiMediX v1"]
-    found = [
-        float(row["tokens_per_s"].lstrip("~"))
-        for word in ("8x7B", "70B")
-        for row in rows
-        if word in row["model"]
-    ]
+    stated = [row for word in ("8x7B", "70B") for row in rows if word in row["model"]]
+    found = [float(row["tokens_per_s"].lstrip("~")) for row in stated]
     if len(found) != 2:
-        raise InputError(
-            f"{table.name}: one line of BiMediX v1 for 8x7B and one for 70B are needed, found"
-            f" {len(found)}"
-        )
+        needed = "one line of BiMediX v1 for 8x7B and one for 70B are needed"
+        raise InputError(f"{table.name}: {needed}, found {len(found)}")
     return found[0], found[1]
 
 
@@ -68,9 +60,7 @@ def architecture_ratio(
     dense: Shape = LLAMA_2_70B,
     precisions: tuple[str, str] = ("bfloat16", "bfloat16"),
 ) -> float | None:
-    """Tokens/s of the sparse model over those of the dense one, each on one GPU of its kind; None
-    for a GPU whose bandwidth is not found. `gpus`, `precisions`: of the sparse and of the dense.
-    """
+    """Tokens/s, sparse over dense, each on its own GPU and precision; None: bandwidth not found."""
     one, other = map(gpu_machine, gpus)
     if one is None or other is None:
         return None
@@ -104,35 +94,27 @@ def best_rate(shape: Shape, gpu: Gpu, batch: int = 1, precision: str = "bfloat16
     return gpus_needed(shape, gpu, precision) * batch / seconds
 
 
-def gpu_rows(
-    gpus: Sequence[Gpu],
-    batches: Sequence[int],
-    claim: float,
-    sparse: Shape,
-    dense: Shape = LLAMA_2_70B,
-) -> list[tuple[str, ...]]:
-    """A line for each GPU: GPUs and best tokens/s of both models at one row, the ratios by batch,
-    the claim's share at the first batch.
+def _found(value: float | None, form: str) -> str:
+    return NOT_FOUND if value is None else format(value, form)
 
-    Factors multiply, so shares are of logarithms: log(ratio) / log(claim).
-    """
+
+def gpu_rows(
+    gpus: Sequence[Gpu], batches: Sequence[int], claim: float, sparse: Shape
+) -> list[tuple[str, ...]]:
+    """Of each GPU: count and best tokens/s for both models, ratios by batch, the claim's share."""
     lines = []
     for gpu in gpus:
-        cells: list[str] = [gpu.name]
-        for shape in (sparse, dense):
-            rate = best_rate(shape, gpu)
-            cells += [str(gpus_needed(shape, gpu)), NOT_FOUND if rate is None else f"{rate:,.0f}"]
-        ratios = [architecture_ratio((gpu, gpu), batch, sparse, dense) for batch in batches]
-        cells += [NOT_FOUND if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-        known = ratios[0] is not None
-        cells.append(f"{math.log(ratios[0]) / math.log(claim):.0%}" if known else NOT_FOUND)
-        lines.append(tuple(cells))
+        cells = [gpu.name]
+        for shape in (sparse, LLAMA_2_70B):
+            cells += [str(gpus_needed(shape, gpu)), _found(best_rate(shape, gpu), ",.0f")]
+        ratios = [architecture_ratio((gpu, gpu), batch, sparse) for batch in batches]
+        # Factors multiply, so the share is one of logarithms.
+        share = ratios[0] and math.log(ratios[0]) / math.log(claim)
+        lines.append((*cells, *(_found(ratio, ".2f") for ratio in ratios), _found(share, ".0%")))
     return lines
 
 
-def needed_bandwidth(
-    shape: Shape, tokens_per_s: float, precision: str, context: int = CONTEXT
-) -> float:
-    """Bytes a second from memory for `tokens_per_s` at batch 1, whatever the hardware."""
+def needed_bandwidth(shape: Shape, rate: float, precision: str, context: int = CONTEXT) -> float:
+    """Bytes a second from memory for `rate` tokens/s at batch 1, whatever the hardware."""
     unit = Machine("one byte a second", {1: 1.0})
-    return tokens_per_s * predict_seconds(shape, unit, 1, context, precision)
+    return rate * predict_seconds(shape, unit, 1, context, precision)

@@ -1,6 +1,4 @@
-"""One comparison: a sparse model, the dense ones of equal total and of equal active size, one
-precision, several batch sizes.
-"""
+"""A sparse model against dense ones of equal total and active size, in one precision."""
 
 import statistics
 from collections.abc import Callable
@@ -11,14 +9,8 @@ from typing import Any
 from ..core.errors import InputError
 from ..training.models.loader import release_memory
 from ..training.plan.shape import Shape
-from .measure import (
-    TimeRatio,
-    count_routed,
-    decode_seconds,
-    interleaved,
-    prefill_seconds,
-    time_ratio,
-)
+from . import measure
+from .measure import TimeRatio, time_ratio
 from .probes import Machine, ProbeSweeps
 from .random_models import build_random_model, random_weights
 from .roofline import PRECISION_BYTES, predict_seconds, residual_overheads
@@ -44,15 +36,13 @@ def compared_shapes(sparse: Shape) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """What is measured: rows at once, interleaved rounds, tokens decoded in each round, tokens of
-    the prefill, tokens in the cache before the first one.
-    """
+    """What is measured."""
 
-    batches: tuple[int, ...]
-    rounds: int = 7
-    tokens: int = 2
-    prefill: int = 128
-    context: int = 32
+    batches: tuple[int, ...]  # rows at once
+    rounds: int = 7  # interleaved
+    tokens: int = 2  # decoded in each round
+    prefill: int = 128  # tokens of the prefill
+    context: int = 32  # tokens in the cache before the first one
     seed: int = 0
 
 
@@ -73,17 +63,15 @@ class RatioPrediction:
 
 @dataclass(frozen=True)
 class SpeedComparison:
-    """Raw seconds of every round: `decode` of one step by batch and model, `prefill` of one prompt
-    by model; `machines`: the machine in each round of each batch.
-    """
+    """Raw seconds of every round, with the routing and the machine beside them."""
 
     precision: str
     shapes: dict[str, Shape]
     settings: SpeedSettings
-    decode: dict[int, dict[str, list[float]]] = field(default_factory=dict)
-    prefill: dict[str, list[float]] = field(default_factory=dict)
-    loads: dict[int, dict[int, float]] = field(default_factory=dict)
-    machines: dict[int, list[Machine]] = field(default_factory=dict)
+    decode: dict[int, dict[str, list[float]]] = field(default_factory=dict)  # step, by batch, model
+    prefill: dict[str, list[float]] = field(default_factory=dict)  # of one prompt, by model
+    loads: dict[int, dict[int, float]] = field(default_factory=dict)  # by batch
+    machines: dict[int, list[Machine]] = field(default_factory=dict)  # of each round, by batch
 
     def weight_bytes(self, name: str) -> float:
         """Bytes of the matrices that decoding reads when all experts are hit."""
@@ -114,22 +102,20 @@ class SpeedComparison:
 
     def overhead(self, single_bandwidth: bool = False) -> float:
         """Residual seconds of a layer: one term for all batches, from the dense models alone."""
-        found = []
+        found, case = [], (self.settings.context, self.precision)
         for batch, seconds in self.decode.items():
             for turn, machine in enumerate(self._machines(batch, single_bandwidth)):
                 runs = [(self.shapes[name], batch, seconds[name][turn]) for name in DENSE_MODELS]
-                context = self.settings.context
-                found += residual_overheads(runs, machine, context, self.precision)
+                found += residual_overheads(runs, machine, *case)
         return max(0.0, statistics.median(found))
 
     def predictions(
         self, single_bandwidth: bool = False, as_routed: bool = True
     ) -> list[RatioPrediction]:
-        """The roofline's ratios beside the measured ones; routing as measured, or uniform. Both
-        sides are medians over the same rounds.
+        """Predicted beside measured ratios, both medians over the same rounds.
 
-        `single_bandwidth`: one bandwidth whatever the rows, as in the textbook, instead of the one
-        measured for each number of rows.
+        `single_bandwidth`: the textbook's one bandwidth, not the one measured for each number of
+        rows. `as_routed`: routing as measured, else uniform.
         """
         overhead, found = self.overhead(single_bandwidth), []
         for (batch, name), measured in self.decode_ratios().items():
@@ -154,10 +140,8 @@ def parse_batches(text: str) -> tuple[int, ...]:
     """ "1 8 32" as ascending numbers; `InputError` for anything but whole numbers from 1 on."""
     words = text.split()
     if not words or not all(word.isdecimal() and int(word) for word in words):
-        raise InputError(
-            f"BATCHES = {text!r}: whole numbers from 1 on, with spaces between them, such as '1"
-            " 8 32'"
-        )
+        legal = "whole numbers from 1 on, with spaces between them, such as '1 8 32'"
+        raise InputError(f"BATCHES = {text!r}: {legal}")
     return tuple(sorted({int(word) for word in words}))
 
 
@@ -165,25 +149,15 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     """ "float32 nf4" in the order of `PRECISION_BYTES`; `InputError` for an unknown one or none."""
     words = text.split()
     if not words or set(words) - set(PRECISION_BYTES):
-        raise InputError(
-            f"PRECISIONS = {text!r}: some of {', '.join(PRECISION_BYTES)}, with spaces between them"
-        )
+        legal = f"some of {', '.join(PRECISION_BYTES)}, with spaces between them"
+        raise InputError(f"PRECISIONS = {text!r}: {legal}")
     return tuple(name for name in PRECISION_BYTES if name in words)
-
-
-def _powers(batch: int) -> list[int]:
-    """1, 2, 4, ... and `batch` itself: the rows that the matmuls of a step can have."""
-    return sorted({*(2**power for power in range(batch.bit_length())), batch})
 
 
 def measure_models(
     sparse: Shape, precision: str, settings: SpeedSettings, device: str = "cpu"
 ) -> SpeedComparison:
-    """Build the three models on the same weights, then time them in interleaved rounds, and in each
-    round the bare matrices as well.
-
-    So the roofline knows the machine as it was during these rounds, not before them.
-    """
+    """Build the three models on the same weights; time them and the bare matrices in turns."""
     shapes, seed = compared_shapes(sparse), settings.seed
     largest = max(shapes.values(), key=lambda shape: shape.total)
     weights = random_weights(largest, seed, precision, device)
@@ -196,25 +170,24 @@ def measure_models(
 
     def decode(name: str, batch: int) -> float:
         tokens, context = settings.tokens, settings.context
-        return decode_seconds(models[name], tokens, batch, context, seed) / tokens
+        return measure.decode_seconds(models[name], tokens, batch, context, seed) / tokens
 
     for batch in settings.batches:
-        # Models and bare matrices take part in the same rounds: other work slows both alike.
-        rows = _powers(batch)
+        # Models and bare matrices take part in the same rounds: other work slows both alike, and
+        # the roofline knows the machine as it was. Rows: all that the matmuls of a step can have.
+        rows = sorted({*(2**power for power in range(batch.bit_length())), batch})
         turns: dict[Any, Callable[[], float]] = {n: partial(decode, n, batch) for n in models}
         turns |= {n: partial(sweeps.rows, n) for n in rows} | {"rate": sweeps.rate}
-        seconds = interleaved(turns, settings.rounds)
+        seconds = measure.interleaved(turns, settings.rounds)
         found.decode[batch] = {name: seconds[name] for name in models}
         found.machines[batch] = [
             sweeps.machine({n: [seconds[n][i]] for n in rows}, [seconds["rate"][i]])
             for i in range(settings.rounds)
         ]
-        found.loads[batch] = count_routed(models["sparse"], turns["sparse"])
-    prefill = {
-        name: partial(prefill_seconds, model, settings.prefill, 1, seed)
-        for name, model in models.items()
-    }
-    found.prefill.update(interleaved(prefill, settings.rounds))
+        found.loads[batch] = measure.count_routed(models["sparse"], turns["sparse"])
+    run = partial(measure.prefill_seconds, tokens=settings.prefill, batch=1, seed=seed)
+    prefill = {name: partial(run, model) for name, model in models.items()}
+    found.prefill.update(measure.interleaved(prefill, settings.rounds))
     # The closures hold the models: empty the dictionary so that nothing keeps their memory.
     del sweeps, turns, prefill
     models.clear()

@@ -45,13 +45,9 @@ def prefill_seconds(model: Any, tokens: int, batch: int = 1, seed: int = 0) -> f
 def decode_seconds(
     model: Any, tokens: int, batch: int = 1, context: int = 32, seed: int = 0
 ) -> float:
-    """Seconds to decode `tokens` tokens in each of `batch` rows, one after another, behind a cache
-    of `context` tokens.
-
-    The cache is filled with random keys and values (their content costs no time, and reading a
-    prompt for them would), and the tokens are drawn: the greedy choice of a model with random
-    weights falls into one loop, and all rows would ask for the same experts.
-    """
+    """Seconds to decode `tokens` tokens a row in `batch` rows behind `context` cached tokens."""
+    # Cache and tokens are random. Content costs no time, and reading a prompt would; greedy choices
+    # of a random model fall into one loop, and all rows would ask for the same experts.
     import torch
     from transformers import DynamicCache
 
@@ -97,11 +93,9 @@ def count_routed(model: Any, run: Callable[[], Any]) -> dict[int, float]:
 
 
 def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[Any, list[float]]:
-    """{name: seconds of each round}, after one warm-up of each. A round runs all of them; its order
-    shifts by one every round.
+    """{name: seconds of each round}, after a warm-up; a round runs all, each time in another order.
 
-    Whatever else the machine does falls on all of them alike, as far as it lasts longer than a
-    round.
+    Whatever else the machine does for longer than a round falls on all of them alike.
     """
     names = list(runs)
     for name in names:  # warm-up: the first call of each allocates memory
@@ -115,9 +109,7 @@ def interleaved(runs: Mapping[Any, Callable[[], float]], rounds: int) -> dict[An
 
 @dataclass(frozen=True)
 class TimeRatio:
-    """How many times faster one is than another: median over the rounds, and an interval that holds
-    the true one as often as it says.
-    """
+    """How many times faster: median over the rounds, and an interval that holds the true one."""
 
     median: float
     low: float
@@ -136,11 +128,10 @@ class TimeRatio:
 
 
 def order_interval(n: int) -> tuple[int, float]:
-    """(k, confidence): the k-th least and k-th greatest of `n` draws hold the median; the narrowest
-    with at least 95 %, else all (k = 1).
+    """(k, confidence): the k-th least and greatest of `n` draws hold the median; 95 %, else k = 1.
 
-    Exact for any continuous distribution: as many draws lie below the median as a fair coin shows
-    heads (Conover 1999, 3.2).
+    Exact for any continuous distribution: draws fall below the median as a fair coin shows heads
+    (Conover 1999, 3.2).
     """
     from scipy.stats import binom
 
@@ -151,9 +142,8 @@ def order_interval(n: int) -> tuple[int, float]:
 def time_ratio(slow: Sequence[float], fast: Sequence[float]) -> TimeRatio:
     """`slow` over `fast`, round by round; `InputError` for unequal numbers of rounds."""
     if len(slow) != len(fast) or not slow:
-        raise InputError(
-            f"{len(slow)} and {len(fast)} rounds: a ratio needs both sides of each round"
-        )
+        found = f"{len(slow)} and {len(fast)} rounds"
+        raise InputError(f"{found}: a ratio needs both sides of each round")
     ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
     k, _ = order_interval(len(ratios))
     return TimeRatio(statistics.median(ratios), ratios[k - 1], ratios[-k], len(ratios))

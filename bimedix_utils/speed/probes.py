@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,19 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 @dataclass(frozen=True)
 class Machine:
-    """A processor as the roofline describes it.
-
-    `bandwidth`: bytes of weights a second that matmuls of so many rows reach, {rows:
-    bytes/s}; a data sheet has one number, {1: x}. `flops`: floating-point operations a second;
-    infinite when not known, so that only memory limits.
-    """
+    """A CPU or GPU as the roofline describes it."""
 
     name: str
+    # {rows of a matmul: bytes of weights a second}; a data sheet has one number, {1: x}.
     bandwidth: dict[int, float]
-    flops: float = math.inf
+    flops: float = math.inf  # operations a second; infinite: not known, so that only memory limits
 
     def bytes_per_second(self, rows: float) -> float:
         """The bandwidth at `rows` rows, interpolated in the logarithms of both."""
         known = sorted(self.bandwidth)
         if rows <= known[0]:
             return self.bandwidth[known[0]]
-        for low, high in zip(known, known[1:], strict=False):
+        for low, high in pairwise(known):
             if rows <= high:  # bandwidth changes by factors, as rows do
                 part = math.log(rows / low) / math.log(high / low)
                 return self.bandwidth[low] ** (1 - part) * self.bandwidth[high] ** part
@@ -62,39 +59,25 @@ def cache_bytes(folder: Path = _CACHES) -> int | None:
     return found[max(found)] if found else None
 
 
-def _matrices(model: Any) -> list[Any]:
-    """The linear layers of a model's experts or MLPs: what the probes multiply with."""
-    found = [
-        m
-        for name, m in model.named_modules()
-        if hasattr(m, "in_features") and (".experts." in name or ".mlp." in name)
-    ]
-    if not found:
-        raise InputError("the model has no expert and no MLP to probe with")
-    return found
-
-
 class ProbeSweeps:
-    """The matrices of a model, multiplied one after another with nothing around them.
+    """The matrices of a model's experts or MLPs, multiplied one after another, nothing around them.
 
-    `rows(n)` takes all of them with n rows and gives the seconds, `rate()` three of them with 256
-    rows. All matrices together should be several times the cache (see `cache_bytes`), or it is the
-    cache that is measured.
+    Together they should be several times the cache (`cache_bytes`), or the cache is measured.
     """
 
     _FEW, _MANY = 3, 256
 
     def __init__(self, model: Any):
-        self.layers, self.device = _matrices(model), model.device
-        self.dtype = model.lm_head.weight.dtype
-        self.bytes = sum(
-            layer.weight.numel() * layer.weight.element_size() for layer in self.layers
-        )
-        self.parameters = sum(layer.in_features * layer.out_features for layer in self.layers)
-        self.operations = sum(
-            2 * self._MANY * layer.in_features * layer.out_features
-            for layer in self.layers[: self._FEW]
-        )
+        named = [(n, m) for n, m in model.named_modules() if hasattr(m, "in_features")]
+        self.layers = [m for name, m in named if ".experts." in name or ".mlp." in name]
+        if not self.layers:
+            raise InputError("the model has no expert and no MLP to probe with")
+        self.device, self.dtype = model.device, model.lm_head.weight.dtype
+        weights = [layer.weight for layer in self.layers]
+        self.bytes = sum(weight.numel() * weight.element_size() for weight in weights)
+        sizes = [layer.in_features * layer.out_features for layer in self.layers]
+        self.parameters = sum(sizes)
+        self.operations = 2 * self._MANY * sum(sizes[: self._FEW])
         self._inputs: dict[tuple[int, int], Any] = {}
 
     def rows(self, n: int) -> float:
@@ -120,16 +103,9 @@ class ProbeSweeps:
             return time.perf_counter() - begin
 
     def machine(self, seconds: Mapping[int, Sequence[float]], rates: Sequence[float]) -> Machine:
-        """The machine that the sweeps show: medians of {rows: seconds of each sweep} and of the
-        seconds of `rate`.
-
-        The rate is the highest that any of them reached: a roof does not lie below what was built.
-        """
+        """The machine by the medians of {rows: seconds of each sweep} and of `rate`'s seconds."""
         taken = {n: statistics.median(each) for n, each in seconds.items()}
-        reached = [
-            self.operations / statistics.median(rates),
-            *(2 * n * self.parameters / spent for n, spent in taken.items()),
-        ]
-        return Machine(
-            "this machine", {n: self.bytes / spent for n, spent in taken.items()}, max(reached)
-        )
+        reached = [2 * n * self.parameters / spent for n, spent in taken.items()]
+        # A roof does not lie below what was built: the highest rate that any of them reached.
+        most = max(self.operations / statistics.median(rates), *reached)
+        return Machine("this machine", {n: self.bytes / spent for n, spent in taken.items()}, most)

@@ -1,8 +1,5 @@
-"""Models of a shape with random weights, in three precisions: speed does not depend on what a model
-knows.
-"""
+"""Models of a shape with random weights, in three precisions: speed needs no knowledge."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
@@ -16,12 +13,12 @@ if TYPE_CHECKING:
 def random_weights(
     shape: Shape, seed: int, precision: str = "float32", device: str = "cpu"
 ) -> "torch.Tensor":
-    """Random numbers (standard deviation 0.02) enough for every matrix of `shape`: one tensor,
-    shared by all models built on it.
+    """One tensor of random numbers (deviation 0.02) for all matrices of `shape`, shared by models.
 
-    Sharing saves two thirds of the memory and cannot help a model: each reads far more than the
-    CPU's cache between two visits. Raises `InputError` for an unknown precision.
+    Raises `InputError` for an unknown precision.
     """
+    # Sharing saves two thirds of the memory and cannot help a model: each reads far more than the
+    # CPU's cache between two visits.
     import torch
 
     if precision not in PRECISION_BYTES:
@@ -34,38 +31,24 @@ def random_weights(
 def build_random_model(
     shape: Shape, seed: int, weights: "torch.Tensor | None" = None, precision: str = "float32"
 ) -> Any:
-    """A model of this shape for inference: Mixtral when it has experts, else Mistral (which is
-    Mixtral without them).
+    """A model of this shape for inference: Mixtral with experts, else Mistral.
 
-    Its matrices are views of `weights` (see `random_weights`), cut off from the beginning; without
-    them it gets its own. `nf4` quantises every linear layer but the router and the head with
-    bitsandbytes. Raises `InputError` when `weights` are too few.
+    Its matrices are views of `weights` (`random_weights`; None: its own). `nf4` quantises all
+    linear layers but router and head. Raises `InputError` when `weights` are too few.
     """
     import torch
     from transformers import MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM
 
-    common = {
-        "vocab_size": shape.vocabulary,
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.inner,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "max_position_embeddings": 4096,
-        "pad_token_id": 0,
-    }
+    settings = {**shape.config_values(), "max_position_embeddings": 4096, "pad_token_id": 0}
     weights = random_weights(shape, seed, precision) if weights is None else weights
     if weights.numel() < shape.total:
-        raise InputError(
-            f"{shape.total:,} weights are needed, {weights.numel():,} are there: make them for the"
-            " largest shape"
-        )
+        have = f"{shape.total:,} weights are needed, {weights.numel():,} are there"
+        raise InputError(f"{have}: make them for the largest shape")
     with torch.device("meta"):
         if shape.experts:
-            experts = {"num_local_experts": shape.experts, "num_experts_per_tok": shape.per_token}
-            model: Any = MixtralForCausalLM(MixtralConfig(**common, **experts))
+            model: Any = MixtralForCausalLM(MixtralConfig(**settings))
         else:
-            model = MistralForCausalLM(MistralConfig(**common, sliding_window=None))
+            model = MistralForCausalLM(MistralConfig(**settings, sliding_window=None))
     # Its angles are a buffer that no weight file holds: on the meta device they have no values.
     rotary = type(model.model.rotary_emb)
     model.model.rotary_emb = rotary(model.config, device=weights.device)
@@ -74,9 +57,8 @@ def build_random_model(
         for name, value in list(module._parameters.items()):
             if value is None:
                 continue
-            if value.dim() == 1:
-                data = torch.ones_like(value, device=weights.device, dtype=weights.dtype)
-            else:
+            data = weights.new_ones(value.shape)
+            if value.dim() > 1:
                 data = weights[start : start + value.numel()].view(value.shape)
                 start += value.numel()
             module._parameters[name] = torch.nn.Parameter(data, requires_grad=False)
@@ -86,12 +68,9 @@ def build_random_model(
 
 
 def _quantise(model: Any) -> None:
-    """Replace the linear layers by bitsandbytes' 4-bit ones, NF4 with double quantisation, as the
-    loader of notebook 06 does for a stored model.
-
-    Only for inference: here the repacking for AVX512_BF16 CPUs, which training must not meet, is
-    what makes 4 bit fast.
-    """
+    """Replace the linear layers by bitsandbytes' 4-bit ones, as notebook 06 loads a model."""
+    # Only for inference: the repacking for AVX512_BF16 CPUs, which training must not meet, is what
+    # makes 4 bit fast here.
     import bitsandbytes as bnb
     import torch
 
@@ -105,9 +84,8 @@ def _quantise(model: Any) -> None:
                 weight, sizes = layer.weight.data, (layer.in_features, layer.out_features)
                 settings = {"bias": False, "compute_dtype": weight.dtype, "device": "meta"}
                 small = bnb.nn.Linear4bit(*sizes, **settings)
-                small.weight = bnb.nn.Params4bit(
-                    weight, requires_grad=False, quant_type="nf4", module=small
-                )
+                code = {"requires_grad": False, "quant_type": "nf4", "module": small}
+                small.weight = bnb.nn.Params4bit(weight, **code)
                 setattr(parent, name, small.to(weight.device))
         release_memory()  # what quantising leaves behind would be several times the model
 
@@ -122,19 +100,3 @@ def four_bit_path() -> str:
     if has_avx512bf16():
         return "one fused kernel (AVX512_BF16)"
     return "dequantised first, then multiplied: more bytes move than in 16 bit"
-
-
-def count_model(model: Any) -> tuple[int, int]:
-    """(all parameters, parameters that one token uses) of a real model, counted."""
-    experts = others = 0
-    # A 4-bit parameter holds codes; its logical size stands in the quantisation state.
-    for name, value in model.named_parameters():
-        state = getattr(value, "quant_state", None)
-        count = math.prod(state.shape) if state else value.numel()
-        if ".experts." in name:
-            experts += count
-        else:
-            others += count
-    number = getattr(model.config, "num_local_experts", 0)
-    used = experts * model.config.num_experts_per_tok // number if number else 0
-    return others + experts, others + used

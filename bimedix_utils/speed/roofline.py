@@ -1,10 +1,8 @@
-"""A roofline: what a decoding step must read and compute, part by part, and how long a machine
-needs for it at least.
+"""A roofline: what a decoding step must read and compute by part, and its least seconds.
 
 Each part takes the longer of bytes / bandwidth and operations / rate (Williams, Waterman and
-Patterson 2009, "Roofline"). One term for each layer, fitted on dense models only, stands for
-everything else: starting kernels, norms, activations, Python. The ratio of a sparse to a dense
-model is predicted and never fitted.
+Patterson 2009, "Roofline"). One term for each layer, fitted on dense models only, stands for all
+else: kernel starts, norms, activations, Python. The sparse model's ratio is never fitted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,17 +47,12 @@ def step_parts(
     precision: str = "float32",
     loads: Mapping[int, float] | None = None,
 ) -> list[StepPart]:
-    """What one decoding step of `batch` rows behind `context` tokens costs by part.
-
-    `loads`: the measured routing (`count_routed`), else uniform. Router, head and cache stay in 16
-    bit when the weights are NF4.
-    """
-    small = PRECISION_BYTES[precision]
-    wide = max(small, 2.0)
+    """Cost of a decoding step by part; `loads`: the routing (`count_routed`), else uniform."""
+    small, sizes = PRECISION_BYTES[precision], shape.parameters()
+    wide = max(small, 2.0)  # router, head and cache stay in 16 bit beside NF4 weights
     if not loads:
         sparse = (shape.experts, shape.per_token, batch)
         loads = uniform_loads(*sparse) if shape.experts else {batch: 1.0}
-    sizes = shape.parameters()
 
     def matmuls(part: str, parameters: float, size: float, rows: float) -> StepPart:
         read, done = parameters * size, 2 * rows * parameters
@@ -67,10 +60,8 @@ def step_parts(
         return StepPart(part, read, done, rows, seconds)
 
     # Experts with different numbers of rows reach different bandwidths: one piece for each number.
-    pieces = [
-        matmuls("experts", shape.layers * count * shape.expert, small, rows)
-        for rows, count in loads.items()
-    ]
+    each = shape.layers * shape.expert
+    pieces = [matmuls("experts", count * each, small, rows) for rows, count in loads.items()]
     mean_rows = sum(rows * count for rows, count in loads.items()) / sum(loads.values())
     total = {n: sum(getattr(piece, n) for piece in pieces) for n in ("bytes", "flops", "seconds")}
     # Each row reads keys and values of its own, so no row shares them: the bandwidth of one row.
@@ -106,11 +97,9 @@ def residual_overheads(
     context: int,
     precision: str = "float32",
 ) -> list[float]:
-    """Seconds of each layer that the roofline does not explain, for dense runs (shape, batch,
-    measured seconds of a step).
+    """Unexplained seconds of each layer, of dense runs (shape, batch, measured seconds of a step).
 
-    Raises `ValueError` for a sparse shape: the overhead must know nothing of what it helps to
-    predict.
+    Raises `ValueError` for a sparse shape: the overhead must not know what it helps to predict.
     """
     if any(shape.experts for shape, _, _ in runs):
         raise ValueError("the overhead is fitted on dense runs only")

@@ -1,13 +1,12 @@
 """The tables of the speed notebook, and the committed study of `make bench-speed`."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.display import Shown, show_table
-from ..core.studies import read_study
+from ..core.studies import read_manifest, read_study
 from ..sources.catalogue import NOT_FOUND
 from ..training.plan.setup import Gpu
 from ..training.plan.shape import Shape
@@ -98,24 +97,15 @@ def prediction_table(measured: SpeedComparison) -> Shown:
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One precision, batch and dense model of the study, over all repeats: the medians' median and
-    range, the predictions' median, the errors.
-    """
+    """One precision, batch and dense model of the study: the numbers of all repeats."""
 
     precision: str
     batch: int
     against: str
-    measured: float
-    least: float
-    greatest: float
-    predicted: float
-    errors: tuple[float, ...]
+    measured: list[float]  # median ratios
+    predicted: list[float]
+    errors: list[float]
     weights_over_cache: str
-
-    @property
-    def worst(self) -> float:
-        """The error farthest from 0."""
-        return max(self.errors, key=abs)
 
 
 def read_benchmark(folder: Path) -> list[BenchmarkRow]:
@@ -126,27 +116,25 @@ def read_benchmark(folder: Path) -> list[BenchmarkRow]:
         groups.setdefault(key, []).append(row)
     found = []
     for key, rows in groups.items():
-        measured = [float(row["measured"]) for row in rows]
-        middle = (statistics.median(measured), min(measured), max(measured))
-        predicted = statistics.median(float(row["predicted"]) for row in rows)
-        errors = tuple(float(row["error"]) for row in rows)
-        weights = rows[0]["weights_over_cache"]
-        found.append(BenchmarkRow(*key, *middle, predicted, errors, weights))
+        columns = ("measured", "predicted", "error")
+        numbers = [[float(row[column]) for row in rows] for column in columns]
+        found.append(BenchmarkRow(*key, *numbers, rows[0]["weights_over_cache"]))
     return found
 
 
 def benchmark_conditions(folder: Path) -> dict:
     """The study's manifest: cache, threads, rounds, limit, load, versions, commit."""
-    return json.loads((folder / "speed.json").read_text(encoding="utf-8"))
+    return read_manifest(folder, "speed")
 
 
 def benchmark_table(rows: Sequence[BenchmarkRow]) -> Shown:
     """The study's ratios, measured and predicted."""
     cells = []
     for row in rows:
-        found = (f"{row.measured:.2f}", f"{row.least:.2f} to {row.greatest:.2f}")
-        predicted = (f"{row.predicted:.2f}", f"{row.worst:+.0%}", row.weights_over_cache)
-        cells.append((row.precision, row.batch, row.against, *found, *predicted))
+        middle, predicted = statistics.median(row.measured), statistics.median(row.predicted)
+        reach = f"{min(row.measured):.2f} to {max(row.measured):.2f}"
+        found = (f"{middle:.2f}", reach, f"{predicted:.2f}", f"{max(row.errors, key=abs):+.0%}")
+        cells.append((row.precision, row.batch, row.against, *found, row.weights_over_cache))
     columns = ["precision", "rows", "dense of", "measured", "range of repeats", "predicted"]
     return show_table(cells, [*columns, "worst error", "least weights / cache"])
 

@@ -1,6 +1,4 @@
-"""Tokens, characters and sentences of parallel texts: equal tokens a second are not equal sentences
-a second.
-"""
+"""Sizes of parallel texts: equal tokens a second are not equal sentences a second."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,7 @@
 """Which device holds a training, why another does not, what would help, how long it takes."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -108,32 +109,26 @@ def largest_micro_tokens(shape: Shape, setup: TrainingSetup, device: Gpu) -> int
         return most
     if not fits(row):
         return 0
-    low, high = 0, (most - row) // GRAIN
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(row + middle * GRAIN) else (low, middle - 1)
-    return row + low * GRAIN
+    sizes = range(row, most + 1, GRAIN)
+    return sizes[bisect_left(sizes, True, lo=1, key=lambda tokens: not fits(tokens)) - 1]
 
 
 def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
     """Changes each of which makes the setup fit, and a smaller rank with checkpointing."""
     recipe, parts = setup.recipe, resolve_targets(setup.targets)
-    tried: list[tuple[str, dict[str, Any]]] = []
     micro = largest_micro_tokens(shape, setup, device)
-    if micro:
-        tokens = min(micro, recipe.token_budget)
-        tried.append((f"MICRO_TOKENS = {tokens}", {"micro_tokens": tokens}))
-    if not recipe.checkpointing:
-        tried.append(('CHECKPOINTING = "yes"', {"checkpointing": True}))
-    if recipe.optimiser == "adamw":
-        paged = "paged_adamw_8bit"
-        tried.append((f'OPTIMISER = "{paged}"', {"optimiser": paged}))
-    if setup.parallel == "ddp" and setup.gpus > 1:
-        tried.append(('PARALLEL = "fsdp"', {"parallel": "fsdp"}))
+    tokens, paged = min(micro, recipe.token_budget), "paged_adamw_8bit"
+    several = setup.parallel == "ddp" and setup.gpus > 1
+    tried: list[tuple[Any, str, dict[str, Any]]] = [  # whether it is a change, its name, its fields
+        (micro, f"MICRO_TOKENS = {tokens}", {"micro_tokens": tokens}),
+        (not recipe.checkpointing, 'CHECKPOINTING = "yes"', {"checkpointing": True}),
+        (recipe.optimiser == "adamw", f'OPTIMISER = "{paged}"', {"optimiser": paged}),
+        (several, 'PARALLEL = "fsdp"', {"parallel": "fsdp"}),
+    ]
     names = {p: [p] if modules == LORA_PARTS[p] else modules for p, modules in parts.items()}
-    for part in parts if len(parts) > 1 else ():
+    for part in parts:
         rest = tuple(name for other in parts if other != part for name in names[other])
-        tried.append((f'LORA_TARGETS = "{" ".join(rest)}"', {"targets": rest}))
+        tried.append((rest, f'LORA_TARGETS = "{" ".join(rest)}"', {"targets": rest}))
 
     def fits(**changes: Any) -> bool:
         return peak_memory(shape, setup.changed(**changes)).total <= device.bytes
@@ -143,7 +138,7 @@ def remedies(shape: Shape, setup: TrainingSetup, device: Gpu) -> list[str]:
         halves = [setup.rank >> power for power in range(1, 12) if setup.rank >> power]
         return next((rank for rank in halves if fits(rank=rank, **changes)), None)
 
-    found = [name for name, changes in tried if fits(**changes)]
+    found = [name for change, name, values in tried if change and fits(**values)]
     for length in [setup.max_tokens >> power for power in range(1, 12)] if not micro else ():
         tokens = min(length, recipe.micro_tokens)
         if length >= 64 and fits(max_tokens=length, micro_tokens=tokens):
