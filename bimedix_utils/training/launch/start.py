@@ -16,9 +16,8 @@ from ...core.errors import KitError
 from ...core.provenance import ROOT, shown_path
 from ..examples import Example
 from .job import OUTCOME_FILE, LaunchedOutcome, TrainingJob, read_outcome, write_job
-from .worker import CHECKPOINTS, FAILURES
+from .worker import CHECKPOINTS, FAILURES, WORKER
 
-WORKER = "bimedix_utils.training.launch.worker"
 LOG, LOGS = "launch.log", "logs"  # output of all processes together, and a folder for each process
 PATIENCE = 40  # seconds a launcher gets to end its processes before they are killed
 TAIL = 25  # lines of a failed process
@@ -96,10 +95,8 @@ def launch_training(
     if found is None and nodes > 1:
         size = f"{nodes} machines of {job.processes // nodes} processes"
         submit = f"submit it with `sbatch docs/launch/slurm.sh {folder}`"
-        raise KitError(
-            f"the job for {size} is written to {folder}: set the numbers in docs/launch/slurm.sh,"
-            f" {submit}, and run this again when it has finished"
-        )
+        steps = f"set the numbers in docs/launch/slurm.sh, {submit}, and run this again when it has"
+        raise KitError(f"the job for {size} is written to {folder}: {steps} finished")
     return found or run_job(folder, on_log)
 
 
@@ -145,8 +142,6 @@ def _failure(folder: Path, job: TrainingJob, code: int) -> KitError:
         text = logs[-1].read_text(encoding="utf-8", errors="replace")
     end = "\n".join(text.splitlines()[-TAIL:]) or "(no output)"
     ended = f"was ended by signal {signal.Signals(-status).name}" if status < 0 else ""
-    return KitError(
-        f"process {rank} of {job.processes} {ended or f'failed with exit status {status}'}; the"
-        f" same call goes on from the last checkpoint. All output is in {shown_path(folder / LOG)};"
-        f" its last lines:\n{end}"
-    )
+    who = f"process {rank} of {job.processes} {ended or f'failed with exit status {status}'}"
+    where = f"All output is in {shown_path(folder / LOG)}; its last lines:\n{end}"
+    return KitError(f"{who}; the same call goes on from the last checkpoint. {where}")

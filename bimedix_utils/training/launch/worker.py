@@ -24,6 +24,7 @@ from ..examples import Example
 from ..loop import TrainingOutcome, train
 from .job import HELD_OUT_FILE, OUTCOME_FILE, TRAIN_FILE, TrainingJob, read_examples
 
+WORKER = "bimedix_utils.training.launch.worker"
 CHECKPOINTS = "checkpoints"
 ADAPTER = "adapter"
 FAILURES = "failures"  # one file for each process that failed
@@ -39,12 +40,10 @@ def check_world_size(found: int, expected: int, where: str) -> None:
     # `accelerate launch --cpu --num_processes 2` starts one process without a warning: the job
     # would run half as fast, or twice at once.
     if found != expected:
-        raise KitError(
-            f"{where} has {found} process{'es' if found > 1 else ''}, and the job needs {expected}:"
-            " the launcher started too few or too many. Start it with `torchrun --standalone"
-            f" --nproc_per_node {expected} -m bimedix_utils.training.launch.worker JOB`, or write"
-            " the job for another number of processes"
-        )
+        has = f"{where} has {found} process{'es' if found > 1 else ''}, and the job"
+        run = f"torchrun --standalone --nproc_per_node {expected} -m {WORKER} JOB"
+        fix = f"Start it with `{run}`, or write the job for another number of processes"
+        raise KitError(f"{has} needs {expected}: the launcher started too few or too many. {fix}")
 
 
 def job_lock(folder: Path, rank: int) -> AbstractContextManager[None]:

@@ -156,10 +156,9 @@ def optimiser_bytes(shape: Shape, setup: TrainingSetup) -> int:
     tensors = shape.adapter_tensors(setup.rank, setup.targets)
     if setup.recipe.optimiser == "adamw":
         return sum(count * (2 * FLOAT32_BYTES * n + FLOAT32_BYTES) for n, count in tensors.items())
-    return sum(
-        count * (2 * FLOAT32_BYTES * n if n < 4096 else 2 * n + 2 * FLOAT32_BYTES * -(-n // 256))
-        for n, count in tensors.items()
-    )
+    small = sum(count * 2 * FLOAT32_BYTES * n for n, count in tensors.items() if n < 4096)
+    large = {n: count for n, count in tensors.items() if n >= 4096}
+    return small + sum(k * 2 * (n + FLOAT32_BYTES * -(-n // 256)) for n, k in large.items())
 
 
 def _step_transient(shape: Shape, setup: TrainingSetup) -> int:

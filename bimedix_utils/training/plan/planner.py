@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,8 @@ from typing import Any
 from ...core.errors import KitError
 from ...sources.catalogue import NOT_FOUND
 from ..models.adapters import LORA_PARTS, resolve_targets
-from .cost import (
-    UTILISATION,
-    EpochRows,
-    Range,
-    flops_per_token,
-    optimiser_steps,
-    steps_in,
-    tokens_read,
-    training_cost,
-    training_hours,
-)
+from . import cost as costs
+from .cost import EpochRows, Range
 from .memory import CPU_BUFFERS, GPU_CONTEXT, PeakMemory, peak_memory
 from .setup import GB, Gpu, TrainingSetup, find_gpu, read_gpus
 from .shape import ParameterCount, Shape, count_on_meta, find_config
@@ -53,10 +44,8 @@ class DevicePlan:
             return f"{have - need:.1f} GB are left of {have:g}"
         parts = sorted(self.peak.parts.items(), key=lambda item: -item[1])[:3]
         largest = ", ".join(f"{part} {size / GB:.1f} GB" for part, size in parts)
-        return (
-            f"needs {need:.1f} GB ({self.peak.moment}), {need - have:.1f} more than the {have:g} of"
-            f" {self.device.name}; largest: {largest}"
-        )
+        more = f"{need - have:.1f} more than the {have:g} of {self.device.name}"
+        return f"needs {need:.1f} GB ({self.peak.moment}), {more}; largest: {largest}"
 
     def shown(self, value: Any) -> Any:
         """A value, or why there is none."""
@@ -79,19 +68,16 @@ def this_machine(processes: int = 1) -> Gpu:
 
 
 def plan_device(
-    shape: Shape,
-    setup: TrainingSetup,
-    device: Gpu,
-    rows: EpochRows | None = None,
-    price: float | None = None,
+    shape: Shape, setup: TrainingSetup, device: Gpu, rows: EpochRows | None = None
 ) -> DevicePlan:
-    """The plan for one device; `price`: US dollars of its hour, instead of the table's."""
+    """The plan for one device."""
     peak, most = peak_memory(shape, setup), largest_micro_tokens(shape, setup, device)
     if rows is None or peak.total > device.bytes:
         return DevicePlan(device, peak, most)
-    hours = training_hours(shape, setup, rows, device)
-    cost = training_cost(hours, setup.gpus, device.usd_per_hour if price is None else price)
-    return DevicePlan(device, peak, most, hours, cost, steps_in(24, shape, setup, rows, device))
+    hours = costs.training_hours(shape, setup, rows, device)
+    cost = costs.training_cost(hours, setup.gpus, device.usd_per_hour)
+    steps = costs.steps_in(24, shape, setup, rows, device)
+    return DevicePlan(device, peak, most, hours, cost, steps)
 
 
 def largest_micro_tokens(shape: Shape, setup: TrainingSetup, device: Gpu) -> int:
@@ -182,7 +168,7 @@ class TrainingPlan:
         import yaml
 
         text = Path(__file__).with_name("assumptions.yaml").read_text(encoding="utf-8")
-        numbers = dict(zip(("low", "high"), UTILISATION, strict=True))
+        numbers = dict(zip(("low", "high"), costs.UTILISATION, strict=True))
         numbers |= {"context": GPU_CONTEXT / GB, "buffers": CPU_BUFFERS / 1e6}
         lines = yaml.safe_load(text)["gpu" if self.setup.gpu else "cpu"]
         return [line.format(**numbers) for line in lines]
@@ -192,9 +178,10 @@ class TrainingPlan:
         """Steps, tokens and operations for a token, `not found` when the rows are not known."""
         if self.rows is None:
             return dict.fromkeys(("steps", "tokens", "flops_per_token"), NOT_FOUND)
-        steps, tokens = (count(self.setup, self.rows) for count in (optimiser_steps, tokens_read))
-        flops = flops_per_token(self.shape, self.setup, self.rows.mean)
-        return {"steps": steps, "tokens": tokens, "flops_per_token": flops}
+        case = (self.setup, self.rows)
+        flops = costs.flops_per_token(self.shape, self.setup, self.rows.mean)
+        facts = {"steps": costs.optimiser_steps(*case), "tokens": costs.tokens_read(*case)}
+        return {**facts, "flops_per_token": flops}
 
     def as_json(self) -> dict[str, Any]:
         """What plan.json holds: bytes, hours, US dollars; an unknown number is `not found`."""
@@ -223,6 +210,7 @@ def plan_training(
     others = [gpu for gpu in read_gpus() if gpu.name != own.name] if setup.gpu else []
     config = find_config(setup.model)
     shape, count = Shape.of(config), count_on_meta(config, setup.rank, setup.targets)
-    devices = [plan_device(shape, setup, own, rows, usd_per_hour)]
-    devices += [plan_device(shape, setup, gpu, rows) for gpu in others]
+    if usd_per_hour is not None:
+        own = replace(own, usd_per_hour=usd_per_hour)
+    devices = [plan_device(shape, setup, gpu, rows) for gpu in (own, *others)]
     return TrainingPlan(setup, shape, count, rows, devices)
