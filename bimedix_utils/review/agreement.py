@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from .decisions import REVIEW_VERDICTS, ReviewDecision, latest_decisions, reviewer_key
 from .merging import decision_content
 
-DecisionPair = tuple[ReviewDecision, ReviewDecision]
+_DecisionPair = tuple[ReviewDecision, ReviewDecision]
 
 
-def double_reviewed(decisions: Iterable[ReviewDecision]) -> dict[str, DecisionPair]:
+def double_reviewed(decisions: Iterable[ReviewDecision]) -> dict[str, _DecisionPair]:
     """{row id: the last decisions of the first two people on it}, on one and the same text.
 
     The newest text with two people counts. A third reviewer is left out: who settles a dispute does
@@ -30,7 +30,7 @@ def double_reviewed(decisions: Iterable[ReviewDecision]) -> dict[str, DecisionPa
     return pairs
 
 
-def _kappa(pairs: list[DecisionPair]) -> tuple[float | None, str]:
+def _kappa(pairs: list[_DecisionPair]) -> tuple[float | None, str]:
     people = sorted({decision.reviewer for pair in pairs for decision in pair})
     if len(people) > 2:
         found = f"Cohen's kappa compares two people, here are {len(people)}"

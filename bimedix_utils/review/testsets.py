@@ -120,7 +120,7 @@ def write_test_set(
         "format": _FORMAT,
         "language": target,
         "version": f"{_FORMAT}.{version}",
-        "bar": threshold,
+        "threshold": threshold,
         "items": len(rows),
         "of": len(english),
         "reviewed": len(by_people),

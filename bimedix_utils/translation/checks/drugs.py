@@ -16,7 +16,7 @@ consonants = lru_cache(100_000)(skeleton)  # `core.text.skeleton`, remembered
 
 
 @lru_cache(100_000)
-def bare_forms(word: str, language: Language) -> frozenset[str]:
+def _bare_forms(word: str, language: Language) -> frozenset[str]:
     """A word with and without the particles and the article that the script writes with it."""
     particles, articles = (language.data.get(key, "") for key in ("particles", "articles"))
     forms = {word}
@@ -30,7 +30,7 @@ def spellings_in(part: TextPart, language: Language) -> dict[str, set[str]]:
     """{consonants: words} of a translation, with and without what may be glued to their front."""
     found: dict[str, set[str]] = {}
     for word in _WORD.findall(part.folded_target):
-        for form in bare_forms(word, language):
+        for form in _bare_forms(word, language):
             found.setdefault(consonants(form), set()).add(word)
     return found
 
@@ -112,7 +112,7 @@ def _added(part: TextPart, pair: TextPair, names: set[str]) -> Iterator[Finding]
     """Known drugs in the translation that the source does not name."""
     spellings = _known_spellings(pair.language)
     words = match_key(part.target).split()
-    found = {form for word in words for form in bare_forms(word, pair.language)} & set(spellings)
+    found = {form for word in words for form in _bare_forms(word, pair.language)} & set(spellings)
     source = f" {match_key(part.source)}" if found else ""
     for form in sorted(found):
         drug = spellings[form]

@@ -7,7 +7,7 @@ from functools import cached_property
 from ...core.language import Language, load_language
 from ...core.text import normalise_letters
 
-LONGEST_REASON = 300  # characters; a text of ten thousand numbers gives as long a reason
+_LONGEST_REASON = 300  # characters; a text of ten thousand numbers gives as long a reason
 SEVERITIES = ("note", "human", "reject")  # worth knowing; a person must look; cannot stand
 
 
@@ -20,8 +20,8 @@ class Flag:
     reason: str
 
     def __post_init__(self):
-        if len(self.reason) > LONGEST_REASON:
-            object.__setattr__(self, "reason", self.reason[:LONGEST_REASON] + " ...")
+        if len(self.reason) > _LONGEST_REASON:
+            object.__setattr__(self, "reason", self.reason[:_LONGEST_REASON] + " ...")
 
     @property
     def stops(self) -> bool:

@@ -21,7 +21,7 @@ _BROKEN = re.compile(
     r"|Ã.|Ø.|Ù.|Â[\u0080-\u00bf]|\?{3,}|(?:\?\?+\s+){2}|[\u00c0-\u00ff]{3}"
 )
 _INVISIBLE = re.compile(r"[\u200b\u2060\ufeff]")  # no width, no meaning; often left by a web page
-LENGTH_RATIO = (0.45, 1.9)  # letters of a long text for each letter of its English
+_LENGTH_RATIO = (0.45, 1.9)  # letters of a long text for each letter of its English
 _LONGEST_PHRASE = 8  # words of a phrase that may be repeated again and again
 _CUT_RATIO = 0.62  # a text this short that also lacks its full stop was cut
 
@@ -126,7 +126,7 @@ def markup(pair: TextPair) -> Iterator[Finding]:
 def length(pair: TextPair) -> Iterator[Finding]:
     """Neither a summary nor an essay, all parts together."""
     before, after = sum(map(len, pair.source)), sum(map(len, pair.candidate))
-    if before >= 80 and not LENGTH_RATIO[0] <= after / before <= LENGTH_RATIO[1]:
+    if before >= 80 and not _LENGTH_RATIO[0] <= after / before <= _LENGTH_RATIO[1]:
         yield "human", f"{after / before:.2f} times the letters of the source"
 
 
@@ -138,7 +138,7 @@ def truncation(pair: TextPair) -> Iterator[Finding]:
         ratio = len(part.target) / len(part.source)
         short = f"{part.name}: {ratio:.2f} times the letters of the source"
         endless = _END.search(part.source) and not _END.search(part.target)
-        if ratio < _CUT_RATIO and (endless or ratio < LENGTH_RATIO[0]):
+        if ratio < _CUT_RATIO and (endless or ratio < _LENGTH_RATIO[0]):
             yield "reject", f"{short}, and no end"
         elif endless and ratio < _CUT_RATIO + 0.2:
             yield "human", f"{short}, without its closing mark"
