@@ -11,8 +11,8 @@ from bimedix_utils.core.errors import InputError, TeacherError
 from bimedix_utils.core.language import load_language
 from bimedix_utils.core.provenance import ROOT
 from bimedix_utils.evaluation import compare, damage, evaluate
-from bimedix_utils.evaluation.endpoint import score_endpoint
-from bimedix_utils.evaluation.evaluated import EndpointModel, LocalModel, evaluated_model
+from bimedix_utils.evaluation.endpoint_scoring import score_endpoint
+from bimedix_utils.evaluation.evaluated import EvaluatedEndpoint, EvaluatedLocal, evaluated_model
 from bimedix_utils.evaluation.prompt_format import PromptFormat
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
@@ -107,7 +107,9 @@ def test_an_endpoint_that_fails_every_tenth_call_is_asked_again(tmp_path):
         return 500 if len(calls) % 10 == 0 else "ok"
 
     with Stub(answer=right, default=sometimes) as stub:
-        samples = EndpointModel(teacher(stub, tmp_path)).score(rows(), PromptFormat("generation"))
+        samples = EvaluatedEndpoint(teacher(stub, tmp_path)).score(
+            rows(), PromptFormat("generation")
+        )
         assert (
             len(calls) > 20
             and all(s.correct for s in samples)
@@ -115,7 +117,7 @@ def test_an_endpoint_that_fails_every_tenth_call_is_asked_again(tmp_path):
         )
         before = len(calls)
         assert (
-            EndpointModel(teacher(stub, tmp_path)).score(rows(), PromptFormat("generation"))
+            EvaluatedEndpoint(teacher(stub, tmp_path)).score(rows(), PromptFormat("generation"))
             == samples
             and len(calls) == before
         )
@@ -142,7 +144,7 @@ def test_what_an_endpoint_failed_to_say_is_neither_kept_nor_counted_as_said(tmp_
     ) as stub:
         found = []
         for _ in range(2):
-            candidate = EndpointModel(teacher(stub, tmp_path, max_tokens=50))
+            candidate = EvaluatedEndpoint(teacher(stub, tmp_path, max_tokens=50))
             respond = evaluate.cached_responder(tmp_path, "m", candidate, 50)
             found.append(
                 (
@@ -218,7 +220,7 @@ def test_a_name_decides_what_is_evaluated(tmp_path):
         requests_per_minute=7,
     )
     asked = evaluated_model("http://127.0.0.1:1/v1", "", "nf4", judge, "m")
-    assert isinstance(asked, EndpointModel) and (asked.teacher.model, asked.teacher.url) == (
+    assert isinstance(asked, EvaluatedEndpoint) and (asked.teacher.model, asked.teacher.url) == (
         "m",
         "http://127.0.0.1:1/v1",
     )
@@ -234,7 +236,7 @@ def test_a_name_decides_what_is_evaluated(tmp_path):
     ) == (3, 1.5, 7)
     assert asked.identity() == {"endpoint": "http://127.0.0.1:1/v1", "name": "m", "max_tokens": 9}
     local = evaluated_model(str(tmp_path), "", "float32", judge, "")
-    assert isinstance(local, LocalModel) and local.base == tmp_path
+    assert isinstance(local, EvaluatedLocal) and local.base == tmp_path
     (tmp_path / "weights.bin").write_text("a")
     before = local.identity()
     (tmp_path / "weights.bin").write_text("b")

@@ -10,9 +10,11 @@ import pytest
 from bimedix_utils.core import display, statistics
 from bimedix_utils.core.records import Record
 from bimedix_utils.evaluation import compare, paper
+from bimedix_utils.evaluation.damage import Damage
 from bimedix_utils.evaluation.prompt_format import PromptFormat
 from bimedix_utils.evaluation.scoring import Sample
 from bimedix_utils.sources import benchmarks
+from bimedix_utils.sources.benchmarks import Benchmark
 
 pytestmark = pytest.mark.unit
 PAPER = Path(__file__).resolve().parents[1] / "data" / "paper"
@@ -167,3 +169,38 @@ def test_committed_paper_tables_parse_with_all_nine_columns():
                 set(row.cells) == {one.column for one in benchmarks.nine_benchmarks().values()}
                 and 0 < row.mean < 100
             )
+
+
+def test_a_tenth_benchmark_stands_beside_the_nine_and_never_in_their_average():
+    """The average of "the nine" took whatever tasks there were."""
+    own = Benchmark(column="Own", items=2, split="test", labels="A-D")
+    known = benchmarks.load_benchmarks() | {"own": own}
+    table = benchmarks.group_tasks(task_rows(4) + task_rows(2, "own"), benchmarks=known)
+
+    def samples(n, right):
+        ranked = [(0.0, -1.0) if i < right else (-1.0, 0.0) for i in range(n)]
+        return [Sample(f"{i}", "en", "h", 0, values, (1, 1)) for i, values in enumerate(ranked)]
+
+    found = {
+        ("m", "label", "mmlu_anatomy", "en"): samples(4, 1),
+        ("m", "label", "own", "en"): samples(2, 2),
+    }
+    damaged = {("mmlu_anatomy", "en"): Damage({"3": "numbers: a number changed"})}
+    rows, columns = compare.average_table(found, table, ["m"], damaged)
+    shown = {row[columns.index("tasks")]: row[4:6] + row[7:] for row in rows}
+    assert shown == {
+        "the nine, plain mean": (4, "0.250", 3, "0.333"),
+        "own": (2, "1.000", 2, "1.000"),
+    }
+
+
+def test_all_items_pooled_are_told_apart_from_chance_by_their_own_number_of_options():
+    table = benchmarks.group_tasks(task_rows(40))
+    for right, words in ((30, "above chance"), (1, "below chance"), (10, "not told apart")):
+        scores = {("m", "label", "mmlu_anatomy", "en"): (right, 40)}
+        ((name, lang, category),), _ = compare.chance_table(scores, ["m"], table)
+        assert (name, lang) == ("m", "en") and category.startswith(words)
+    assert compare.chance_table({}, ["m"], table)[0] == [("m", "en", "not run in this mode")]
+    assert compare.score_intervals(
+        {("m", "label", "mmlu_anatomy", "en"): (0, 20)}, ["m"], "label", [("mmlu_anatomy", "en")]
+    ) == [("m · mmlu_anatomy · en", 0.0, 0.0, pytest.approx(0.1611, abs=5e-5))]

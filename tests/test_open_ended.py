@@ -21,7 +21,7 @@ from bimedix_utils.evaluation.open_ended.response_language import (
     language_table,
     run_language,
 )
-from bimedix_utils.evaluation.tables import detector_table
+from bimedix_utils.evaluation.score_tables import detector_table
 
 pytestmark = pytest.mark.unit
 FOLDER = ROOT / "data" / "sample" / "open_ended"

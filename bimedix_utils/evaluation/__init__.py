@@ -7,17 +7,17 @@ A plan pairs tasks with prompt formats; `evaluate_models` runs it; the tables re
 from .ablation_results import ablation_intervals, ablation_table, read_arms
 from .compare import (
     average_table,
-    chance_category,
+    chance_table,
     compare_with_paper,
     count_correct,
     label_table,
     paired_table,
-    share_with_interval,
+    score_intervals,
     translation_table,
 )
 from .damage import damage_table, find_all_damage, stop_on_damage
 from .evaluate import evaluate_models
-from .evaluated import EndpointModel, LocalModel, evaluated_model
+from .evaluated import EvaluatedEndpoint, EvaluatedLocal, evaluated_model
 from .harness import write_harness_tasks
 from .open_ended.judge import (
     agreement_table,

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.statistics import holm, mcnemar, over_seeds
 from ..core.studies import read_study
 from .compare import plain_mean
-from .tables import Table, make_table
+from .score_tables import Table, make_table
 
 _COLUMNS = (
     "arm, language, right for each seed, difference, 95 % over seeds, p (Holm), McNemar p,"

@@ -9,8 +9,8 @@ from ..sources.benchmarks import Task, nine_benchmarks
 from .damage import Damage, undamaged_samples
 from .paper import PaperRow
 from .prompt_format import PromptFormat, task_version
+from .score_tables import Table, make_table
 from .scoring import Sample
-from .tables import Table, make_table
 
 _PAPER = "table, task, paper, this run, difference, n, 95 %, protocol, version, deviation"
 _AVERAGE = (
@@ -119,6 +119,24 @@ def chance_category(scores: Scores, model: str, table: TaskTable, lang: str) -> 
     if low > chance:
         return "above chance"
     return "below chance" if high < chance else "not told apart from chance"
+
+
+def chance_table(scores: Scores, models: Sequence[str], table: TaskTable) -> Table:
+    """`chance_category` of each model and language."""
+    langs = dict.fromkeys(lang for _, lang in table)
+    rows = [(m, lang, chance_category(scores, m, table, lang)) for m in models for lang in langs]
+    return make_table(rows, "model, language, all tasks pooled against chance by label ranking")
+
+
+def score_intervals(
+    scores: Scores, models: Sequence[str], protocol: str, keys: Sequence[tuple[str, str]]
+) -> list[tuple[str, float, float, float]]:
+    """(name, share, low, high; Wilson) of each task, language and model, for a chart."""
+    return [
+        (f"{name} · {task} · {lang}", *share_with_interval(*scores[name, protocol, task, lang]))
+        for task, lang in keys
+        for name in models
+    ]
 
 
 def label_table(samples: Samples, table: TaskTable, models: Sequence[str]) -> Table:

@@ -16,8 +16,8 @@ from ..core.records import Record
 from ..sources.benchmarks import Task
 from ..translation.checks import TextPair, adequacy, repeated_targets, run_checks
 from ..translation.texts import text_fields, text_pair
+from .score_tables import Table, make_table
 from .scoring import Sample
-from .tables import Table, make_table
 
 TaskKey = tuple[str, str]  # task, language
 _COLUMNS = "task, language, rows of the file, damaged, without an original, for example"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.errors import InputError
 from ..core.text import digest
-from .evaluated import EndpointModel, EvaluatedModel, LocalModel
+from .evaluated import EvaluatedEndpoint, EvaluatedLocal, EvaluatedModel
 from .open_ended.base import PromptTurns, Responder
 from .open_ended.open_set import OpenResults, OpenSet, answer_open_set
 from .prompt_format import RenderedPrompt, render_prompt, task_version
@@ -60,7 +60,7 @@ def evaluate_models(
     found = Evaluation()
     for name, model in models.items():
         with model.loaded():
-            if isinstance(model, LocalModel):
+            if isinstance(model, EvaluatedLocal):
                 _describe(found, name, model, plan)
             found.samples |= score_plan(folder, name, model, plan)
             respond = cached_responder(folder, name, model, open_tokens)
@@ -68,7 +68,7 @@ def evaluate_models(
     return found
 
 
-def _describe(found: Evaluation, name: str, model: LocalModel, plan: Plan) -> None:
+def _describe(found: Evaluation, name: str, model: EvaluatedLocal, plan: Plan) -> None:
     record = plan[0][0].records[0]
     own = {fmt.name: fmt for task, fmt in plan if task is plan[0][0]}
     if not found.prompts:
@@ -90,7 +90,7 @@ def score_plan(
     """The samples of one loaded model."""
     found = {}
     for task, fmt in plan:
-        if fmt.protocol == "option_text" and isinstance(model, EndpointModel):
+        if fmt.protocol == "option_text" and isinstance(model, EvaluatedEndpoint):
             continue
         header = {
             "model": name,

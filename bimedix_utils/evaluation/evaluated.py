@@ -16,7 +16,7 @@ from ..teacher.ledger import Ledger
 from ..teacher.requests import Request
 from ..teacher.settings import Teacher
 from ..training import models, weights
-from .endpoint import score_endpoint
+from .endpoint_scoring import score_endpoint
 from .prompt_format import PromptFormat
 from .scoring import Sample, Scorer
 
@@ -24,7 +24,7 @@ _OPEN_TOKENS = 128  # of an open answer, unless a caller says otherwise
 
 
 @dataclass
-class LocalModel:
+class EvaluatedLocal:
     """A model on this machine: hub id or folder, precision, adapter or none. It is loaded while
     `loaded` is open; one that is loaded already is not loaded again.
     """
@@ -36,7 +36,7 @@ class LocalModel:
     _identity: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     @contextmanager
-    def loaded(self) -> Iterator["LocalModel"]:
+    def loaded(self) -> Iterator["EvaluatedLocal"]:
         """The model in memory, released at the end."""
         if self.scorer is not None:
             yield self
@@ -78,13 +78,13 @@ class LocalModel:
 
 
 @dataclass
-class EndpointModel:
+class EvaluatedEndpoint:
     """An OpenAI-compatible model, asked through the teacher with its store and its limits."""
 
     teacher: Teacher
 
     @contextmanager
-    def loaded(self) -> Iterator["EndpointModel"]:
+    def loaded(self) -> Iterator["EvaluatedEndpoint"]:
         """Nothing to load."""
         yield self
 
@@ -113,7 +113,7 @@ class EndpointModel:
         return [answers[request.id].text or "" for request in requests]
 
 
-EvaluatedModel = LocalModel | EndpointModel
+EvaluatedModel = EvaluatedLocal | EvaluatedEndpoint
 
 
 def evaluated_model(
@@ -134,6 +134,6 @@ def evaluated_model(
             "temperature": 0.0,
             "ledger": Ledger(),
         }
-        return EndpointModel(judge.model_copy(update=own))
+        return EvaluatedEndpoint(judge.model_copy(update=own))
     base = Path(name) if Path(name).exists() else name
-    return LocalModel(base, Path(adapter) if adapter else None, precision)
+    return EvaluatedLocal(base, Path(adapter) if adapter else None, precision)

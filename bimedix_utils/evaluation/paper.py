@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..sources.benchmarks import nine_benchmarks
-from .tables import Table, make_table
+from .score_tables import Table, make_table
 
 _TABLES = {"en": "english", "ar": "arabic", "both": "bilingual"}
 _PAPER_MODELS = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ..core.records import Record
 from ..core.text import digest
 from ..sources.benchmarks import Task
+from .score_tables import Table, make_table
 from .scoring import Sample
-from .tables import Table, make_table
 
 PERMUTED_OPTIONS = 4  # only four-option items are permuted
 _COLUMNS = "model, language, items, accuracy under each permutation, chosen at A B C D, consistent"

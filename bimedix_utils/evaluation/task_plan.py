@@ -10,7 +10,7 @@ from ..review import testsets
 from ..sources import knowledge
 from ..sources.benchmarks import Task, group_tasks
 from .prompt_format import PromptFormat, task_version, with_few_shot
-from .tables import Table, make_table
+from .score_tables import Table, make_table
 
 HELD_OUT_PARTS = ("taught", "paraphrase", "stated", "transfer")
 Plan = list[tuple[Task, PromptFormat]]

@@ -18,7 +18,7 @@ from ...teacher import engine
 from ...teacher.requests import Prompt, Request
 from ...teacher.settings import Teacher
 from ...teacher.store import Answer
-from ..tables import Table, make_table, outcome_table, share_with_wilson
+from ..score_tables import Table, make_table, outcome_table, share_with_wilson
 from .base import open_ended_data
 
 PAIR_PROMPT, RUBRIC_PROMPT = Prompt("judge_pair", "v2"), Prompt("judge_rubric", "v1")

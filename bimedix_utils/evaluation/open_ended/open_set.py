@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.records import Record
-from ..tables import Table
+from ..score_tables import Table
 from .base import BilingualItem, Responder, ask_model, single_turn
 from .overlap import overlap_table
 from .presuppositions import StanceVerdict, read_claims, run_presuppositions

@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from ...core.errors import InputError
 from ...core.text import match_key
-from ..tables import Table, make_table
+from ..score_tables import Table, make_table
 
 _DRAWS = 1000
 

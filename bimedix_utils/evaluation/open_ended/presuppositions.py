@@ -14,7 +14,7 @@ from pathlib import Path
 from ...core.language import language_codes
 from ...core.statistics import mcnemar, paired_bootstrap
 from ...core.text import match_key
-from ..tables import Table, make_table, outcome_table, share_with_wilson
+from ..score_tables import Table, make_table, outcome_table, share_with_wilson
 from .base import (
     BilingualItem,
     Responder,

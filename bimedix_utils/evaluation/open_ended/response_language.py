@@ -14,7 +14,7 @@ from itertools import groupby
 
 from ...core.language import in_language, script_share
 from ...core.records import Record
-from ..tables import Table, outcome_table
+from ..score_tables import Table, outcome_table
 from .base import PromptTurns, Responder, ask_model, open_ended_data, single_turn
 
 _OUTCOMES = ("ok", "wrong_language", "mixed", "doubtful", "no_letters", "empty")

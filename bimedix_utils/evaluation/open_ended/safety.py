@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.language import find_refusal
-from ..tables import Table, detector_table, outcome_table
+from ..score_tables import Table, detector_table, outcome_table
 from .base import (
     BilingualItem,
     Responder,
