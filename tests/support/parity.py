@@ -92,7 +92,5 @@ def both(
 ) -> list[Compared]:
     """Every task through both scorers."""
     result = run_harness(model, tokenizer, tasks, form, folder)
-    return [
-        compare(task, form, scoring.Scorer(model, tokenizer).score(task.records, form), result)
-        for task in tasks
-    ]
+    scorer = scoring.Scorer(model, tokenizer)
+    return [compare(task, form, list(scorer.score(task.records, form)), result) for task in tasks]
