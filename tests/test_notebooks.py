@@ -62,7 +62,7 @@ class TestEach:
             assert part in text, part
         for heading in ("## Results", "## Checks", "## Exercises"):
             assert heading in text, heading
-        assert 20 <= len(cells(path)) <= 55  # many short cells rather than few long ones
+        assert 20 <= len(cells(path)) <= 46  # many short cells rather than few long ones
 
     def test_cells_are_short_and_hold_no_logic(self, path):
         lengths = []
